@@ -1,0 +1,1 @@
+"""What every other package stands on: strict configs, the stage contract, errors, the runtime."""

@@ -1,0 +1,104 @@
+"""The machine a run has: device, threads, memory, versions. Nothing here enters a request digest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to work, as against what to compute: it never changes a result's request.
+
+    device: what the user asked for: `auto`, `cuda`, `cuda:1` or `cpu`. executor: `serial`, `process` or `ray`.
+    workers: processes for work per case; None is one per usable core.
+    """
+
+    device: str = "auto"
+    executor: str = "process"
+    workers: int | None = None
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers if self.workers is not None else usable_cores()
+
+
+def usable_cores() -> int:
+    """The cores this process may use (affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device for `auto`, `cuda`, `cuda:N` or `cpu`; a ConfigError where it is not there."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device: {device!r} is not a device; allowed: auto, cuda, cuda:N, cpu") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: {device!r} was asked for, but torch sees no GPU here; use device: auto or cpu")
+    if resolved.type == "cuda" and resolved.index is not None and resolved.index >= torch.cuda.device_count():
+        raise ConfigError(f"device: {device!r}, but there are {torch.cuda.device_count()} GPUs (numbered from 0)")
+    return resolved
+
+
+def peak_memory_gib() -> float:
+    """The largest resident set of this process so far, in GiB."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+
+
+def available_memory_gib() -> float:
+    """Memory that can be taken now without swapping, in GiB, within the container's limit where there is one."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text()))
+    return free / 2**30
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and source revision, for a result's provenance."""
+    packages = ("segpipe", "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": usable_cores(),
+        "packages": found,
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]  # noqa: S607
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

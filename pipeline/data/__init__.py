@@ -1,0 +1,1 @@
+"""Images and labels: reading, geometry, checking, conforming, storing, sampling, augmenting."""

@@ -1,0 +1,77 @@
+"""`cases.json`: what `load` found out about every sound case, and where its files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.base.files import inside, read_json
+from pipeline.base.strict import Strict
+
+
+class Channel(Strict):
+    """One input channel. modality: CT is normalised over the data set (Hounsfield units), others image by image."""
+
+    name: str
+    modality: str = "MR"
+
+
+class Case(Strict):
+    """One case. Paths are relative to the data root, so that a moved data set keeps its digests."""
+
+    id: str
+    subject: str
+    images: tuple[str, ...]
+    """One path per channel, or a single path of a 4D image."""
+    label: str | None
+    split: Literal["training", "testing"]
+    fold: int | None = None
+    """The fold in which this case is validated; None: `sample` assigns one."""
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    affine: tuple[tuple[float, ...], ...]
+    sha256: dict[str, str]
+    """Relative path to the sha256 of the file."""
+    voxel_digest: dict[str, str] = {}
+    """Relative path to the digest of grid and voxels (see INTERFACE: Cases and files)."""
+    label_voxels: dict[str, int] = {}
+    """Structure to its number of voxels in the reference."""
+    intensity: tuple[dict[str, float], ...] = ()
+    """Per channel: min, max, mean, std, p005, p50, p995 over the image, foreground_* over labelled voxels."""
+    extra: dict[str, Any] = {}
+    """Further manifest columns, for instance site or scanner."""
+
+
+class Cases(Strict):
+    """All sound cases of a data set with what is common to them."""
+
+    dataset: str
+    channels: tuple[Channel, ...]
+    structures: dict[str, tuple[int, ...]]
+    """Structure name to label values (one value unless a region), background left out, in output order."""
+    ignore_value: int | None = None
+    overlapping: bool = False
+    licence: str = ""
+    cases: tuple[Case, ...]
+
+    def training(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split == "training")
+
+    def testing(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split == "testing")
+
+
+def read_cases(load_folder: Path) -> Cases:
+    """The cases that a finished `load` stage recorded."""
+    return Cases.model_validate(read_json(load_folder / "cases.json"))
+
+
+def data_root(load_folder: Path) -> Path:
+    """The folder that case paths are relative to (`location.json`, which no digest depends on)."""
+    return Path(read_json(load_folder / "location.json")["root"])
+
+
+def image_paths(case: Case, root: Path) -> list[Path]:
+    """Absolute paths of a case's image files."""
+    return [inside(root, path) for path in case.images]

@@ -1,0 +1,1 @@
+"""Sliding windows, restoring to the input's grid, the predictor."""

@@ -1,0 +1,1 @@
+"""Overlap, surface and lesion metrics and their summary; numpy and scipy only."""

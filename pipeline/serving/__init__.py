@@ -1,0 +1,1 @@
+"""Prediction from a package, and everything that offers it to others."""

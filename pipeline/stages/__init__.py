@@ -1,0 +1,1 @@
+"""One file per stage; stages meet only through the files they write."""
