@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.base.strict import Strict
 
 log = logging.getLogger(__name__)
 
-RECORD, TIMING = "stage.json", "timing.json"
+RECORD, TIMING, CONFIG = "stage.json", "timing.json", "config.yaml"
 _HASH_ALWAYS_BELOW = 32 * 2**20
 
 
@@ -40,7 +41,8 @@ class Stage:
 
     config: one frozen value of all it reads of the configuration. reads: field of `config` to key path.
     inputs: stages whose finished folders it reads. promises: globs in its folder that must match something.
-    undigested: glob to the top-level JSON keys that no digest may depend on (seconds, reasons); () means the whole file.
+    undigested: glob (its * matches / too) to the top-level JSON keys that no digest may depend on (seconds, reasons);
+    () means the whole file.
     resumes: an unfinished folder of an equal request is handed back to `run`. keep_previous: a superseded result
     stays beside the new one as `<name>.previous`. sources: digests of files outside the run folder.
     """
@@ -58,10 +60,18 @@ class Stage:
     sources: Callable[[Any], Mapping[str, str]] | None = None
 
 
-def execute(stage: Stage, config: Strict, inputs: Mapping[str, Path], out: Path, runtime: Runtime, force: bool = False) -> bool:
+def execute(
+    stage: Stage,
+    config: Strict,
+    inputs: Mapping[str, Path],
+    out: Path,
+    runtime: Runtime,
+    force: bool = False,
+    resolved_config: str = "",
+) -> bool:
     """Brings `out` up to date and returns whether anything was done.
 
-    Raises what the stage raises; then `<out>.partial` holds its unfinished work and `out` is as it was before.
+    `resolved_config` is the whole configuration as YAML; it is saved beside the result as `config.yaml`. Raises what the stage raises; then `<out>.partial` holds its unfinished work and `out` is as it was before.
     """
     request = request_of(stage, config, inputs)
     partial, previous = out.with_name(out.name + ".partial"), out.with_name(out.name + ".previous")
@@ -75,6 +85,7 @@ def execute(stage: Stage, config: Strict, inputs: Mapping[str, Path], out: Path,
     if out.exists():
         log.info("%-9s runs again: %s", stage.name, "asked for with --force" if force else reason)
     _prepare(stage, partial, request, force)
+    (partial / CONFIG).write_text(resolved_config, encoding="utf-8")
 
     started = time.monotonic()
     earlier = _seconds_so_far(partial)
@@ -182,13 +193,13 @@ def _move_into_place(stage: Stage, partial: Path, out: Path, previous: Path) -> 
 
 def _files(folder: Path) -> list[str]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in {RECORD, TIMING})
+    return sorted(name for name in names if name not in {RECORD, TIMING, CONFIG})
 
 
 def _digest(stage: Stage, folder: Path, name: str) -> str | None:
     """The digest of one output without what must not enter it; None for a file that is left out altogether."""
     for pattern, keys in stage.undigested.items():
-        if Path(name).full_match(pattern) if hasattr(Path, "full_match") else Path(name).match(pattern):
+        if fnmatchcase(name, pattern):
             if not keys:
                 return None
             content = read_json(folder / name)

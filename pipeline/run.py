@@ -1,0 +1,128 @@
+"""The runner: which stages there are, in which order, and one run of them in a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, DataError
+from pipeline.base.files import read_json, write_text
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished
+from pipeline.base.strict import Strict
+from pipeline.config import PipelineConfig, to_yaml, value_at
+from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
+
+log = logging.getLogger(__name__)
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        load.STAGE,
+        plan.STAGE,
+        sample.STAGE,
+        train.STAGE,
+        infer.STAGE,
+        evaluate.STAGE,
+        report.STAGE,
+        package.STAGE,
+    )
+}
+
+
+def run(config: PipelineConfig, folder: Path, first: str | None = None, only: str | None = None, force: bool = False) -> int:
+    """Brings a run folder up to date with `config` and returns the exit code (0, or 4 where cases failed).
+
+    first: start at this stage; those before it must be finished. only: this one stage. force: do again what is up to
+    date. Raises ConfigError where the folder is in use or an earlier stage is missing, and what stages raise.
+    """
+    chosen = _chosen(first, only)
+    with _alone_in(folder), _log_file(folder):
+        log.info("run %s in %s", config.name, folder)
+        write_text(folder / "config.yaml", to_yaml(config))
+        _require_earlier(config, folder, chosen)
+        runtime = Runtime(config.device, config.executor.name, config.executor.workers)
+        for stage in chosen:
+            inputs = {name: folder / name for name in stage.inputs}
+            execute(stage, settings_for(stage, config), inputs, folder / stage.name, runtime, force, to_yaml(config))
+        return _exit_code(folder, chosen)
+
+
+def settings_for(stage: Stage, config: PipelineConfig) -> Strict:
+    """The part of the configuration that a stage reads, as its own value."""
+    return stage.config(**{field: value_at(config, key_path) for field, key_path in stage.reads.items()})
+
+
+def _chosen(first: str | None, only: str | None) -> list[Stage]:
+    if only is not None:
+        return [STAGES[only]]
+    names = list(STAGES)
+    return [STAGES[name] for name in names[names.index(first) if first else 0 :]]
+
+
+def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) -> None:
+    """Stages that this run needs and will not run must be finished, with this very configuration."""
+    running = {stage.name for stage in chosen}
+    for name in dict.fromkeys(name for stage in chosen for name in _ancestors(stage) if name not in running):
+        again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
+        if not is_finished(folder / name):
+            raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
+        recorded = read_json(folder / name / RECORD)["request"]["config"]
+        wanted = settings_for(STAGES[name], config).model_dump(mode="json")
+        if name != "load" and recorded != wanted:
+            changed = ", ".join(sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key)))
+            raise ConfigError(f"stage {name} in {folder} was made with another configuration (changed: {changed}); {again}")
+
+
+def _ancestors(stage: Stage) -> list[str]:
+    names: list[str] = []
+    for name in stage.inputs:
+        names += [*_ancestors(STAGES[name]), name]
+    return names
+
+
+def _exit_code(folder: Path, chosen: list[Stage]) -> int:
+    failed = {stage.name: failed_cases(folder / stage.name) for stage in chosen}
+    for name, cases in failed.items():
+        if cases:
+            log.warning("stage %s: %d case(s) failed: %s", name, len(cases), ", ".join(cases))
+    return EXIT_SOME_CASES if any(failed.values()) else EXIT_DONE
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds the run folder's lock, which the kernel gives back however this process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a")
+    except OSError as error:
+        raise ConfigError(f"the run folder {folder} cannot be written: {error.strerror}; choose another with --out") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"another process works in {folder}; wait for it, or give this run a folder with --out") from None
+        yield
+
+
+@contextlib.contextmanager
+def _log_file(folder: Path) -> Iterator[None]:
+    """Everything that is logged goes to `log.txt` too."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    package_log = logging.getLogger("pipeline")
+    package_log.addHandler(handler)
+    handler.stream.write(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} $ {' '.join(sys.argv)}\n")
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        handler.stream.write(f"{error}\n")
+        raise
+    finally:
+        package_log.removeHandler(handler)
+        handler.close()
