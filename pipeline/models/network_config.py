@@ -106,8 +106,8 @@ class SwinUNETRConfig(Strict):
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
 
-NetworkConfig = Annotated[UNetConfig | VNetConfig | SegResNetConfig | SwinUNETRConfig, Field(discriminator="name")]
 AnyNetwork = UNetConfig | VNetConfig | SegResNetConfig | SwinUNETRConfig
+NetworkConfig = Annotated[AnyNetwork, Field(discriminator="name")]
 
 _ADAPTER: TypeAdapter[AnyNetwork] = TypeAdapter(NetworkConfig)
 

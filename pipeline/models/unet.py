@@ -35,7 +35,6 @@ class UNet(DynUNet):
         )
         # DynUNet holds every block a second time in a recursive chain, which would double the weights on disk.
         del self.skip_layers
-        self.heads = []
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         skips = [self.input_block(image)]

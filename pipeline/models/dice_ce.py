@@ -1,0 +1,152 @@
+"""Dice + cross-entropy in one pass: MONAI's DiceCELoss without its one-hot target and intermediate copies.
+
+Legend: B batch, K classes, V voxels. With p = softmax(logits), y the label, w its class weight:
+
+    dice_bk  = 1 - (2 Σ_v p [y=k] + smooth_nr) / (Σ_v p + Σ_v [y=k] + smooth_dr)
+    loss     = lambda_dice · mean_bk(weight_k · dice_bk) + lambda_ce · Σ w_y (-log p_y) / Σ w_y
+
+The gradient is written out by hand, so that between forward and backward only the logits and one number per voxel
+(their log-sum-exp) are kept, and both directions go through the voxels in pieces that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+_PIECE = 1 << 18
+"""Numbers per piece (1 MiB of float32): large enough for vector units and threads, small enough for the cache."""
+
+
+class FusedDiceCE(nn.Module):
+    """Softmax Dice + cross-entropy of logits_BKXYZ against label_BXYZ (class indices).
+
+    Equal to MONAI's DiceCELoss(softmax=True, to_onehot_y=True) with the arguments of the same names; `class_weights`
+    has one entry per class. Voxels whose label is `ignore` count nowhere. With `batch` under DistributedDataParallel
+    the sums run over all processes. First derivatives only.
+    """
+
+    class_weights: torch.Tensor | None
+
+    def __init__(
+        self,
+        include_background: bool = False,
+        batch: bool = False,
+        squared_pred: bool = False,
+        smooth_nr: float = 1e-5,
+        smooth_dr: float = 1e-5,
+        lambda_dice: float = 1.0,
+        lambda_ce: float = 1.0,
+        class_weights: torch.Tensor | None = None,
+        ignore: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.include_background, self.batch, self.squared_pred = include_background, batch, squared_pred
+        self.smooth_nr, self.smooth_dr = smooth_nr, smooth_dr
+        self.lambda_dice, self.lambda_ce, self.ignore = lambda_dice, lambda_ce, ignore
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return _DiceCE.apply(logits.flatten(2), label.flatten(1), self)
+
+    def of_sums(
+        self, intersection: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The Dice term from its three sums (B, K), and its derivatives by the first two."""
+        if self.batch:
+            sums = torch.stack([intersection, predicted, reference]).sum(1, keepdim=True)
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(sums)
+            intersection, predicted, reference = sums.unbind()
+        numerator = 2 * intersection + self.smooth_nr
+        denominator = predicted + reference + self.smooth_dr
+        weight = torch.ones_like(numerator) if self.class_weights is None else self.class_weights.expand_as(numerator)
+        if not self.include_background:
+            weight = torch.cat([torch.zeros_like(weight[:, :1]), weight[:, 1:]], 1)
+        weight = weight / (weight.shape[0] * (weight.shape[1] - (not self.include_background)))
+        value = (weight * (1 - numerator / denominator)).sum()
+        return value, -2 * weight / denominator, weight * numerator / denominator**2
+
+
+class _DiceCE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits_BKV: torch.Tensor, label_BV: torch.Tensor, loss: FusedDiceCE) -> torch.Tensor:
+        batch, classes, voxels = logits_BKV.shape
+        intersection, predicted, reference = logits_BKV.new_zeros((3, batch, classes), dtype=torch.float32).unbind()
+        log_normaliser_BV = logits_BKV.new_empty((batch, voxels), dtype=torch.float32)
+        entropy, weight_sum = logits_BKV.new_zeros(2, dtype=torch.float32).unbind()
+        for b, piece in _pieces(batch, classes, voxels):
+            logits_KV = logits_BKV[b, :, piece].float()
+            label_V, valid_V = _valid(label_BV[b, piece], loss.ignore)
+            log_normaliser_BV[b, piece] = normaliser_V = torch.logsumexp(logits_KV, 0)
+            at_label_V = logits_KV.gather(0, label_V[None])[0] - normaliser_V
+            weight_V = _voxel_weights(loss, label_V, valid_V)
+            entropy -= at_label_V.sum() if weight_V is None else torch.dot(at_label_V, weight_V)
+            weight_sum += label_V.numel() if weight_V is None else weight_V.sum()
+            p_KV = (logits_KV - normaliser_V).exp_()
+            if valid_V is not None:
+                p_KV *= valid_V
+            p_label_V = at_label_V.exp_() if valid_V is None else at_label_V.exp_().mul_(valid_V)
+            intersection[b].scatter_add_(0, label_V, p_label_V)
+            predicted[b] += p_KV.square_().sum(1) if loss.squared_pred else p_KV.sum(1)
+            reference[b].scatter_add_(0, label_V, torch.ones_like(p_label_V) if valid_V is None else valid_V)
+        dice, ctx.by_intersection, ctx.by_predicted = loss.of_sums(intersection, predicted, reference)
+        ctx.entropy_scale = loss.lambda_ce / weight_sum.clamp_min(torch.finfo(torch.float32).tiny)
+        ctx.loss = loss
+        ctx.save_for_backward(logits_BKV, label_BV, log_normaliser_BV)
+        return loss.lambda_dice * dice + ctx.entropy_scale * entropy
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """d/dlogit_k = p_k (g_k - Σ_j p_j g_j) + ce · w (p_k - [y=k]), where g = dDice/dp is by_predicted (times 2p
+        if squared) plus by_intersection at the label."""
+        logits_BKV, label_BV, log_normaliser_BV = ctx.saved_tensors
+        loss: FusedDiceCE = ctx.loss
+        batch, classes, voxels = logits_BKV.shape
+        on_intersection = (ctx.by_intersection * (loss.lambda_dice * outer[0])).expand(batch, classes)
+        on_predicted = (ctx.by_predicted * (loss.lambda_dice * outer[0])).expand(batch, classes)
+        on_entropy = ctx.entropy_scale * outer[0]
+        gradient_BKV = torch.empty_like(logits_BKV)
+        for b, piece in _pieces(batch, classes, voxels):
+            label_V, valid_V = _valid(label_BV[b, piece], loss.ignore)
+            p_KV = (logits_BKV[b, :, piece].float() - log_normaliser_BV[b, piece]).exp_()
+            p_label_V = p_KV.gather(0, label_V[None])[0]
+            at_label_V = on_intersection[b][label_V] * p_label_V
+            if loss.squared_pred:
+                slope_KV = p_KV * (2 * on_predicted[b])[:, None]
+                mean_V = (slope_KV * p_KV).sum(0).add_(at_label_V)
+            else:
+                slope_KV = on_predicted[b][:, None]
+                mean_V = (on_predicted[b] @ p_KV).add_(at_label_V)
+            weight_V = _voxel_weights(loss, label_V, valid_V)
+            entropy_V = on_entropy if weight_V is None else weight_V * on_entropy
+            p_KV *= slope_KV - (mean_V - entropy_V)
+            p_KV.scatter_add_(0, label_V[None], (at_label_V - entropy_V)[None])
+            if valid_V is not None:
+                p_KV *= valid_V
+            gradient_BKV[b, :, piece] = p_KV
+        return gradient_BKV, None, None
+
+
+def _pieces(batch: int, classes: int, voxels: int) -> list[tuple[int, slice]]:
+    step = max(_PIECE // classes, 1024)
+    return [(b, slice(start, min(start + step, voxels))) for b in range(batch) for start in range(0, voxels, step)]
+
+
+def _valid(label_V: torch.Tensor, ignore: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The label as indices with ignored voxels set to 0, and 1.0 where a voxel counts (None: everywhere)."""
+    label_V = label_V.long()
+    if ignore is None:
+        return label_V, None
+    valid_V = label_V != ignore
+    return label_V * valid_V, valid_V.float()
+
+
+def _voxel_weights(loss: FusedDiceCE, label_V: torch.Tensor, valid_V: torch.Tensor | None) -> torch.Tensor | None:
+    if loss.class_weights is None:
+        return valid_V
+    weight_V = loss.class_weights[label_V]
+    return weight_V if valid_V is None else weight_V * valid_V

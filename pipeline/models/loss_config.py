@@ -1,0 +1,145 @@
+"""The losses by one word, as settings. Without torch; formulas and sources are in `docs/losses.md`.
+
+Argument names are MONAI's. Class weights count every channel of the network, background first where there is one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.base.strict import Strict
+
+ClassWeights = tuple[Annotated[float, Field(ge=0)], ...] | Literal["inverse_frequency"] | None
+
+
+class _Loss(Strict):
+    """What every loss has."""
+
+    activation: Literal["auto", "softmax", "sigmoid"] = "auto"
+    """auto: sigmoid where structures may overlap, else softmax. The network gives logits; the loss activates them."""
+    one_vs_rest: bool = False
+    """Asks for sigmoid although structures exclude one another: one yes-or-no question per class."""
+
+    @model_validator(mode="after")
+    def _asked_for_consistently(self) -> _Loss:
+        if self.one_vs_rest and self.activation == "softmax":
+            raise ValueError("one_vs_rest means a sigmoid per class; remove activation: softmax")
+        return self
+
+
+class _Regional(_Loss):
+    """What the losses over regions (Dice and its kin) have."""
+
+    include_background: bool = False
+    """Whether the background's own term counts; without overlapping structures only."""
+    batch: bool = False
+    """Sum over the batch before dividing: steadier where many patches hold none of a structure."""
+    smooth_nr: float = Field(default=1e-5, ge=0)
+    """Added to the numerator. Not 0 and equal to smooth_dr: an absent structure that is not predicted costs nothing."""
+    smooth_dr: float = Field(default=1e-5, ge=0)
+    """Added to the denominator."""
+
+
+class DiceConfig(_Regional):
+    """Soft Dice. With squared_pred the V-Net paper's squared denominators (Milletari 2016)."""
+
+    name: Literal["dice"] = "dice"
+    squared_pred: bool = False
+    class_weights: ClassWeights = None
+
+
+class CrossEntropyConfig(_Loss):
+    """Cross-entropy; binary cross-entropy per structure with sigmoid."""
+
+    name: Literal["ce"] = "ce"
+    class_weights: ClassWeights = None
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class DiceCEConfig(_Regional):
+    """lambda_dice · Dice + lambda_ce · cross-entropy, in one pass that never builds a one-hot target."""
+
+    name: Literal["dice_ce"] = "dice_ce"
+    lambda_dice: float = Field(default=1.0, ge=0)
+    lambda_ce: float = Field(default=1.0, ge=0)
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    """One number instead of two: alpha · Dice + (1 - alpha) · cross-entropy."""
+    squared_pred: bool = False
+    class_weights: ClassWeights = None
+
+    @model_validator(mode="after")
+    def _one_way_to_weigh(self) -> DiceCEConfig:
+        if self.alpha is not None and (self.lambda_dice, self.lambda_ce) != (1.0, 1.0):
+            raise ValueError("give either alpha or lambda_dice and lambda_ce, not both")
+        if self.weights == (0.0, 0.0):
+            raise ValueError("lambda_dice and lambda_ce are both 0, so that nothing would be learned")
+        return self
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The factors of Dice and of cross-entropy."""
+        return (self.lambda_dice, self.lambda_ce) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
+
+
+class DiceFocalConfig(_Regional):
+    """lambda_dice · Dice + lambda_focal · focal loss."""
+
+    name: Literal["dice_focal"] = "dice_focal"
+    lambda_dice: float = Field(default=1.0, ge=0)
+    lambda_focal: float = Field(default=1.0, ge=0)
+    gamma: float = Field(default=2.0, ge=0)
+    squared_pred: bool = False
+    class_weights: ClassWeights = None
+
+
+class DiceTopKConfig(_Regional):
+    """lambda_dice · Dice + lambda_ce · cross-entropy over the hardest voxels (nnU-Net's TopK)."""
+
+    name: Literal["dice_topk"] = "dice_topk"
+    lambda_dice: float = Field(default=1.0, ge=0)
+    lambda_ce: float = Field(default=1.0, ge=0)
+    top_percent: float = Field(default=10.0, gt=0, le=100)
+    """Percent of the batch's voxels, those with the largest cross-entropy, whose mean is taken."""
+    class_weights: ClassWeights = None
+
+
+class FocalConfig(_Loss):
+    """Focal loss (Lin 2017)."""
+
+    name: Literal["focal"] = "focal"
+    include_background: bool = True
+    gamma: float = Field(default=2.0, ge=0)
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    """Weight of the foreground in each channel, 1 - alpha of the rest."""
+    class_weights: ClassWeights = None
+
+
+class GeneralizedDiceConfig(_Regional):
+    """Generalised Dice (Sudre 2017): classes weighed by the inverse of their squared volume."""
+
+    name: Literal["generalized_dice"] = "generalized_dice"
+    include_background: bool = True
+    w_type: Literal["square", "simple", "uniform"] = "square"
+
+
+class TverskyConfig(_Regional):
+    """Tversky (Salehi 2017): alpha weighs false positives, beta false negatives; 0.5 and 0.5 is Dice."""
+
+    name: Literal["tversky"] = "tversky"
+    alpha: float = Field(default=0.3, ge=0)
+    beta: float = Field(default=0.7, ge=0)
+
+
+AnyLoss = (
+    DiceConfig
+    | CrossEntropyConfig
+    | DiceCEConfig
+    | DiceFocalConfig
+    | DiceTopKConfig
+    | FocalConfig
+    | GeneralizedDiceConfig
+    | TverskyConfig
+)
+LossConfig = Annotated[AnyLoss, Field(discriminator="name")]
