@@ -142,7 +142,7 @@ def _class_weights(
     if len(given) != out_channels:
         raise ConfigError(
             f"train.loss.class_weights has {len(given)} weights, but the network has {out_channels} channels "
-            "(background first, then the structures; no background where structures overlap); give one weight per channel"
+            "(background first, then the structures; no background where they overlap); give one weight per channel"
         )
     return torch.tensor(given, dtype=torch.float32)
 

@@ -1,0 +1,89 @@
+"""Weights as safetensors, and the state that exact resuming needs. Nothing here is ever unpickled as code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import atomic_write
+
+
+def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Writes weights as safetensors, atomically; equal weights give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    atomic_write(path, lambda temporary: save_file(tensors, temporary))
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads safetensors; a DataError where the file is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such weights file") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a state of tensors, numbers, strings, lists and dicts, atomically."""
+    atomic_write(path, lambda temporary: torch.save(dict(state), temporary))
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads what `save_state` wrote, refusing anything but plain data."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: the saved training state cannot be read ({error}); begin again with --force"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of pretrained weights, by parameter name."""
+
+    matched: tuple[str, ...]
+    other_shape: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"pretrained weights: {len(self.matched)} tensors taken over"]
+        for what, names in (
+            ("of another shape, begun anew", self.other_shape),
+            ("not in the file, begun anew", self.missing),
+            ("in the file, not in this network", self.unused),
+        ):
+            if names:
+                shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+                lines.append(f"  {len(names)} {what}: {shown}")
+        return "\n".join(lines)
+
+
+def take_over(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Account:
+    """Copies every weight whose name and shape fit into the network and says what fitted.
+
+    Raises a DataError where nothing fits: then the weights are another network's.
+    """
+    own = network.state_dict()
+    matched = [name for name, tensor in own.items() if name in weights and weights[name].shape == tensor.shape]
+    account = Account(
+        matched=tuple(matched),
+        other_shape=tuple(name for name in own if name in weights and name not in matched),
+        missing=tuple(name for name in own if name not in weights),
+        unused=tuple(name for name in weights if name not in own),
+    )
+    if not matched:
+        raise DataError(f"none of the pretrained weights fits this network; is it the same train.network?\n{account}")
+    network.load_state_dict({name: weights[name] for name in matched}, strict=False)
+    return account

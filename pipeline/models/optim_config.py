@@ -1,0 +1,51 @@
+"""Optimisers and learning-rate schedules as settings. Without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.base.strict import Strict
+
+
+class SGDConfig(Strict):
+    """Stochastic gradient descent with Nesterov momentum, as nnU-Net uses it."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-5, ge=0)
+
+
+class AdamWConfig(Strict):
+    """AdamW (Loshchilov 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.01, ge=0)
+
+
+OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
+
+
+class PolyConfig(Strict):
+    """lr · (1 - step / max_steps) ^ power."""
+
+    name: Literal["poly"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps over which the rate rises linearly to its full value."""
+
+
+class CosineConfig(Strict):
+    """Half a cosine from lr down to `min_share` · lr."""
+
+    name: Literal["cosine"] = "cosine"
+    min_share: float = Field(default=0.0, ge=0, le=1)
+    warmup: float = Field(default=0.02, ge=0, lt=1)
+    """Share of the steps over which the rate rises linearly to its full value."""
+
+
+ScheduleConfig = Annotated[PolyConfig | CosineConfig, Field(discriminator="name")]
