@@ -49,9 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("\nnot enough memory; a smaller plan.patch_size or plan.batch_size needs less", file=sys.stderr)
         return EXIT_OUR_FAULT
-    except Exception:  # noqa: BLE001, the last line of defence: say that it is ours
+    except Exception:
         traceback.print_exc()
-        print(f"\nthis is a fault of segpipe {__version__}, please report it with the lines above", file=sys.stderr)
+        print(
+            f"\nthis is a fault of segpipe {__version__}, please report it with the lines above",
+            file=sys.stderr,
+        )
         return EXIT_OUR_FAULT
 
 
@@ -69,13 +72,22 @@ def _log_to_terminal() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="segpipe", description="From 3D scans with label maps to a validated, deployable segmentation model.")
+    parser = argparse.ArgumentParser(
+        prog="segpipe",
+        description="From 3D scans with label maps to a validated, deployable segmentation model.",
+    )
     parser.add_argument("--version", action="version", version=f"segpipe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run all stages that are not up to date")
     _config_arguments(run)
-    run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="start at this stage; earlier ones must be finished")
+    run.add_argument(
+        "--from",
+        dest="first",
+        choices=STAGE_HELP,
+        metavar="STAGE",
+        help="start at this stage; earlier ones must be finished",
+    )
     run.add_argument("--only", choices=STAGE_HELP, metavar="STAGE", help="run this stage alone")
     run.set_defaults(command=_run)
     for name, text in STAGE_HELP.items():
@@ -97,7 +109,14 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _set_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key, for instance train.budget=10m")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a key, for instance train.budget=10m",
+    )
 
 
 def _data_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -182,7 +201,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return _run_config(config, arguments.out, arguments.first, arguments.only, arguments.force)
 
 
-def _run_config(config: PipelineConfig, out: Path | None, first: str | None = None, only: str | None = None, force: bool = False) -> int:
+def _run_config(
+    config: PipelineConfig,
+    out: Path | None,
+    first: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+) -> int:
     from pipeline.base.allocator import keep_freed_memory
     from pipeline.run import run
 
@@ -201,7 +226,10 @@ def _say_where(folder: Path, only: str | None) -> None:
     summary = folder / "evaluate" / "summary.json"
     if only in {None, "evaluate"} and summary.is_file():
         content = read_json(summary)
-        rows = [(name, *_dice_cells(entry["dice"])) for name, entry in [*content["structures"].items(), ("mean", content["mean"])]]
+        rows = [
+            (name, *_dice_cells(entry["dice"]))
+            for name, entry in [*content["structures"].items(), ("mean", content["mean"])]
+        ]
         print("\n" + format_table(("structure", "Dice", "95 % interval", "cases"), rows))
     if only is None:
         print(f"\nreport   {folder / 'report' / 'report.html'}")
@@ -245,3 +273,46 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(f"made phantoms in {phantoms}")
     overrides = [f"data.manifest={manifest}", f"data.root={phantoms}", *arguments.overrides]
     return _run_config(load_config(Path(__file__).with_name("demo.yaml"), overrides), arguments.out)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from pipeline.layouts import init
+
+    result = init(arguments.folder, arguments.output, format=arguments.format, labels=arguments.labels)
+    print(result.message)
+    return EXIT_DONE
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from pipeline.layouts import convert
+
+    print(convert(arguments.source, arguments.to, arguments.output))
+    return EXIT_DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.serving.predict import predict
+
+    keep_freed_memory()
+    return predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    from pipeline.serving.image import build_image
+
+    build_image(arguments.package, arguments.tag, base=arguments.base, engine=arguments.engine)
+    return EXIT_DONE
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from pipeline.serving.http import serve
+
+    return serve(arguments.model, host=arguments.host, port=arguments.port, device=arguments.device)
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from pipeline.serving.view import view
+
+    view(arguments.run, port=arguments.port, open_browser=not arguments.no_browser)
+    return EXIT_DONE

@@ -57,7 +57,9 @@ class PipelineConfig(Strict):
     @classmethod
     def _name_is_a_folder_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError("must be usable as a folder name: letters, digits, '.', '_' and '-', for instance liver_ct")
+            raise ValueError(
+                "must be usable as a folder name: letters, digits, '.', '_' and '-', for instance liver_ct"
+            )
         return name
 
 
@@ -162,12 +164,16 @@ def _explain(source: Source, details: Any) -> Problem:
     key = ".".join(map(str, path))
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        what = f"unknown key; {did_you_mean(str(path[-1]), sorted({name for model in models for name in model.model_fields}))}"
+        known = sorted({name for model in models for name in model.model_fields})
+        what = f"unknown key; {did_you_mean(str(path[-1]), known)}"
     elif kind == "missing":
         what = "this key is required and missing"
     elif kind == "union_tag_invalid":
         allowed = [word.strip(" '") for word in context["expected_tags"].split(",")]
-        key, what = f"{key}.name", f"unknown name {context['tag']!r}; {_allowed(str(context['tag']), allowed)}"
+        key, what = (
+            f"{key}.name",
+            f"unknown name {context['tag']!r}; {_allowed(str(context['tag']), allowed)}",
+        )
         place = source.place((*path, "name")) or place
     elif kind == "union_tag_not_found":
         what = "needs a 'name' that says which one is meant"
@@ -200,7 +206,12 @@ def _locate(values: Any, loc: Sequence[Any]) -> tuple[KeyPath, list[type[BaseMod
         path.append(step)
         values = values[step] if inside else None
         if fields and step != loc[-1]:
-            models = [m for info in fields for m in _members(info.annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+            models = [
+                m
+                for info in fields
+                for m in _members(info.annotation)
+                if isinstance(m, type) and issubclass(m, BaseModel)
+            ]
     return tuple(path), models
 
 

@@ -35,7 +35,13 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def run(config: PipelineConfig, folder: Path, first: str | None = None, only: str | None = None, force: bool = False) -> int:
+def run(
+    config: PipelineConfig,
+    folder: Path,
+    first: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+) -> int:
     """Brings a run folder up to date with `config` and returns the exit code (0, or 4 where cases failed).
 
     first: start at this stage; those before it must be finished. only: this one stage. force: do again what is up to
@@ -49,7 +55,15 @@ def run(config: PipelineConfig, folder: Path, first: str | None = None, only: st
         runtime = Runtime(config.device, config.executor.name, config.executor.workers)
         for stage in chosen:
             inputs = {name: folder / name for name in stage.inputs}
-            execute(stage, settings_for(stage, config), inputs, folder / stage.name, runtime, force, to_yaml(config))
+            execute(
+                stage,
+                settings_for(stage, config),
+                inputs,
+                folder / stage.name,
+                runtime,
+                force,
+                to_yaml(config),
+            )
         return _exit_code(folder, chosen)
 
 
@@ -76,7 +90,9 @@ def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) 
         wanted = settings_for(STAGES[name], config).model_dump(mode="json")
         if name != "load" and recorded != wanted:
             changed = ", ".join(sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key)))
-            raise ConfigError(f"stage {name} in {folder} was made with another configuration (changed: {changed}); {again}")
+            raise ConfigError(
+                f"stage {name} in {folder} was made with another configuration (changed: {changed}); {again}"
+            )
 
 
 def _ancestors(stage: Stage) -> list[str]:
@@ -101,12 +117,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a")
     except OSError as error:
-        raise ConfigError(f"the run folder {folder} cannot be written: {error.strerror}; choose another with --out") from None
+        raise ConfigError(
+            f"the run folder {folder} cannot be written: {error.strerror}; choose another with --out"
+        ) from None
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"another process works in {folder}; wait for it, or give this run a folder with --out") from None
+            raise ConfigError(
+                f"another process works in {folder}; wait for it, or give this run a folder with --out"
+            ) from None
         yield
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Real scans come from SEGPIPE_DATA; tests that need them say so and skip where it is absent."""
+"""Fixtures for all tests; those that need real scans take them from SEGPIPE_DATA and skip where it is absent."""
 
 from __future__ import annotations
 

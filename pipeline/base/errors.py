@@ -63,4 +63,6 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str:
 
 def missing_extra(package: str, extra: str, purpose: str) -> ConfigError:
     """The error for an optional dependency that is not installed, with the command that installs it."""
-    return ConfigError(f"{purpose} needs {package}, which is not installed; install it with: pip install 'segpipe[{extra}]'")
+    return ConfigError(
+        f"{purpose} needs {package}, which is not installed; install it with: pip install 'segpipe[{extra}]'"
+    )

@@ -71,7 +71,8 @@ def execute(
 ) -> bool:
     """Brings `out` up to date and returns whether anything was done.
 
-    `resolved_config` is the whole configuration as YAML; it is saved beside the result as `config.yaml`. Raises what the stage raises; then `<out>.partial` holds its unfinished work and `out` is as it was before.
+    `resolved_config` is the whole configuration as YAML; it is saved beside the result as `config.yaml`. Raises what
+    the stage raises; then `<out>.partial` holds its unfinished work and `out` is as it was before.
     """
     request = request_of(stage, config, inputs)
     partial, previous = out.with_name(out.name + ".partial"), out.with_name(out.name + ".previous")
@@ -98,10 +99,20 @@ def execute(
     (partial / "request.json").unlink()
     seconds = earlier + time.monotonic() - started
     outputs = {name: {"digest": _digest(stage, partial, name)} for name in _files(partial)}
-    timing = {"seconds": seconds, "peak_memory_gib": peak_memory_gib(), "finished": datetime.now(UTC).isoformat(), **environment()}
+    timing = {
+        "seconds": seconds,
+        "peak_memory_gib": peak_memory_gib(),
+        "finished": datetime.now(UTC).isoformat(),
+        **environment(),
+    }
     timing["stat"] = {name: _stat(partial / name) for name in outputs}
     write_json(partial / TIMING, timing)
-    record = {"request": request, "request_digest": digest_of(request), "outputs": outputs, "failed_cases": list(outcome.failed_cases)}
+    record = {
+        "request": request,
+        "request_digest": digest_of(request),
+        "outputs": outputs,
+        "failed_cases": list(outcome.failed_cases),
+    }
     write_json(partial / RECORD, record)
     _move_into_place(stage, partial, out, previous)
     log.info("%-9s done in %s", stage.name, duration(seconds))
@@ -213,7 +224,7 @@ def _stat(path: Path) -> list[int]:
 
 
 def _altered_output(stage: Stage, folder: Path, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The first output that is gone or not what was recorded. Large files with an untouched size and date are believed."""
+    """The first output that is gone or not what was recorded; large files of untouched size and date are believed."""
     stats = read_json(folder / TIMING).get("stat", {}) if (folder / TIMING).is_file() else {}
     for name, entry in outputs.items():
         path = folder / name

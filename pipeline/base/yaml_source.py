@@ -12,10 +12,11 @@ import yaml
 from pipeline.base.errors import ConfigError, Problem, problem_list
 
 KeyPath = tuple[str | int, ...]
+_PLAIN_TAGS = {"str", "int", "float", "bool", "null", "map", "seq"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Only true/false, null, integers and floats are special (YAML 1.2's core): `no`, `on`, `1:30` and `010` stay text."""
+    """Only true/false, null, integers and floats are special (YAML 1.2's core): `no`, `1:30` and `010` stay text."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -23,7 +24,11 @@ for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
-    ("float", r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$", "-+.0123456789"),
+    (
+        "float",
+        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$",
+        "-+.0123456789",
+    ),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
@@ -91,17 +96,22 @@ class _Walk:
         self.scalars = yaml.constructor.SafeConstructor()
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
-        place = f"line {node.start_mark.line + 1}"
+        place = self.source.places.setdefault(path, f"line {node.start_mark.line + 1}")
         if not isinstance(node, yaml.ScalarNode) and id(node) in self.seen:
-            self.problems.append(Problem(place, f"{_dotted(path)}: aliases (&, *) are not allowed; write the value out"))
+            self.problems.append(
+                Problem(place, f"{_dotted(path)}: aliases (&, *) are not allowed; write the value out")
+            )
             return None
         self.seen.add(id(node))
-        self.source.places.setdefault(path, place)
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
+            what = f"{_dotted(path)}: the tag {node.tag} is not allowed; nothing in a configuration is executed"
+            self.problems.append(Problem(place, what))
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(node, path, place)
+        return self.scalars.construct_object(node)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -115,12 +125,6 @@ class _Walk:
             self.source.places[here] = f"line {line}"
             result[key] = self.value(value_node, here)
         return result
-
-    def _scalar(self, node: yaml.Node, path: KeyPath, place: str) -> Any:
-        if node.tag.rsplit(":", 1)[-1] not in {"str", "int", "float", "bool", "null"}:
-            self.problems.append(Problem(place, f"{_dotted(path)}: the tag {node.tag} is not allowed; nothing in a configuration is executed"))
-            return None
-        return self.scalars.construct_object(node)
 
 
 def _dotted(path: KeyPath) -> str:
