@@ -1,0 +1,147 @@
+"""Stage `package`: one folder that `segpipe predict`, a container and a service need, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import read_json, write_json, write_text
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import CONFIG, Stage
+from pipeline.base.strict import Strict
+from pipeline.inference.settings import InferenceSettings
+from pipeline.serving.labels import LabelConfig
+
+log = logging.getLogger(__name__)
+
+
+class PackageConfig(Strict):
+    """What is shipped, and what only its authors can say about it."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the model; null is the data set's name."""
+    version: str = Field(default="1.0.0", pattern=r"^\d+\.\d+\.\d+([-+.][0-9A-Za-z.-]+)?$")
+    """Semantic version of the model."""
+    description: str = ""
+    """One paragraph for the model card."""
+    intended_use: str = "Research on images like those of the training data. Not for clinical use."
+    """What the model is for."""
+    authors: str = ""
+    """Who made it, and how to reach them."""
+    licence: str = ""
+    """Licence of the weights, for instance CC-BY-4.0."""
+    references: tuple[str, ...] = ()
+    """Papers and data sets to cite."""
+    labels: dict[str, LabelConfig] = Field(default={})
+    """Structure name to its colour and SNOMED CT codes."""
+    output_slug: str = Field(default="segmentation", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
+    zip: bool = False
+    """Write the package as one zip file too."""
+
+
+class PackageReads(Strict):
+    """All of the configuration that packaging reads."""
+
+    package: PackageConfig
+    inference: InferenceSettings
+
+
+def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
+    """Writes the package into `out`: weights of every trained fold, plan, labels, figures, card, hashes.
+
+    Raises DataError where the configuration names structures that the data set does not have.
+    """
+    from pipeline.data.cases import read_cases
+    from pipeline.data.plan import read_plan, write_plan
+    from pipeline.serving.card import CardText, model_card
+    from pipeline.serving.labels import make_labels, write_labels
+    from pipeline.serving.model import load_package, write_seal, write_zip
+    from pipeline.serving.notices import write_notices
+
+    settings = config.package
+    cases, plan = read_cases(inputs["load"]), read_plan(inputs["plan"])
+    train, summary = read_json(inputs["train"] / "train.json"), read_json(inputs["evaluate"] / "summary.json")
+    _check_structures(settings, plan.structures)
+    name = settings.name or cases.dataset
+    labels = make_labels(plan.structures, settings.labels)
+
+    weights = _copy_weights(inputs["train"], train["folds"], out)
+    write_plan(out, plan)
+    write_labels(out, labels)
+    write_json(out / "inference.json", _settings(config.inference))
+    shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
+    write_json(out / "metrics" / "summary.json", summary)
+    write_text(out / CONFIG, portable_config((out / CONFIG).read_text(encoding="utf-8")))
+    text = CardText(
+        name=name,
+        version=settings.version,
+        description=settings.description,
+        intended_use=settings.intended_use,
+        authors=settings.authors,
+        licence=settings.licence,
+        references=settings.references,
+    )
+    write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, summary, train))
+    write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
+    write_seal(out, name, settings.version, weights, settings.output_slug)
+    package = load_package(out)
+    if settings.zip:
+        write_zip(package, out / f"{name}-{settings.version}.zip")
+    log.info("package   %s %s: %d network(s), %s", name, settings.version, len(weights), _size(out))
+
+
+def portable_config(text: str) -> str:
+    """The resolved configuration without the paths of the machine that trained: of a path only its name stays."""
+    return yaml.safe_dump(_without_paths(yaml.safe_load(text) or {}), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _check_structures(settings: PackageConfig, structures: Mapping[str, Any]) -> None:
+    unknown = sorted(set(settings.labels) - set(structures))
+    if unknown:
+        raise DataError(f"package.labels names {', '.join(unknown)}; the data set has {', '.join(structures)}")
+
+
+def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
+    """Copies each fold's last weights (their moving average where training keeps one) and returns their paths."""
+    (out / "weights").mkdir(exist_ok=True)
+    names = [f"weights/fold_{fold}.safetensors" for fold in folds]
+    for fold, name in zip(folds, names, strict=True):
+        shutil.copyfile(train / f"fold_{fold}" / "last.safetensors", out / name)
+    return names
+
+
+def _settings(inference: InferenceSettings) -> dict[str, Any]:
+    """The settings that a result depends on; how much memory may be used is each machine's own matter."""
+    names = set(InferenceSettings.model_fields) - {"memory_gib"}
+    return inference.model_dump(mode="json", include=names)
+
+
+def _size(folder: Path) -> str:
+    return f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 2**20:.1f} MiB"
+
+
+STAGE = Stage(
+    name="package",
+    version=1,
+    config=PackageReads,
+    reads={"package": "package", "inference": "infer"},
+    inputs=("train", "plan", "load", "evaluate"),
+    promises=("package.json", "weights/*.safetensors", "plan.json", "labels.json", "MODEL_CARD.md"),
+    run=run,
+)

@@ -1,0 +1,118 @@
+"""Opening a package: every byte is checked, and no name in it reaches outside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import DataError
+from pipeline.base.runtime import Runtime
+from pipeline.inference.settings import InferenceSettings
+from pipeline.serving.model import SEAL, load_package, write_zip
+from pipeline.stages.package import PackageConfig, PackageReads, run
+from tests.serving.finished_stages import finished_stages
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stages")
+    out = root / "package"
+    out.mkdir()
+    (out / "config.yaml").write_text("name: hippocampus\n")
+    run(PackageReads(package=PackageConfig(), inference=InferenceSettings()), finished_stages(root), out, Runtime())
+    return out
+
+
+@pytest.fixture
+def package(sealed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sealed, tmp_path / "package"))
+
+
+def _edit_seal(package: Path, **changes: object) -> None:
+    content = json.loads((package / SEAL).read_text())
+    (package / SEAL).write_text(json.dumps({**content, **changes}))
+
+
+def test_one_altered_byte_in_any_file_is_refused_by_name(package: Path) -> None:
+    for name in load_package(package).seal.files:
+        path = package / name
+        original = path.read_bytes()
+        path.write_bytes(bytes([original[0] ^ 1]) + original[1:])
+        with pytest.raises(DataError, match="altered"):
+            load_package(package)
+        path.write_bytes(original)
+    load_package(package)
+
+
+def test_a_missing_file_is_named(package: Path) -> None:
+    (package / "weights" / "fold_0.safetensors").unlink()
+    with pytest.raises(DataError, match=r"weights/fold_0.safetensors is missing"):
+        load_package(package)
+
+
+def test_a_future_format_is_refused_with_the_cure(package: Path) -> None:
+    _edit_seal(package, format=99)
+    with pytest.raises(DataError, match=r"package format 99.*reads up to 1; update"):
+        load_package(package)
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "weights/../../outside.txt"])
+def test_a_listed_path_that_leaves_the_package_is_refused(package: Path, name: str) -> None:
+    files = json.loads((package / SEAL).read_text())["files"]
+    _edit_seal(package, files={name: next(iter(files.values())), **files})
+    with pytest.raises(DataError, match="leaves its folder"):
+        load_package(package)
+
+
+def test_a_link_that_leaves_the_package_is_refused(package: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    shutil.move(package / "labels.json", outside)
+    (package / "labels.json").symlink_to(outside)
+    with pytest.raises(DataError, match="a link that leaves the package"):
+        load_package(package)
+
+
+def test_unlisted_files_are_not_part_of_it(package: Path, tmp_path: Path) -> None:
+    (package / "notes.txt").write_text("mine")
+    opened = load_package(package)
+    write_zip(opened, tmp_path / "model.zip")
+    assert "notes.txt" not in zipfile.ZipFile(tmp_path / "model.zip").namelist()
+
+
+def test_a_zip_with_a_folder_around_the_package_opens(package: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path, "package")
+    assert load_package(Path(archive)).digest == load_package(package).digest
+
+
+def test_a_zip_whose_entry_swells_beyond_its_listed_size_is_refused(package: Path, tmp_path: Path) -> None:
+    """A bomb: `labels.json` inflates to 64 MiB; reading stops one block after the listed size."""
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in package.rglob("*"):
+            if path.is_file() and path.name != "labels.json":
+                archive.write(path, path.relative_to(package))
+        archive.writestr("labels.json", bytes(64 * 2**20))
+    with pytest.raises(DataError, match=r"labels\.json was altered"):
+        load_package(bomb)
+
+
+def test_a_damaged_zip_is_a_data_error(package: Path, tmp_path: Path) -> None:
+    write_zip(load_package(package), tmp_path / "model.zip")
+    data = (tmp_path / "model.zip").read_bytes()
+    (tmp_path / "model.zip").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"model\.zip"):
+        load_package(tmp_path / "model.zip")
+
+
+def test_a_run_folder_is_answered_with_the_package_in_it(package: Path) -> None:
+    with pytest.raises(DataError, match=r"did you mean .*/package\?"):
+        load_package(package.parent)
+
+
+def test_a_path_that_is_nothing_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such model package"):
+        load_package(tmp_path / "nothing")
