@@ -43,8 +43,8 @@ class Manifest(Strict):
     licence: str = ""
     source: str = ""
     channels: tuple[Channel, ...] = Field(min_length=1)
-    labels: dict[str, int | tuple[int, ...]] = Field(min_length=1)
-    """Structure name to label value or values, background left out, in output order."""
+    labels: dict[str, int | tuple[int, ...]] = {}
+    """Structure name to label value or values, background left out, in output order; {} for scans without labels."""
     ignore_label: int | None = None
     overlapping: bool = False
     root: str | None = None
@@ -54,6 +54,8 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         faults = [f"the case id {i!r} stands {n} times" for i, n in Counter(c.id for c in self.cases).items() if n > 1]
+        if not self.labels and any(case.label for case in self.cases):
+            faults.append('labels is empty, but cases have label files; declare them, e.g. {"liver": 1}')
         values = [value for region in self.structures.values() for value in region]
         if not self.overlapping:
             faults += [f"label value {v} belongs to {n} structures; set overlapping: true for regions that overlap"
@@ -78,7 +80,9 @@ def read_manifest(path: Path) -> Manifest:
     """Reads and validates a manifest; a DataError lists every fault with its place in the file."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"{path}: not a segpipe manifest (no \"format\": \"{FORMAT}\"); `segpipe init FOLDER -o CONFIG` writes one")
+        raise DataError(
+            f'{path}: not a segpipe manifest (no "format": "{FORMAT}"); `segpipe init FOLDER -o CONFIG` writes one'
+        )
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
