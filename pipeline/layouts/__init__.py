@@ -1,0 +1,1 @@
+"""Layouts that people keep data in: read into a manifest (`init`), written back (`convert`)."""

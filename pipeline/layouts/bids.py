@@ -1,0 +1,200 @@
+"""BIDS: scans as `sub-01[/ses-1]/anat/sub-01_T1w.nii.gz`, label maps under `derivatives/` as `_dseg` or `_mask`."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.errors import DataError, Problem
+from pipeline.base.files import read_json
+from pipeline.data.cases import Channel
+from pipeline.layouts.found import Found, FoundCase, image_files, modality_of, refuse_shared_ids, stem, without_personal
+from pipeline.layouts.labelling import Labelling
+
+_NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
+_OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den"}
+_Kind = tuple[str, str, str, str, str]
+"""Pipeline folder, suffix, label, desc and space of a derivative."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A BIDS file name: its entities (`sub-01` as ("sub", "01")) and its suffix (T1w, dseg, ...)."""
+
+    path: Path
+    entities: tuple[tuple[str, str], ...]
+    suffix: str
+
+    def key(self, whole: bool) -> str:
+        """What is common to a case's files: subject, session and run; all entities of the scan where `whole`."""
+        kept = [
+            f"{name}-{value}"
+            for name, value in self.entities
+            if (name not in _OF_DERIVATIVES if whole else name in {"sub", "ses", "run"})
+        ]
+        return "_".join(kept)
+
+    def entity(self, name: str) -> str:
+        return dict(self.entities).get(name, "")
+
+
+def is_bids(folder: Path) -> bool:
+    """True for a folder with a dataset_description.json, or with `sub-*` folders that hold `sub-*` images."""
+    described = (folder / "dataset_description.json").is_file()
+    return any(
+        _scan(path) is not None
+        for subject in folder.glob("sub-*")
+        if subject.is_dir() and (described or subject.glob("*/sub-*") or subject.glob("*/*/sub-*"))
+        for path in image_files(subject)
+    )
+
+
+def read(folder: Path) -> Found:
+    """Reads scans, the derivative that labels the most cases, its `dseg.tsv`, and participants.tsv as extra columns.
+
+    Input channels are the suffixes that every labelled case has. Raises a DataError where no scan is found.
+    """
+    scans = [scan for path in image_files(folder) if _is_raw(folder, path) and (scan := _scan(path))]
+    if not scans:
+        raise DataError(f"{folder}: no BIDS scans such as sub-01/anat/sub-01_T1w.nii.gz")
+    notes: set[str] = set()
+    problems: list[Problem] = []
+    whole = max(Counter((scan.key(False), scan.suffix) for scan in scans).values()) > 1
+    images: dict[str, dict[str, Path]] = defaultdict(dict)
+    for scan in scans:
+        refuse_shared_ids({scan.key(whole): [p for p in (images[scan.key(whole)].get(scan.suffix), scan.path) if p]})
+        images[scan.key(whole)][scan.suffix] = scan.path
+    labels, labelling = _labels(folder, whole, notes)
+    channels = _channels(images, labels, notes)
+    problems += [
+        Problem(path.name, "label map without a scan; left out") for key, path in labels.items() if key not in images
+    ]
+    people = _participants(folder, notes)
+    cases = [
+        FoundCase(
+            id=key,
+            images=tuple(by_suffix[channel] for channel in channels),
+            label=labels.get(key),
+            split="training" if key in labels else "testing",
+            subject=key.split("_")[0],
+            extra=people.get(key.split("_")[0], {}),
+        )
+        for key, by_suffix in sorted(images.items())
+        if _complete(key, by_suffix, channels, problems)
+    ]
+    description = (
+        read_json(folder / "dataset_description.json") if (folder / "dataset_description.json").is_file() else {}
+    )
+    return Found(
+        layout="bids",
+        folder=folder,
+        name=str(description.get("Name") or folder.name),
+        channels=tuple(Channel(name=name, modality=modality_of(name)) for name in channels),
+        cases=tuple(cases),
+        labelling=labelling,
+        labelling_is_lookup=True,
+        licence=str(description.get("License", "")),
+        source=str(description.get("DatasetDOI", "")),
+        notes=tuple(sorted(notes)),
+        problems=tuple(problems),
+    )
+
+
+def _is_raw(folder: Path, path: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return parts[0].startswith("sub-") and not _NO_VOLUMES & set(parts)
+
+
+def _scan(path: Path) -> Scan | None:
+    """The parsed name, or None where it is not one of BIDS."""
+    *entities, suffix = stem(path).split("_")
+    pairs = tuple((name, value) for name, dash, value in (entity.partition("-") for entity in entities) if dash)
+    if len(pairs) != len(entities) or not pairs or pairs[0][0] != "sub" or not suffix:
+        return None
+    return Scan(path, pairs, suffix)
+
+
+def _channels(images: Mapping[str, Mapping[str, Path]], labels: Mapping[str, Path], notes: set[str]) -> list[str]:
+    """The suffixes that every labelled case has (every case, where none is labelled)."""
+    relevant = [set(by_suffix) for key, by_suffix in images.items() if key in labels] or [
+        set(s) for s in images.values()
+    ]
+    common, seen = set.intersection(*relevant), set.union(*relevant)
+    if not common:
+        raise DataError(f"no kind of scan is there for every labelled case; found {', '.join(sorted(seen))}")
+    if others := sorted(seen - common):
+        notes.add(f"{', '.join(others)}: not there for every labelled case, so not a channel")
+    notes.add(f"channels by BIDS suffix: {', '.join(sorted(common))}")
+    return sorted(common)
+
+
+def _complete(key: str, by_suffix: Mapping[str, Path], channels: Sequence[str], problems: list[Problem]) -> bool:
+    missing = [channel for channel in channels if channel not in by_suffix]
+    if missing:
+        problems.append(Problem(key, f"has no {', '.join(missing)}; left out"))
+    return not missing
+
+
+def _labels(folder: Path, whole: bool, notes: set[str]) -> tuple[dict[str, Path], Labelling | None]:
+    """The label maps of the derivative (pipeline, suffix, label, desc, space) that has the most, and their names."""
+    groups: dict[_Kind, dict[str, Path]] = defaultdict(dict)
+    derivatives = folder / "derivatives"
+    for path in image_files(derivatives) if derivatives.is_dir() else []:
+        scan = _scan(path)
+        if scan is not None and scan.suffix in {"dseg", "mask"}:
+            pipeline = path.relative_to(derivatives).parts[0]
+            kind = (pipeline, scan.suffix, scan.entity("label"), scan.entity("desc"), scan.entity("space"))
+            groups[kind][scan.key(whole)] = path
+    if not groups:
+        return {}, None
+    chosen = max(groups, key=lambda kind: (len(groups[kind]), kind[1] == "dseg", kind))
+    notes.add(f"label maps: derivatives/{_kind(chosen)} ({len(groups[chosen])} cases)")
+    for kind in sorted(set(groups) - {chosen}):
+        notes.add(f"not used: derivatives/{_kind(kind)} ({len(groups[kind])} cases)")
+    if chosen[1] == "mask":
+        return groups[chosen], Labelling({chosen[2] or "structure": (1,)})
+    return groups[chosen], _lookup(derivatives / chosen[0], next(iter(groups[chosen].values())))
+
+
+def _kind(kind: _Kind) -> str:
+    pipeline, suffix, label, desc, space = kind
+    entities = [f"{name}-{value}" for name, value in (("space", space), ("label", label), ("desc", desc)) if value]
+    return f"{pipeline} {'_'.join(['*', *entities, suffix])}"
+
+
+def _lookup(pipeline: Path, label: Path) -> Labelling | None:
+    """Names from the label map's own .tsv or from the pipeline's `*dseg.tsv` (columns index and name)."""
+    places = [label.with_name(stem(label) + ".tsv"), *sorted(pipeline.glob("*dseg.tsv"))]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return None
+    structures: dict[str, tuple[int, ...]] = {}
+    for row in _tsv(path):
+        index, name = row.get("index", ""), row.get("name", "")
+        if not index.isdigit() or not name:
+            raise DataError(
+                f"{path}: a row has index {index!r} and name {name!r}; both are needed, index a whole number"
+            )
+        if int(index) != 0:
+            structures[name] = (*structures.get(name, ()), int(index))
+    return Labelling(structures) if structures else None
+
+
+def _participants(folder: Path, notes: set[str]) -> dict[str, dict[str, str]]:
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return {}
+    people = {}
+    for row in _tsv(path):
+        subject = row.pop("participant_id", "")
+        values = {key: value for key, value in row.items() if value != "n/a"}
+        people[subject] = without_personal(values, notes)
+    return people
+
+
+def _tsv(path: Path) -> list[dict[str, str]]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(lines, delimiter="\t")]

@@ -1,0 +1,72 @@
+"""Copies of images and label maps into another layout: byte for byte where possible, else rewritten as NIfTI."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import atomic_write
+from pipeline.data.formats import image_ending, read_image, read_label, write_label
+from pipeline.data.volume import Volume
+
+
+def copy_channels(images: Sequence[Path], folder: Path, case: str, ending: str, channels: int) -> None:
+    """Writes `CASE_0000`, `CASE_0001`, ... into `folder`, from one file per channel or from one 4D file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{case}_{i:04d}{ending}" for i in range(channels)]
+    if len(images) == channels and all(_same_kind(image, ending) for image in images):
+        for image, target in zip(images, targets, strict=True):
+            shutil.copyfile(image, target)
+        return
+    volume = read_image(images)
+    if len(volume.array) != channels:
+        raise DataError(f"{case}: has {len(volume.array)} channels, but the manifest declares {channels}")
+    for channel, target in zip(volume.array, targets, strict=True):
+        _write_image(target, channel, volume)
+
+
+def copy_stack(images: Sequence[Path], target: Path) -> None:
+    """Writes one NIfTI file: the only image as it is, several channels as 4D with the channel last."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if len(images) == 1 and _same_kind(images[0], ".nii.gz"):
+        shutil.copyfile(images[0], target)
+        return
+    volume = read_image(images)
+    array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
+    _write_image(target, array, volume)
+
+
+def copy_label(label: Path, target: Path, values: Mapping[int, int]) -> None:
+    """Copies a label map, its values replaced by `values` (empty: none are).
+
+    Raises a DataError for a value that `values` does not have, where values have to be replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ending = image_ending(target)
+    if all(old == new for old, new in values.items()) and _same_kind(label, ending):
+        shutil.copyfile(label, target)
+        return
+    volume = read_label(label)
+    if values and (undeclared := sorted({int(v) for v in np.unique(volume.array)} - {0, *values})):
+        raise DataError(
+            f"{label}: has undeclared label values {undeclared}, which would be mixed up with new ones; declare them"
+        )
+    array = volume.array.copy()
+    for old, new in values.items():
+        array[volume.array == old] = new
+    write_label(target, volume.with_array(array))
+
+
+def _same_kind(path: Path, ending: str) -> bool:
+    return path.is_file() and path.name.lower().endswith(ending)
+
+
+def _write_image(target: Path, array: np.ndarray, volume: Volume) -> None:
+    image = nib.Nifti1Image(array, volume.grid.affine)
+    image.header.set_xyzt_units("mm")
+    atomic_write(target, lambda temporary: nib.save(image, temporary))

@@ -1,0 +1,133 @@
+"""Plain folders of images and label maps, matched by their names.
+
+Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one folder (`c1.nii.gz`, `c1_seg.nii.gz`;
+`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`). How a path is read: `naming.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.base.errors import DataError, Problem
+from pipeline.data.cases import Channel
+from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids
+from pipeline.layouts.naming import Name, is_testing, read_name
+
+Groups = Mapping[str, Sequence[Name]]
+
+
+def read(folder: Path) -> Found:
+    """Pairs images with label maps; an image without one becomes a testing case, and is said aloud.
+
+    Raises a DataError where there is no image, or where two files would become one case (all are named).
+    """
+    names = _names(folder)
+    images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
+    if not images:
+        raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
+    refuse_shared_ids({key: [str(name.path) for name in group] for key, group in labels.items()})
+    channels = _channels(images)
+    problems = [
+        Problem(group[0].path.name, "label map without an image of its name; left out")
+        for key, group in sorted(labels.items())
+        if key not in images
+    ]
+    cases = [_case(folder, group, labels.get(key, ()), channels, problems) for key, group in sorted(images.items())]
+    claims: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        claims[case.id].append(str(case.images[0].relative_to(folder)))
+    refuse_shared_ids(claims)
+    return Found(
+        layout="folders",
+        folder=folder,
+        name=folder.name,
+        channels=tuple(_channel(name) for name in channels),
+        cases=tuple(cases),
+        notes=tuple(_notes(cases, channels)),
+        problems=tuple(problems),
+    )
+
+
+def _names(folder: Path) -> list[Name]:
+    """Every image file's name, read in the mode that fits: one folder per case, or names alone."""
+    files = image_files(folder)
+    names = [read_name(folder, path) for path in files]
+    by_parent: dict[Path, list[Name]] = defaultdict(list)
+    for name in names:
+        by_parent[name.path.parent].append(name)
+    labelled = [parent for parent, group in by_parent.items() if any(name.is_label for name in group)]
+    one_folder_per_case = (
+        bool(labelled)
+        and folder not in by_parent
+        and all(sum(name.is_label for name in group) <= 1 for group in by_parent.values())
+        and all(any(not name.is_label for name in by_parent[parent]) for parent in labelled)
+    )
+    return [name.of_case_folder(folder) for name in names] if one_folder_per_case else names
+
+
+def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:
+    groups: dict[str, list[Name]] = defaultdict(list)
+    for name in names:
+        groups[name.key].append(name)
+    return dict(groups)
+
+
+def _channels(images: Groups) -> list[str]:
+    """The channels that at least half of the multi-image cases have; [''] where no case has several images."""
+    several = [group for group in images.values() if len({name.channel for name in group}) > 1]
+    if not several:
+        return [""]
+    counts = Counter(channel for group in several for channel in {name.channel for name in group})
+    return sorted(channel for channel, count in counts.items() if 2 * count >= len(several))
+
+
+def _case(
+    folder: Path, group: Sequence[Name], labels: Sequence[Name], channels: Sequence[str], problems: list[Problem]
+) -> FoundCase:
+    """The case of one key: its only image, or its channels in order."""
+    first = group[0]
+    case = first.id if channels == [""] else first.shared_id
+    refuse_shared_ids(_grouped_paths(case, group))
+    if channels == [""]:
+        images: tuple[Path, ...] = (first.path,)
+    else:
+        images = channel_stack(case, {name.channel: name.path for name in group}, channels, problems)
+        others = [name.path.name for name in group if name.channel not in channels]
+        problems += [Problem(case, f"{name}: most cases have no such channel; left out") for name in others]
+    label = labels[0].path if labels else None
+    return FoundCase(
+        id=case,
+        images=images,
+        label=label,
+        split="testing" if label is None or is_testing(folder, first.path) else "training",
+        subject=first.path.parent.name if _names_its_folder(folder, first.path) else "",
+    )
+
+
+def _grouped_paths(case: str, group: Sequence[Name]) -> dict[str, list[str]]:
+    claims: dict[str, list[str]] = defaultdict(list)
+    for name in group:
+        claims[f"{case} (channel {name.channel})" if name.channel else case].append(str(name.path))
+    return claims
+
+
+def _names_its_folder(folder: Path, path: Path) -> bool:
+    """True for `patient01/patient01_frame2`: then the folder is the subject."""
+    return path.parent != folder and path.name.startswith(path.parent.name)
+
+
+def _channel(name: str) -> Channel:
+    """A channel by what its files' names say; a bare number is only counted."""
+    words = f"channel_{int(name)}" if name.isdigit() else name or "image"
+    return Channel(name=words, modality=modality_of(name))
+
+
+def _notes(cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
+    notes = []
+    if unlabelled := [case.id for case in cases if case.label is None]:
+        notes.append(f"{len(unlabelled)} images without a label map became testing cases: {', '.join(unlabelled)}")
+    if channels != [""]:
+        notes.append(f"channels by file name: {', '.join(channels)}")
+    return notes

@@ -1,0 +1,146 @@
+"""What a layout's reader finds in a folder, and the rules of names that all layouts share."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.base.errors import DataError, Problem, problem_list
+from pipeline.data.cases import Channel
+from pipeline.data.formats import IMAGE_ENDINGS, case_id, image_ending
+from pipeline.layouts.labelling import Labelling
+
+Split = Literal["training", "testing"]
+CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
+_PERSONAL = re.compile(
+    r"^(patient_?)?(first_?|last_?|family_?|given_?|sur)?name$|birth|^mrn$|^patient_?id$|address|phone", re.I
+)
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """One case with absolute paths; they need not exist (a file that is listed but missing is `load`'s to name)."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    split: Split = "training"
+    subject: str = ""
+    """Empty: taken from the id (`sub-01` of `sub-01_ses-2`, else the id itself)."""
+    fold: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set as a layout describes it. `labelling` None: neither names nor values are declared."""
+
+    layout: str
+    folder: Path
+    name: str
+    channels: tuple[Channel, ...]
+    cases: tuple[FoundCase, ...]
+    labelling: Labelling | None = None
+    labelling_is_lookup: bool = False
+    """True: the labelling is a table of many names, of which only values that occur are structures."""
+    paths_identify: bool = False
+    """True: folder names below `folder` carry a person's name or id, so they must not reach the manifest."""
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences to say aloud: what was assumed."""
+    problems: tuple[Problem, ...] = ()
+    """What a person should look at: missing, doubtful or left out files."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All image files below `folder`, sorted; hidden ones (also AppleDouble `._x`) and .img halves are left out."""
+    return sorted(path for path in folder.rglob("*") if is_image(path) and not _hidden(path, folder))
+
+
+def is_image(path: Path) -> bool:
+    """True for a visible file with an image ending; of a .hdr/.img pair the .hdr stands for both."""
+    name = path.name.lower()
+    if path.name.startswith(".") or not name.endswith(tuple(IMAGE_ENDINGS)) or not path.is_file():
+        return False
+    header = path.with_suffix(".hdr")
+    return not (name.endswith(".img") and header.is_file())
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+
+
+def stem(path: Path) -> str:
+    """The file name without its image ending (a channel suffix stays)."""
+    ending = image_ending(path)
+    return path.name[: len(path.name) - len(ending)] if ending else path.name
+
+
+def by_channel(paths: Iterable[Path]) -> dict[str, dict[str, Path]]:
+    """Case id to channel (`0000`) to file, by the suffix; a name without one is its case's channel 0000.
+
+    Raises a DataError that names all files which would become the same case and channel.
+    """
+    claims: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in paths:
+        suffix = CHANNEL_SUFFIX.search(stem(path))
+        claims[case_id(path), suffix.group(1) if suffix else "0000"].append(path)
+    refuse_shared_ids({f"{case} (channel {channel})": files for (case, channel), files in claims.items()})
+    cases: dict[str, dict[str, Path]] = defaultdict(dict)
+    for (name, channel), files in claims.items():
+        cases[name][channel] = files[0]
+    return dict(cases)
+
+
+def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]]) -> None:
+    """Raises a DataError that names every case id claimed by more than one file (or row)."""
+    problems = [
+        Problem(name, f"is the id of {len(files)} files: {', '.join(map(str, files))}; rename all but one")
+        for name, files in sorted(claims.items())
+        if len(files) > 1
+    ]
+    if problems:
+        raise DataError(problem_list("the data set (case id = file name without ending and channel suffix)", problems))
+
+
+def channel_stack(
+    case: str, files: Mapping[str, Path], channels: Sequence[str], problems: list[Problem]
+) -> tuple[Path, ...]:
+    """A case's files in the order of `channels`; a missing one is named and stands with the name it should have."""
+    known_channel, known = next(iter(files.items()))
+    ending = image_ending(known)
+    front, told, behind = stem(known).rpartition(known_channel)
+    stack = []
+    for channel in channels:
+        expected = known.with_name((f"{front}{channel}{behind}" if told else f"{behind}_{channel}") + ending)
+        if channel not in files:
+            problems.append(Problem(case, f"channel {channel} is missing; expected {expected.name}"))
+        stack.append(files.get(channel, expected))
+    return tuple(stack)
+
+
+def subject_of(case: str) -> str:
+    """The subject that a case id names: `sub-01` of the BIDS-like `sub-01_ses-2`, else the id itself."""
+    found = re.match(r"sub-[A-Za-z0-9]+", case)
+    return found.group(0) if found else case
+
+
+def modality_of(name: str) -> str:
+    """The modality that a channel's name stands for: CT, PET or MR (whatever is not known is treated like MR)."""
+    word = re.sub(r"[^a-z0-9]", "", name.lower())
+    if word in {"ct", "cta", "cect", "ncct", "cbct"}:
+        return "CT"
+    return "PET" if word in {"pet", "pt", "suv"} else "MR"
+
+
+def without_personal(columns: Mapping[str, Any], notes: set[str]) -> dict[str, Any]:
+    """Extra columns of a case without those that name a person; what is left out is noted."""
+    personal = {key for key in columns if _PERSONAL.search(key.strip())}
+    notes.update(f"column {key!r} may identify a person: left out of the manifest" for key in personal)
+    return {key: value for key, value in columns.items() if key not in personal and value not in (None, "")}

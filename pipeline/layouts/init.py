@@ -1,0 +1,155 @@
+"""`segpipe init`: from a folder as people have it to a manifest and a configuration that runs as it stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.base.errors import Problem, problem_list
+from pipeline.base.files import sha256_of
+from pipeline.base.terminal import format_table
+from pipeline.data.manifest import Manifest, ManifestCase, write_manifest
+from pipeline.layouts.census import Census, compare, infer, take_census
+from pipeline.layouts.detect import read_layout
+from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
+from pipeline.layouts.intensity import with_inferred_modality
+from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
+from pipeline.layouts.write_config import write_config
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """What `init` wrote, and what it has to say: `notes` (assumptions) and `problems` (to be looked at)."""
+
+    layout: str
+    config: Path
+    manifest: Path
+    dataset: Manifest
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    def text(self) -> str:
+        """All of it for the terminal: tables of channels and structures, assumptions, problems, the next command."""
+        training = [case for case in self.dataset.cases if case.split == "training"]
+        count = f"{len(training)} training and {len(self.dataset.cases) - len(training)} testing cases"
+        labels = [(name, _values_text(values)) for name, values in self.dataset.labels.items()]
+        parts = [
+            f"{self.layout} layout: {count}, {len(self.dataset.channels)} channel(s)",
+            format_table(("channel", "modality"), [(c.name, c.modality) for c in self.dataset.channels]),
+            format_table(("structure", "value"), labels)
+            if labels
+            else "no structures: nothing can be trained from this data",
+            *(f"note: {note}" for note in self.notes),
+        ]
+        if self.problems:
+            parts.append(problem_list("the data", self.problems))
+        parts += [f"wrote {self.manifest}", f"wrote {self.config}", f"next: segpipe check {self.config}"]
+        return "\n".join(parts)
+
+
+def _values_text(values: int | Sequence[int]) -> str:
+    return str(values) if isinstance(values, int) else "+".join(map(str, values))
+
+
+def init(folder: Path, config_path: Path, format: str = "auto", labels: str | None = None) -> InitResult:
+    """Recognises the layout of `folder`, writes CONFIG.yaml and beside it CONFIG.manifest.json.
+
+    format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor. A broken file does not
+    end it: its case stays in the manifest, is listed, and the configuration excludes what is faulty. Raises a
+    ConfigError for a wrong option, a DataError where nothing is found or where two cases would have one id.
+    """
+    declared = from_option(labels) if labels else None
+    found = read_layout(folder, format)
+    refuse_shared_ids(_claims(found))
+    if found.paths_identify:
+        found = _linked(found, config_path.absolute().with_suffix(".links"))
+    census = take_census(found.cases)
+    labelling, notes, problems = _labelling(found, declared, census)
+    found, modality_notes = with_inferred_modality(found, census)
+    manifest_path = config_path.with_suffix(".manifest.json")
+    root = _root(found)
+    root_from_here = os.path.relpath(root, config_path.absolute().parent)
+    manifest = _manifest(found, labelling, root, root_from_here)
+    write_manifest(manifest_path, manifest)
+    write_config(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
+    return InitResult(
+        layout=found.layout,
+        config=config_path,
+        manifest=manifest_path,
+        dataset=manifest,
+        notes=(*found.notes, *notes, *modality_notes),
+        problems=(*found.problems, *census.broken.values(), *problems),
+    )
+
+
+def _claims(found: Found) -> dict[str, list[str]]:
+    claims: dict[str, list[str]] = {}
+    for case in found.cases:
+        claims.setdefault(case.id, []).append(str(case.images[0]))
+    return claims
+
+
+def _labelling(
+    found: Found, declared: Labelling | None, census: Census
+) -> tuple[Labelling | None, list[str], list[Problem]]:
+    """What the user says, else what the descriptor says, else what the label maps show."""
+    if declared is not None:
+        return compare(census, declared, lookup=False)
+    if found.labelling is not None:
+        return compare(census, found.labelling, found.labelling_is_lookup)
+    return infer(census)
+
+
+def _linked(found: Found, links: Path) -> Found:
+    """`found` with its images behind links named by case, since the folders' own names identify persons."""
+    links.mkdir(parents=True, exist_ok=True)
+    cases = []
+    for case in found.cases:
+        link = links / case.id
+        link.unlink(missing_ok=True)
+        link.symlink_to(case.images[0], target_is_directory=True)
+        cases.append(replace(case, images=(link,)))
+    note = f"folder names carry names or ids of patients: the manifest goes by the links in {links.name}/ instead"
+    return replace(found, folder=links, cases=tuple(cases), notes=(*found.notes, note))
+
+
+def _root(found: Found) -> Path:
+    """The folder itself, or the nearest one that also holds files listed outside it."""
+    paths = [path for case in found.cases for path in (*case.images, *([case.label] if case.label else []))]
+    normal = [os.path.normpath(path) for path in paths]
+    return Path(os.path.commonpath([str(found.folder), *normal]))
+
+
+def _manifest(found: Found, labelling: Labelling | None, root: Path, root_from_here: str) -> Manifest:
+    labelling = labelling or Labelling()
+    return Manifest(
+        name=found.name,
+        description=found.description,
+        licence=found.licence,
+        source=found.source,
+        channels=found.channels,
+        labels={structure: to_descriptor(values) for structure, values in labelling.structures.items()},
+        ignore_label=labelling.ignore_value,
+        overlapping=labelling.overlapping,
+        root=root_from_here,
+        cases=tuple(_case(case, root) for case in found.cases),
+    )
+
+
+def _case(case: FoundCase, root: Path) -> ManifestCase:
+    def relative(path: Path) -> str:
+        return Path(os.path.normpath(path)).relative_to(root).as_posix()
+
+    files = [*case.images, *([case.label] if case.label else [])]
+    return ManifestCase(
+        id=case.id,
+        subject=case.subject or subject_of(case.id),
+        images=tuple(relative(path) for path in case.images),
+        label=relative(case.label) if case.label else None,
+        split=case.split,
+        fold=case.fold,
+        sha256={relative(path): sha256_of(path) for path in files if path.is_file()},
+        extra=dict(case.extra),
+    )

@@ -1,0 +1,89 @@
+"""Names and values of structures, as descriptors and people write them down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from pipeline.base.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """structures: name to its label values (several make a region), background left out, in output order."""
+
+    structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ignore_value: int | None = None
+
+    @property
+    def overlapping(self) -> bool:
+        """True where one label value belongs to more than one structure."""
+        return any(set(a) & set(b) for a, b in combinations(self.structures.values(), 2))
+
+    @property
+    def values(self) -> set[int]:
+        """Every declared value, the ignore value included, background left out."""
+        own = {value for values in self.structures.values() for value in values}
+        return own | ({self.ignore_value} if self.ignore_value is not None else set())
+
+
+def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
+    """A descriptor's `labels` in either direction: MSD's `{"1": "liver"}` or nnU-Net's `{"liver": 1}`.
+
+    A list of values is a region; the name `ignore` declares the ignore value. Raises a DataError that names `where`.
+    """
+    by_name: dict[str, Any] = dict(labels)
+    if (
+        labels
+        and all(key.strip().isdigit() for key in labels)
+        and all(isinstance(name, str) for name in labels.values())
+    ):
+        by_name = {}
+        for key, name in labels.items():
+            by_name.setdefault(name, []).append(int(key))
+    structures, ignore = {}, None
+    for name, given in by_name.items():
+        values = _values(given, f"{where}: label {name!r}")
+        if name.lower() == "ignore":
+            ignore = values[0]
+        elif values != (0,) and name.lower() != "background":
+            structures[name] = values
+    if not structures:
+        raise DataError(f"{where}: 'labels' declares no structure beside the background; add one, e.g. \"liver\": 1")
+    return Labelling(structures, ignore)
+
+
+def from_option(text: str) -> Labelling:
+    """`liver=1,tumour=2`, regions as `whole=1+2`, the ignore value as `ignore=255`."""
+    labels: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, sign, values = part.partition("=")
+        numbers = [number.strip() for number in values.split("+")]
+        if not sign or not name.strip() or not all(number.isdigit() for number in numbers):
+            raise ConfigError(
+                f"--labels: {part!r} is not name=value; write for instance liver=1,whole_tumour=1+2+4,ignore=255"
+            )
+        if name.strip() in labels:
+            raise ConfigError(
+                f"--labels: {name.strip()!r} is named twice; join its values with '+', e.g. {name.strip()}=1+2"
+            )
+        labels[name.strip()] = [int(number) for number in numbers]
+    try:
+        return from_descriptor(labels, "--labels")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+
+
+def to_descriptor(values: tuple[int, ...]) -> int | list[int]:
+    """A structure's values as JSON: a plain number unless it is a region."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _values(given: Any, where: str) -> tuple[int, ...]:
+    values = given if isinstance(given, list) else [given]
+    numbers = [int(value) if isinstance(value, str) and value.strip().isdigit() else value for value in values]
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
+        raise DataError(f"{where} is {given!r}; it must be a whole number from 0, or a list of them for a region")
+    return tuple(numbers)

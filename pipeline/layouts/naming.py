@@ -1,0 +1,92 @@
+"""What a file's path says about it: image or label map, which case, which channel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.data.formats import case_id
+from pipeline.layouts.found import CHANNEL_SUFFIX, stem
+
+_LABEL_WORD = re.compile(
+    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?",
+    re.I,
+)
+_IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
+_CHANNEL_WORD = re.compile(r"t1(c|ce|gd|n|w)?|t2(f|w)?|flair|pd|cta?|pe?t|adc|dwi|mri?|swi", re.I)
+_TESTING = re.compile(r"(images|labels)?(ts|test|testing)|unlabell?ed", re.I)
+_GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
+
+
+@dataclass(frozen=True)
+class Name:
+    """key: equal for the files of one case. channel: how the file differs from the others of its case.
+
+    id: the case's id where this file is its only image; shared_id: where it is one of several.
+    """
+
+    path: Path
+    key: str
+    is_label: bool
+    channel: str
+    id: str
+    shared_id: str
+
+    def of_case_folder(self, folder: Path) -> Name:
+        """This name where the file's folder is the case: what the folder's own name does not say is the channel."""
+        own = set(_words(self.path.parent.name))
+        rest = [word for word in _words(stem(self.path)) if word not in own and not _IMAGE_WORD.fullmatch(word)]
+        case = self.path.parent
+        key = str(case.relative_to(folder))
+        return replace(self, key=key, channel="_".join(rest), id=case.name, shared_id=case.name)
+
+
+def read_name(folder: Path, path: Path) -> Name:
+    """Reads a path below `folder`. A label word counts in the file's name first, else in the folders' names.
+
+    `c1_seg`, `label01` and `labels/c1` are label maps; `c1_t1` and `c1_0000` are channels of `c1`.
+    """
+    text = stem(path)
+    suffix = CHANNEL_SUFFIX.search(text)
+    words = _words(text[: suffix.start()] if suffix else text)
+    folders = path.relative_to(folder).parent.parts
+    rest = [word for word in words if not _role(word)]
+    spoken = rest.pop() if not suffix and len(rest) > 1 and _CHANNEL_WORD.fullmatch(rest[-1]) else ""
+    return Name(
+        path=path,
+        key="/".join([*(part for part in folders if not _role(part)), "_".join(rest)]),
+        is_label=_is_label(words, folders),
+        channel=suffix.group(1) if suffix else spoken,
+        id=case_id(path),
+        shared_id=case_id(path) if suffix else "_".join(rest),
+    )
+
+
+def _role(word: str) -> bool:
+    return bool(_LABEL_WORD.fullmatch(word) or _IMAGE_WORD.fullmatch(word))
+
+
+def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
+    """What the file's own name says; where it says nothing, the nearest folder that does."""
+    if any(_role(word) for word in words):
+        return any(_LABEL_WORD.fullmatch(word) for word in words)
+    for part in reversed(folders):
+        if spoken := [word for word in _words(part) if _role(word)]:
+            return any(_LABEL_WORD.fullmatch(word) for word in spoken)
+    return False
+
+
+def is_testing(folder: Path, path: Path) -> bool:
+    """True where a folder on the way is one for testing (`imagesTs`, `test`, `unlabelled`)."""
+    return any(_TESTING.fullmatch(part) for part in path.relative_to(folder).parent.parts)
+
+
+def _words(text: str) -> list[str]:
+    """Pieces between separators, and the number glued to a role word on its own (`label0001`)."""
+    words = []
+    for word in re.split(r"[_\-. ]+", text):
+        glued = _GLUED.match(word)
+        words += list(glued.groups()) if glued else [word] if word else []
+    return words

@@ -1,0 +1,169 @@
+"""nnU-Net raw folders: dataset.json with `channel_names`, files `CASE_0000`, or explicit paths under `dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import DataError, Problem
+from pipeline.base.files import read_json
+from pipeline.data.cases import Channel
+from pipeline.layouts.found import Found, FoundCase, by_channel, channel_stack, image_files, modality_of
+from pipeline.layouts.labelling import Labelling, from_descriptor
+from pipeline.layouts.msd import distinct
+
+SPLITS = "splits_final.json"
+
+
+def read(folder: Path) -> Found:
+    """Reads imagesTr, labelsTr, imagesTs (labelsTs where it is there) and `splits_final.json` where it is found."""
+    path = folder / "dataset.json"
+    descriptor = read_json(path)
+    notes: list[str] = []
+    problems: list[Problem] = []
+    channels = tuple(_channels(descriptor, path))
+    listed = descriptor.get("dataset")
+    cases = _listed(folder, listed, problems) if listed else _training(folder, len(channels), problems)
+    cases += _testing(folder, len(channels), problems)
+    labelling = from_descriptor(descriptor.get("labels") or {}, str(path))
+    notes += _class_order_note(descriptor, labelling)
+    folds = read_folds(folder, [case.id for case in cases if case.split == "training"], notes)
+    count = sum(case.split == "training" for case in cases)
+    if descriptor.get("numTraining", count) != count:
+        problems.append(
+            Problem("dataset.json", f"numTraining is {descriptor['numTraining']}, but {count} cases were found")
+        )
+    return Found(
+        layout="nnunet",
+        folder=folder,
+        name=str(descriptor.get("name") or folder.name),
+        channels=channels,
+        cases=tuple(_with_fold(case, folds) for case in cases),
+        labelling=labelling,
+        description=str(descriptor.get("description", "")),
+        licence=str(descriptor.get("licence") or descriptor.get("license") or ""),
+        source=str(descriptor.get("reference", "")),
+        notes=tuple(notes),
+        problems=tuple(problems),
+    )
+
+
+def _channels(descriptor: Mapping[str, Any], path: Path) -> list[Channel]:
+    named = descriptor.get("channel_names") or descriptor.get("modality")
+    if not named:
+        raise DataError(f'{path}: \'channel_names\' is missing; expected for instance {{"0": "CT"}}')
+    names = [str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0]))]
+    return [Channel(name=name, modality=modality_of(name)) for name in distinct(names)]
+
+
+def _listed(folder: Path, listed: Mapping[str, Any], problems: list[Problem]) -> list[FoundCase]:
+    """Cases under `dataset`; their paths are absolute or relative to the folder."""
+    cases = []
+    for name, entry in listed.items():
+        images = tuple(folder / image for image in entry["images"])
+        label = folder / entry["label"] if entry.get("label") else None
+        missing = [str(file) for file in (*images, *([label] if label else [])) if not file.exists()]
+        if missing:
+            problems.append(Problem(name, f"listed under 'dataset', but not there: {', '.join(missing)}"))
+        cases.append(FoundCase(id=name, images=images, label=label))
+    return cases
+
+
+def _training(folder: Path, channels: int, problems: list[Problem]) -> list[FoundCase]:
+    images = by_channel(_files(folder / "imagesTr"))
+    labels = labels_by_case(_files(folder / "labelsTr"))
+    problems += [
+        Problem(case, f"label {labels[case].name} has no image") for case in sorted(labels.keys() - images.keys())
+    ]
+    problems += [
+        Problem(case, "has no label in labelsTr; taken as a testing case")
+        for case in sorted(images.keys() - labels.keys())
+    ]
+    return [
+        FoundCase(
+            id=case,
+            images=channel_stack(case, files, suffixes(channels), problems),
+            label=labels.get(case),
+            split="training" if case in labels else "testing",
+        )
+        for case, files in sorted(images.items())
+    ]
+
+
+def _testing(folder: Path, channels: int, problems: list[Problem]) -> list[FoundCase]:
+    labels = labels_by_case(_files(folder / "labelsTs"))
+    return [
+        FoundCase(
+            id=case,
+            images=channel_stack(case, files, suffixes(channels), problems),
+            label=labels.get(case),
+            split="testing",
+        )
+        for case, files in sorted(by_channel(_files(folder / "imagesTs")).items())
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in image_files(folder) if path.parent == folder] if folder.is_dir() else []
+
+
+def suffixes(channels: int) -> list[str]:
+    """`0000`, `0001`, ... for that many channels."""
+    return [f"{channel:04d}" for channel in range(channels)]
+
+
+def labels_by_case(paths: Sequence[Path]) -> dict[str, Path]:
+    """Label files by case id; two of one case are refused by name."""
+    return {case: next(iter(files.values())) for case, files in by_channel(paths).items()}
+
+
+def region_order(labelling: Labelling) -> list[int]:
+    """nnU-Net's `regions_class_order`: for each region the value that it alone adds to those behind it.
+
+    Later regions overwrite earlier ones, so whole = 1+2+4, core = 1+4, enhancing = 4 gives 2, 1, 4.
+    """
+    regions = list(labelling.structures.values())
+    order = []
+    for i, values in enumerate(regions):
+        behind = {value for later in regions[i + 1 :] for value in later}
+        own = [value for value in values if value not in behind]
+        order.append(own[0] if own else values[0])
+    return order
+
+
+def _class_order_note(descriptor: Mapping[str, Any], labelling: Labelling) -> list[str]:
+    given = descriptor.get("regions_class_order")
+    if given is None or list(given) == region_order(labelling):
+        return []
+    return [
+        f"regions_class_order is {list(given)}; a manifest keeps the regions and their order, from which "
+        f"{region_order(labelling)} follows"
+    ]
+
+
+def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[str, int]:
+    """Case id to the fold that validates it, from `splits_final.json` beside dataset.json or in nnUNet_preprocessed.
+
+    Empty, with a note, where a case is validated in two folds: a manifest cannot say that.
+    """
+    places = [folder / SPLITS, folder.parent.parent / "nnUNet_preprocessed" / folder.name / SPLITS]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return {}
+    folds: dict[str, int] = {}
+    for number, fold in enumerate(read_json(path)):
+        for case in fold["val"]:
+            if folds.setdefault(case, number) != number:
+                notes.append(f"{path.name}: {case} is validated in folds {folds[case]} and {number}; splits left out")
+                return {}
+    unknown = sorted(folds.keys() - set(training))
+    if unknown:
+        notes.append(f"{path.name} names {len(unknown)} unknown cases: {', '.join(unknown)}")
+    notes.append(f"folds are those of {path.name}")
+    return folds
+
+
+def _with_fold(case: FoundCase, folds: Mapping[str, int]) -> FoundCase:
+    return replace(case, fold=folds.get(case.id)) if case.split == "training" else case

@@ -1,0 +1,163 @@
+"""CSV and TSV tables: one row per case, image and label columns, everything else kept as extra columns."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.errors import DataError, Problem
+from pipeline.data.cases import Channel
+from pipeline.data.formats import case_id, image_ending
+from pipeline.layouts.found import Found, FoundCase, Split, modality_of, refuse_shared_ids, without_personal
+
+_ID = ("id", "case", "case_id", "caseid", "subjectid", "name")
+_SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
+_IMAGE = re.compile(r"^(?:image|img|scan|channel)s?(?:[_ -]?(?:path|file))?(?:[_ -](.+)|(\d+))?$", re.I)
+_LABEL = re.compile(r"^(?:label|seg|segmentation|mask)s?(?:[_ -]?(?:path|file))?$", re.I)
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("", "train", "training", "tr", "validation", "valid", "val"), "training"),
+    **dict.fromkeys(("test", "testing", "ts"), "testing"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table say what. images: channel name to column."""
+
+    images: Mapping[str, str]
+    label: str | None
+    id: str | None
+    subject: str | None
+    split: str | None
+    fold: str | None
+
+    @property
+    def known(self) -> set[str | None]:
+        return {*self.images.values(), self.label, self.id, self.subject, self.split, self.fold}
+
+
+def is_table(path: Path) -> bool:
+    """True for a .csv or .tsv file with an image column."""
+    if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
+        return False
+    header, _ = _rows(path)
+    return any(_IMAGE.match(name) for name in header)
+
+
+def read(path: Path) -> Found:
+    """Reads a table; paths in it are relative to its folder (or absolute).
+
+    Columns, in any case: image or image_T1, image_FLAIR, ... (also Channel_0, ...), label (mask, seg), id, subject,
+    split (training, validation, testing), fold. A row with split `validation` is validated in fold 0. Raises a
+    DataError that names the lines of doubled ids.
+    """
+    header, rows = _rows(path)
+    columns = _columns(path, header, rows)
+    notes: set[str] = set()
+    problems: list[Problem] = []
+    cases: list[FoundCase] = []
+    claims: dict[str, list[str]] = defaultdict(list)
+    for line, row in rows:
+        case = _case(path, line, row, columns, notes, problems)
+        if case is not None:
+            claims[case.id].append(f"line {line}")
+            cases.append(case)
+    refuse_shared_ids(claims)
+    if not cases:
+        raise DataError(f"{path}: has a header but no rows with an image")
+    channels = tuple(Channel(name=name, modality=modality_of(name)) for name in columns.images)
+    return Found(
+        layout="csv",
+        folder=path.parent,
+        name=path.stem,
+        channels=channels,
+        cases=tuple(cases),
+        notes=tuple(sorted(notes)),
+        problems=tuple(problems),
+    )
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header and the rows with their line numbers; the separator is the tab or what the header shows."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text; save it as 'CSV UTF-8'") from None
+    first = text.split("\n", 1)[0]
+    separator = max("\t;,", key=first.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=separator)
+    rows = [(reader.line_num, {k.strip(): (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    return [name.strip() for name in reader.fieldnames or ()], rows
+
+
+def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> Columns:
+    labels = [name for name in header if _LABEL.match(name)]
+    named = [(match.group(1) or match.group(2) or "", name) for name in header if (match := _IMAGE.match(name))]
+    found = [(channel, name) for channel, name in named if _holds_files(path.parent, name, rows)]
+    if not found:
+        raise DataError(
+            f"{path}: no image column among {', '.join(header)}; "
+            "name it 'image', or 'image_T1', 'image_FLAIR', ... for channels"
+        )
+    if len(labels) > 1:
+        raise DataError(f"{path}: several label columns ({', '.join(labels)}); keep one, as one label map per case")
+    images = {name if name and not name.isdigit() else f"channel_{name or 0}": column for name, column in found}
+    if len(images) == 1:
+        images = {name if not name.startswith("channel_") else "image": column for name, column in images.items()}
+    return Columns(
+        images=images,
+        label=labels[0] if labels else None,
+        id=_first(header, _ID),
+        subject=_first(header, _SUBJECT),
+        split=_first(header, ("split", "subset", "set")),
+        fold=_first(header, ("fold",)),
+    )
+
+
+def _holds_files(folder: Path, column: str, rows: Sequence[tuple[int, Mapping[str, str]]]) -> bool:
+    """False for columns such as image_date: their first entry is neither an image file's name nor there on disk."""
+    first = next((row[column] for _, row in rows if row.get(column)), None)
+    return first is None or bool(image_ending(Path(first))) or (folder / first).exists()
+
+
+def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
+    by_lower = {name.lower(): name for name in reversed(header)}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _case(
+    path: Path, line: int, row: Mapping[str, str], columns: Columns, notes: set[str], problems: list[Problem]
+) -> FoundCase | None:
+    where = f"{path.name} line {line}"
+    images = [row[column] for column in columns.images.values()]
+    if not any(row.values()):
+        return None
+    if not all(images):
+        empty = [column for column in columns.images.values() if not row[column]]
+        problems.append(Problem(where, f"column {', '.join(empty)} is empty; row left out"))
+        return None
+    split = row.get(columns.split or "", "").lower()
+    if split not in _SPLITS:
+        raise DataError(f"{where}: split is {split!r}; allowed: training, validation, testing")
+    fold = row.get(columns.fold or "", "")
+    if fold and not fold.isdigit():
+        raise DataError(f"{where}: fold is {fold!r}; it must be a whole number from 0, or empty")
+    paths = tuple(path.parent / image for image in images)
+    label = row.get(columns.label or "", "")
+    files = [*paths, *([path.parent / label] if label else [])]
+    if missing := [str(file.name) for file in files if not file.exists()]:
+        problems.append(Problem(where, f"no such file: {', '.join(missing)}"))
+    extra = {key: value for key, value in row.items() if key not in columns.known}
+    return FoundCase(
+        id=row.get(columns.id or "") or case_id(paths[0]),
+        images=paths,
+        label=path.parent / label if label else None,
+        split=_SPLITS[split] if label or split else "testing",
+        subject=row.get(columns.subject or "", ""),
+        fold=int(fold) if fold else (0 if split.startswith("val") else None),
+        extra=without_personal(extra, notes),
+    )

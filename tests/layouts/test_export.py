@@ -1,0 +1,109 @@
+"""`segpipe convert`: there and back again."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.layouts.export import convert
+from pipeline.layouts.init import init
+from tests.layouts import test_msd, test_nnunet
+from tests.layouts.making import AFFINE, SHAPE, descriptor, image, label
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def without_json(contents):
+    return {name: data for name, data in contents.items() if not name.endswith(".json") and "._" not in name}
+
+
+def test_nnunet_there_and_back_is_equal(tmp_path):
+    raw = test_nnunet.raw(tmp_path / "Dataset001_Prostate")
+    image(raw / "imagesTs/q_1_0000.nii.gz")
+    image(raw / "imagesTs/q_1_0001.nii.gz")
+    splits = [{"train": ["p_1", "p_3"], "val": ["p_2"]}, {"train": ["p_2"], "val": ["p_1", "p_3"]}]
+    (raw / "splits_final.json").write_text(json.dumps(splits))
+    made = init(raw, tmp_path / "configs" / "prostate.yaml")
+    back = convert(made.config, "nnunet", tmp_path / "Dataset002_Prostate").folder
+    assert without_json(files(back)) == without_json(files(raw))
+    assert json.loads((back / "splits_final.json").read_text()) == splits
+    descriptor_back = json.loads((back / "dataset.json").read_text())
+    assert {key: descriptor_back[key] for key in test_nnunet.PROSTATE} == test_nnunet.PROSTATE
+    again = init(back, tmp_path / "configs" / "again.yaml")
+    assert again.dataset.cases == made.dataset.cases
+    assert again.dataset.labels == made.dataset.labels
+    assert again.dataset.channels == made.dataset.channels
+
+
+def test_regions_and_ignore_there_and_back(tmp_path):
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+    raw = test_nnunet.raw(tmp_path / "Dataset001_X", labels=labels, regions_class_order=[1, 2, 3])
+    made = init(raw, tmp_path / "x.yaml")
+    back = json.loads((convert(made.config, "nnunet", tmp_path / "back").folder / "dataset.json").read_text())
+    assert back["labels"] == labels
+    assert back["regions_class_order"] == [1, 2, 3]
+
+
+def test_msd_there_and_back_is_equal(tmp_path):
+    task = test_msd.task(tmp_path / "Task04")
+    made = init(task, tmp_path / "hippocampus.yaml")
+    back = convert(made.config, "msd", tmp_path / "Task94").folder
+    assert without_json(files(back)) == without_json(files(task))
+    written = json.loads((back / "dataset.json").read_text())
+    assert written == {key: value for key, value in test_msd.TASK.items() if key != "relase"}
+
+
+def test_4d_becomes_channel_files_and_4d_again(tmp_path):
+    place = tmp_path / "Task"
+    original = image(place / "imagesTr/c.nii.gz", channels=2)
+    label(place / "labelsTr/c.nii.gz", 1)
+    items = [{"image": "imagesTr/c.nii.gz", "label": "labelsTr/c.nii.gz"}]
+    descriptor(place, {"modality": {"0": "FLAIR", "1": "T1w"}, "labels": {"1": "edema"}, "training": items})
+    made = init(place, tmp_path / "task.yaml")
+    raw = convert(made.config, "nnunet", tmp_path / "raw").folder
+    assert sorted(path.name for path in (raw / "imagesTr").iterdir()) == ["c_0000.nii.gz", "c_0001.nii.gz"]
+    again = init(raw, tmp_path / "again.yaml")
+    stacked = nib.load(convert(again.config, "msd", tmp_path / "back").folder / "imagesTr/c.nii.gz")
+    np.testing.assert_array_equal(stacked.get_fdata(), nib.load(original).get_fdata())
+    np.testing.assert_array_equal(stacked.affine, AFFINE)
+    assert stacked.shape == (*SHAPE, 2)
+
+
+def test_label_values_with_gaps_become_consecutive_aloud(tmp_path):
+    place = tmp_path / "data"
+    image(place / "images/c.nii.gz")
+    label(place / "labels/c.nii.gz", 3, 200)
+    made = init(place, tmp_path / "mine.yaml", labels="liver=3,tumour=200")
+    result = convert(made.config, "nnunet", tmp_path / "raw")
+    assert "nnU-Net wants label values 1, 2, ...: written as 3→1, 200→2" in result.notes
+    written = np.asarray(nib.load(result.folder / "labelsTr/c.nii.gz").dataobj)
+    before = np.asarray(nib.load(place / "labels/c.nii.gz").dataobj)
+    np.testing.assert_array_equal(written, np.select([before == 3, before == 200], [1, 2], 0))
+
+
+def test_ct_keeps_its_normalisation_by_name(tmp_path):
+    place = tmp_path / "data"
+    image(place / "images/c.nii.gz", lowest=-1024)
+    label(place / "labels/c.nii.gz", 1)
+    made = init(place, tmp_path / "mine.yaml")
+    raw = convert(made.config, "nnunet", tmp_path / "raw").folder
+    assert json.loads((raw / "dataset.json").read_text())["channel_names"] == {"0": "CT"}
+
+
+def test_what_a_layout_cannot_hold_is_refused(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    made = init(test_nnunet.raw(tmp_path / "Dataset001_X", labels=labels), tmp_path / "x.yaml")
+    with pytest.raises(DataError, match="regions of this data set overlap; use --to nnunet"):
+        convert(made.config, "msd", tmp_path / "back")
+
+
+def test_nothing_is_overwritten(tmp_path):
+    made = init(test_nnunet.raw(tmp_path / "Dataset001_X"), tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        convert(made.config, "nnunet", tmp_path / "Dataset001_X")
+    with pytest.raises(ConfigError, match="did you mean 'nnunet'"):
+        convert(made.config, "nnunett", tmp_path / "new")

@@ -1,0 +1,113 @@
+"""Image and label folders, matched by name."""
+
+import pytest
+
+from pipeline.base.errors import DataError
+from pipeline.layouts.folders import read
+from tests.layouts.making import image, label
+
+
+def pairs(found):
+    return {case.id: (len(case.images), case.label.name if case.label else None) for case in found.cases}
+
+
+def test_two_folders_with_equal_names(tmp_path):
+    for name in ("a_1", "b.2"):
+        image(tmp_path / "images" / f"{name}.nii.gz")
+        label(tmp_path / "labels" / f"{name}.nii.gz")
+    image(tmp_path / "unlabelled" / "c.nii.gz")
+    found = read(tmp_path)
+    assert pairs(found) == {"a_1": (1, "a_1.nii.gz"), "b.2": (1, "b.2.nii.gz"), "c": (1, None)}
+    assert [case.split for case in found.cases] == ["training", "training", "testing"]
+    assert any("1 images without a label map became testing cases: c" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("image_name", "label_name", "case"),
+    [
+        ("c01.nii.gz", "c01_seg.nii.gz", "c01"),
+        ("img0001.nii.gz", "label0001.nii.gz", "img0001"),
+        ("volume-10.nii", "segmentation-10.nii", "volume-10"),
+        ("images/c01_ct.nii.gz", "masks/c01_mask.nii.gz", "c01_ct"),
+        ("imagesTr/c01_0000.nii.gz", "labelsTr/c01.nii.gz", "c01"),
+        ("kits/case_7/imaging.nii.gz", "kits/case_7/segmentation.nii.gz", "case_7"),
+        ("c01/c01.nii.gz", "c01/c01_gt.nii.gz", "c01"),
+    ],
+)
+def test_name_patterns(tmp_path, image_name, label_name, case):
+    image(tmp_path / image_name)
+    label(tmp_path / label_name)
+    found = read(tmp_path)
+    assert pairs(found) == {case: (1, label_name.split("/")[-1])}
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    "pattern", ["images/{case}_{channel}.nii.gz", "{case}/{case}_{channel}.nii.gz", "{case}/{channel}.nii.gz"]
+)
+def test_channels_from_words(tmp_path, pattern):
+    for case in ("p1", "p2"):
+        for channel in ("t1", "flair"):
+            image(tmp_path / pattern.format(case=case, channel=channel))
+        label(tmp_path / (f"labels/{case}.nii.gz" if "images" in pattern else f"{case}/seg.nii.gz"))
+    found = read(tmp_path)
+    assert [channel.name for channel in found.channels] == ["flair", "t1"]
+    assert [case.id for case in found.cases] == ["p1", "p2"]
+    assert found.cases[0].images[0].name.endswith("flair.nii.gz")
+    assert all(case.label is not None for case in found.cases)
+
+
+def test_channels_from_suffixes_and_a_missing_one_is_named(tmp_path):
+    for case in ("p1", "p2", "p3"):
+        image(tmp_path / "images" / f"{case}_0000.nii.gz")
+        label(tmp_path / "labels" / f"{case}.nii.gz")
+    for case in ("p1", "p2"):
+        image(tmp_path / "images" / f"{case}_0001.nii.gz")
+    found = read(tmp_path)
+    assert [channel.name for channel in found.channels] == ["channel_0", "channel_1"]
+    (problem,) = found.problems
+    assert problem.where == "p3"
+    assert problem.what == "channel 0001 is missing; expected p3_0001.nii.gz"
+
+
+def test_two_files_of_one_id_are_refused_by_name(tmp_path):
+    image(tmp_path / "images" / "a.nii.gz")
+    image(tmp_path / "images" / "a.nii")
+    label(tmp_path / "labels" / "a.nii.gz")
+    with pytest.raises(DataError) as raised:
+        read(tmp_path)
+    assert "a.nii.gz" in str(raised.value)
+    assert "a.nii," in str(raised.value) or "a.nii;" in str(raised.value)
+
+
+def test_one_id_in_two_sites_is_refused_by_name(tmp_path):
+    for site in ("north", "south"):
+        image(tmp_path / site / "images" / "a.nii.gz")
+        label(tmp_path / site / "labels" / "a.nii.gz")
+    with pytest.raises(DataError, match=r"north/images/a\.nii\.gz, south/images/a\.nii\.gz"):
+        read(tmp_path)
+
+
+def test_a_label_without_an_image_is_listed(tmp_path):
+    image(tmp_path / "images" / "a.nii.gz")
+    label(tmp_path / "labels" / "a.nii.gz")
+    label(tmp_path / "labels" / "b.nii.gz")
+    (problem,) = read(tmp_path).problems
+    assert problem.where == "b.nii.gz"
+
+
+def test_the_folder_named_like_the_case_is_the_subject(tmp_path):
+    for frame in ("frame01", "frame12"):
+        image(tmp_path / "patient001" / f"patient001_{frame}.nii.gz")
+        label(tmp_path / "patient001" / f"patient001_{frame}_gt.nii.gz")
+    found = read(tmp_path)
+    assert {case.subject for case in found.cases} == {"patient001"}
+    assert [case.id for case in found.cases] == ["patient001_frame01", "patient001_frame12"]
+
+
+def test_hidden_and_apple_double_files_are_no_images(tmp_path):
+    image(tmp_path / "images" / "a.nii.gz")
+    label(tmp_path / "labels" / "a.nii.gz")
+    (tmp_path / "images" / "._a.nii.gz").write_bytes(b"\0\5\x16\7")
+    image(tmp_path / "__MACOSX" / "images" / "a.nii.gz")
+    assert len(read(tmp_path).cases) == 1

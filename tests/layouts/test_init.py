@@ -1,0 +1,150 @@
+"""`segpipe init`: from a folder to a manifest and a configuration."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.manifest import read_manifest
+from pipeline.layouts.init import init
+from tests.layouts.making import descriptor, image, label, truncate
+from tests.layouts.test_dicom import PATIENT, UID, series
+
+
+def folders(place, count=4, values=(1, 2)):
+    for number in range(count):
+        image(place / f"images/c{number}.nii.gz")
+        label(place / f"labels/c{number}.nii.gz", *values)
+    return place
+
+
+def test_writes_a_manifest_and_a_configuration_beside_each_other(tmp_path):
+    result = init(folders(tmp_path / "data"), tmp_path / "configs" / "mine.yaml", labels="core=1,rim=2")
+    config = yaml.safe_load((tmp_path / "configs" / "mine.yaml").read_text())
+    assert config["name"] == "mine"
+    assert config["data"] == {"manifest": "mine.manifest.json", "root": "../data"}
+    assert config["load"]["on_fault"] == "stop"
+    manifest = read_manifest(tmp_path / "configs" / "mine.manifest.json")
+    assert manifest == result.dataset
+    assert dict(manifest.labels) == {"core": 1, "rim": 2}
+    assert [case.images for case in manifest.cases] == [(f"images/c{i}.nii.gz",) for i in range(4)]
+    assert set(manifest.cases[0].sha256) == {"images/c0.nii.gz", "labels/c0.nii.gz"}
+    assert "4 training and 0 testing cases" in result.text()
+
+
+def test_the_manifest_names_no_place_on_this_machine(tmp_path):
+    result = init(folders(tmp_path / "data"), tmp_path / "mine.yaml")
+    assert str(tmp_path) not in result.manifest.read_text()
+
+
+def test_inferred_labels_are_said_aloud_and_rare_ones_flagged(tmp_path):
+    place = folders(tmp_path / "data", count=5)
+    label(place / "labels/c3.nii.gz", 1, 2, 0, 7)
+    result = init(place, tmp_path / "mine.yaml")
+    assert dict(result.dataset.labels) == {"label_1": 1, "label_2": 2, "label_7": 7}
+    assert any(
+        "labels are inferred from 5 label maps: label_1=1, label_2=2, label_7=7" in note for note in result.notes
+    )
+    (rare,) = result.problems
+    assert rare.where == "label value 7"
+    assert rare.what.startswith("is rare: 15 voxels in 1 of 5 label maps (c3)")
+
+
+def test_undeclared_and_absent_values_are_said(tmp_path):
+    result = init(folders(tmp_path / "data"), tmp_path / "mine.yaml", labels="core=1,vessel=9")
+    assert [problem.where for problem in result.problems] == ["label value 2"]
+    assert "declared, but in no label map: vessel" in result.notes
+
+
+def test_a_broken_file_is_listed_and_ends_nothing(tmp_path):
+    place = folders(tmp_path / "data")
+    truncate(place / "labels/c1.nii.gz")
+    (place / "images/c2.nii.gz").write_bytes(b"")
+    result = init(place, tmp_path / "mine.yaml")
+    assert [problem.where for problem in result.problems] == ["c1", "c2"]
+    assert all(f"c{i}.nii.gz" in problem.what for i, problem in zip((1, 2), result.problems, strict=True))
+    assert len(result.dataset.cases) == 4
+    assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["load"]["on_fault"] == "exclude"
+
+
+def test_files_listed_outside_the_folder_widen_the_root(tmp_path):
+    image(tmp_path / "archive/scan-a.nii.gz")
+    label(tmp_path / "archive/mask-a.nii.gz")
+    entry = {"images": ["../archive/scan-a.nii.gz"], "label": "../archive/mask-a.nii.gz"}
+    values = {
+        "channel_names": {"0": "T2"},
+        "labels": {"background": 0, "x": 1},
+        "file_ending": ".nii.gz",
+        "dataset": {"a": entry},
+    }
+    result = init(descriptor(tmp_path / "raw", values), tmp_path / "configs" / "mine.yaml")
+    assert result.dataset.cases[0].images == ("archive/scan-a.nii.gz",)
+    assert yaml.safe_load(result.config.read_text())["data"]["root"] == ".."
+
+
+def test_hounsfield_units_show_themselves(tmp_path):
+    place = folders(tmp_path / "data")
+    for number in range(4):
+        image(place / f"images/c{number}.nii.gz", lowest=-1024)
+    result = init(place, tmp_path / "mine.yaml")
+    assert [channel.modality for channel in result.dataset.channels] == ["CT"]
+    assert any("taken as CT, since its values go down to -1024" in note for note in result.notes)
+
+
+def test_recognises_each_layout(tmp_path):
+    msd = descriptor(
+        folders(tmp_path / "msd"),
+        {"labels": {"1": "a"}, "training": [{"image": "images/c0.nii.gz", "label": "labels/c0.nii.gz"}]},
+    )
+    table = folders(tmp_path / "table")
+    (table / "cases.csv").write_text("image,label\nimages/c0.nii.gz,labels/c0.nii.gz\n")
+    bids = tmp_path / "bids"
+    image(bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    unpacked = tmp_path / "unpacked"
+    shutil.copytree(msd, unpacked / "Task99")
+    expected = {
+        msd: "msd",
+        table: "csv",
+        table / "cases.csv": "csv",
+        bids: "bids",
+        unpacked: "msd",
+        tmp_path / "table/images": "folders",
+    }
+    assert {place: init(place, tmp_path / "x.yaml").layout for place in expected} == expected
+
+
+def test_dicom_goes_by_links_where_folder_names_identify(tmp_path):
+    series(tmp_path / "data" / "Granger_Hermione")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert result.dataset.cases[0].images == ("series_001",)
+    assert (tmp_path / "mine.links" / "series_001").is_dir()
+    written = result.manifest.read_text() + result.config.read_text() + result.text()
+    assert not any(word in written for word in ("Granger", PATIENT, "HG-1979", UID))
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "error", "words"),
+    [
+        ("nowhere", {}, DataError, "no such folder"),
+        ("data", {"format": "nnunt"}, ConfigError, "did you mean 'nnunet'"),
+        ("data", {"format": "msd"}, DataError, "has no dataset.json, which --format msd needs"),
+        ("data", {"labels": "core"}, ConfigError, "'core' is not name=value"),
+        ("empty", {}, DataError, "no dataset.json, table, NIfTI"),
+    ],
+)
+def test_what_cannot_be_done_says_why(tmp_path, place, options, error, words):
+    folders(tmp_path / "data", count=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(error) as raised:
+        init(tmp_path / place, tmp_path / "mine.yaml", **options)
+    assert words in str(raised.value)
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_the_real_hippocampi(segpipe_data, tmp_path):
+    result = init(segpipe_data / "hippocampus", tmp_path / "hippocampus.yaml", labels="anterior=1,posterior=2")
+    assert sum(case.split == "training" for case in result.dataset.cases) == 208
+    assert not result.problems
+    json.loads(result.manifest.read_text())
