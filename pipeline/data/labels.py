@@ -1,0 +1,46 @@
+"""Label values as people write them, and the indices that arrays inside the pipeline hold.
+
+Inside, 0 is background and i is the i-th structure; where structures overlap, bit i of a mask is structure i. Values
+that are ignored become the largest number of the type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Structures = Mapping[str, tuple[int, ...]]
+
+
+def index_type(structures: Structures, overlapping: bool) -> np.dtype:
+    """The smallest unsigned type that holds the indices and the ignore mark."""
+    largest = 2 ** len(structures) if overlapping else len(structures) + 1
+    return np.min_scalar_type(largest)
+
+
+def ignore_index(structures: Structures, overlapping: bool) -> int:
+    """What ignored voxels hold inside: 255 for up to 253 exclusive structures."""
+    return int(np.iinfo(index_type(structures, overlapping)).max)
+
+
+def encode(values: NDArray, structures: Structures, ignore_value: int | None = None, overlapping: bool = False) -> NDArray:
+    """Original label values to indices (or bit masks); undeclared values become background."""
+    found, inverse = np.unique(values, return_inverse=True)
+    table = np.zeros(len(found), dtype=index_type(structures, overlapping))
+    for i, region in enumerate(structures.values()):
+        member = np.isin(found, region)
+        if overlapping:
+            table[member] |= table.dtype.type(1 << i)
+        else:
+            table[member] = i + 1
+    if ignore_value is not None:
+        table[found == ignore_value] = ignore_index(structures, overlapping)
+    return table[inverse].reshape(values.shape)
+
+
+def decode(indices: NDArray, structures: Structures) -> NDArray:
+    """Indices of exclusive structures to original values, as the smallest unsigned type. A region gives its first value."""
+    table = np.array([0, *(region[0] for region in structures.values())])
+    return table.astype(np.min_scalar_type(int(table.max())))[indices]
