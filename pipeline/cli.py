@@ -286,7 +286,7 @@ def _init(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from pipeline.layouts import convert
 
-    print(convert(arguments.source, arguments.to, arguments.output))
+    print(convert(arguments.source, arguments.to, arguments.output).message)
     return EXIT_DONE
 
 

@@ -1,1 +1,6 @@
 """Layouts that people keep data in: read into a manifest (`init`), written back (`convert`)."""
+
+from pipeline.layouts.export import convert
+from pipeline.layouts.initialise import init
+
+__all__ = ["convert", "init"]

@@ -29,7 +29,9 @@ class ConvertResult:
     cases: int
     notes: tuple[str, ...]
 
-    def text(self) -> str:
+    @property
+    def message(self) -> str:
+        """What was written, for the terminal."""
         return "\n".join([*(f"note: {note}" for note in self.notes), f"wrote {self.cases} cases to {self.folder}"])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.layouts.export import convert
-from pipeline.layouts.init import init
+from pipeline.layouts.initialise import init
 from tests.layouts import test_msd, test_nnunet
 from tests.layouts.making import AFFINE, SHAPE, descriptor, image, label
 

@@ -30,7 +30,8 @@ class InitResult:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
 
-    def text(self) -> str:
+    @property
+    def message(self) -> str:
         """All of it for the terminal: tables of channels and structures, assumptions, problems, the next command."""
         training = [case for case in self.dataset.cases if case.split == "training"]
         count = f"{len(training)} training and {len(self.dataset.cases) - len(training)} testing cases"

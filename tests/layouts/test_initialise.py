@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.manifest import read_manifest
-from pipeline.layouts.init import init
+from pipeline.layouts.initialise import init
 from tests.layouts.making import descriptor, image, label, truncate
 from tests.layouts.test_dicom import PATIENT, UID, series
 
@@ -31,7 +31,7 @@ def test_writes_a_manifest_and_a_configuration_beside_each_other(tmp_path):
     assert dict(manifest.labels) == {"core": 1, "rim": 2}
     assert [case.images for case in manifest.cases] == [(f"images/c{i}.nii.gz",) for i in range(4)]
     assert set(manifest.cases[0].sha256) == {"images/c0.nii.gz", "labels/c0.nii.gz"}
-    assert "4 training and 0 testing cases" in result.text()
+    assert "4 training and 0 testing cases" in result.message
 
 
 def test_the_manifest_names_no_place_on_this_machine(tmp_path):
@@ -120,7 +120,7 @@ def test_dicom_goes_by_links_where_folder_names_identify(tmp_path):
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
     assert result.dataset.cases[0].images == ("series_001",)
     assert (tmp_path / "mine.links" / "series_001").is_dir()
-    written = result.manifest.read_text() + result.config.read_text() + result.text()
+    written = result.manifest.read_text() + result.config.read_text() + result.message
     assert not any(word in written for word in ("Granger", PATIENT, "HG-1979", UID))
 
 
