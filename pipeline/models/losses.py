@@ -229,3 +229,13 @@ class CrossEntropy(nn.Module):
             return losses
         hardest = max(int(losses.numel() * self.top_percent / 100), 1)
         return losses.flatten().topk(hardest, sorted=False).values.mean()
+
+
+def check_gives_logits(network: nn.Module) -> None:
+    """Refuses a network that ends in an activation: the losses here apply their own, and twice is wrong."""
+    last = list(network.modules())[-1]
+    if isinstance(last, nn.Softmax | nn.LogSoftmax | nn.Sigmoid | nn.LogSigmoid):
+        raise ConfigError(
+            f"the network ends in {type(last).__name__}, and the loss applies its own activation: it would be applied "
+            "twice; let the network end in plain logits"
+        )

@@ -1,0 +1,181 @@
+"""From settings, plan and patch store to what the loop needs: a learner and a course."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.base.errors import DataError
+from pipeline.base.runtime import usable_cores
+from pipeline.data.augment import augment
+from pipeline.data.patches import draw_batch
+from pipeline.data.plan import Plan
+from pipeline.data.store import PatchStore
+from pipeline.models.checkpoint import load_weights, take_over
+from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
+from pipeline.models.networks import build_network
+from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
+from pipeline.training.batches import Batch
+from pipeline.training.compiled import compiled
+from pipeline.training.folds import Fold
+from pipeline.training.learner import AUTOCAST, Learner
+from pipeline.training.loop import Course
+from pipeline.training.settings import TrainConfig
+from pipeline.training.validation import Labelling, plan_validation, validate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all folds have in common."""
+
+    config: TrainConfig
+    plan: Plan
+    store: PatchStore
+    seed: int
+    device: torch.device
+
+    @property
+    def labelling(self) -> Labelling:
+        """How stored labels are read: ignored voxels hold the largest value of their type."""
+        ignore = (
+            None if self.plan.ignore_value is None else int(np.iinfo(self.store.label(self.store.ids[0]).dtype).max)
+        )
+        return Labelling(tuple(self.plan.structures), self.plan.overlapping, ignore)
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per step."""
+        return self.plan.batch_size * self.config.accumulate
+
+    def max_steps(self, fold: Fold) -> int:
+        """Steps of the schedule: as planned, or as many as `max_epochs` makes."""
+        if self.config.max_epochs is None:
+            return self.plan.max_steps
+        return self.config.max_epochs * math.ceil(len(fold.train) / self.batch_size)
+
+
+def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
+    """Threads and determinism for the whole process."""
+    torch.set_num_threads(config.num_threads or plan.num_threads or usable_cores())
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+
+
+def make_learner(shop: Workshop, fold: Fold) -> Learner:
+    """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
+    config, plan = shop.config, shop.plan
+    torch.manual_seed(shop.seed)
+    network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size).to(shop.device)
+    if shop.device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    check_gives_logits(network)
+    if config.pretrained is not None:
+        log.info("%s", take_over(network, load_weights(pretrained_weights(config.pretrained))))
+    loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
+        shop.device
+    )
+    horizon = None if config.ema is None else config.ema * shop.max_steps(fold)
+    return Learner(
+        network=network,
+        loss=loss,
+        optimizer=build_optimizer(config.optimizer, network.parameters()),
+        average=None if horizon is None else MovingAverage(network, horizon),
+        device=shop.device,
+        precision=plan.precision,
+        grad_clip=config.grad_clip,
+        level_weights=config.deep_supervision_weights,
+        micro_batch=plan.batch_size,
+        batch_dice=sums_over_batch(config.loss),
+        forward=compiled(network) if config.compile else None,
+    )
+
+
+def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
+    """Batches, rate, validation and records of one fold."""
+    config, plan, max_steps = shop.config, shop.plan, shop.max_steps(fold)
+    validation = plan_validation(
+        {case: shop.store.label(case).shape for case in fold.val},
+        plan.patch_size,
+        shop.batch_size,
+        max_steps,
+        config.validation.share,
+        config.validation.overlap,
+        config.validation.interval,
+        config.validation.cases,
+    )
+    return Course(
+        name=f"fold {fold.name}",
+        folder=folder,
+        structures=tuple(plan.structures),
+        seed=shop.seed,
+        max_steps=max_steps,
+        batch_size=shop.batch_size,
+        draw=_drawer(shop, fold),
+        rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, max_steps),
+        validate=_validator(shop, validation.cases),
+        validation=validation,
+        early_stopping=config.early_stopping,
+        save_every=config.save_every,
+        tensorboard=config.tensorboard,
+    )
+
+
+def pretrained_weights(path: Path) -> Path:
+    """The weights file that a package or a path stands for; of a package with several folds, the first."""
+    if path.is_file():
+        return path
+    found = sorted((path / "weights").glob("*.safetensors"))
+    if not found:
+        raise DataError(
+            f"train.pretrained: {path} is neither a safetensors file nor a package with weights/*.safetensors"
+        )
+    return found[0]
+
+
+def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
+    """The batch of a step: drawn from the store, moved to the device and augmented there."""
+    config, plan = shop.config, shop.plan
+
+    def draw(step: int) -> Batch:
+        patches = draw_batch(
+            shop.store, fold.train, plan.patch_size, shop.batch_size, shop.seed, step, oversample=config.oversample
+        )
+        image = torch.from_numpy(patches.image_BCXYZ).to(shop.device, non_blocking=True)
+        label = torch.from_numpy(patches.label_BXYZ).to(shop.device, non_blocking=True)
+        return Batch(*augment(image, label, config.augment, shop.seed, step, plan.mirror_axes, plan.spacing_mm))
+
+    return draw
+
+
+def _validator(shop: Workshop, cases: tuple[str, ...]) -> Callable[[Mapping[str, torch.Tensor]], dict[str, float]]:
+    """Mean Dice per structure of given weights on whole cases, with a network of its own."""
+    plan, dtype = shop.plan, AUTOCAST[shop.plan.precision]
+    network: nn.Module = build_network(plan.network, len(plan.channels), plan.out_channels).to(shop.device).eval()
+
+    def logits(image: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(shop.device.type, dtype, enabled=dtype is not None):
+            return network(image)
+
+    def score(weights: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        network.load_state_dict(weights)
+        return validate(
+            logits,
+            shop.store,
+            cases,
+            shop.labelling,
+            plan.patch_size,
+            shop.device,
+            shop.config.validation.overlap,
+            sw_batch_size=plan.batch_size,
+        )
+
+    return score

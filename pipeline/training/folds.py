@@ -1,0 +1,44 @@
+"""Which folds are trained, and what each of them trains and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.files import read_json
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: its name (0, 1, ... or full), the cases it learns from and those it validates on."""
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        """Where its files lie in the stage's folder."""
+        return out / f"fold_{self.name}"
+
+
+def folds_to_train(wanted: Sequence[int] | Literal["all", "full"], sample_folder: Path) -> list[Fold]:
+    """The folds asked for, from `folds.json`. `full` is one model on every case, which leaves none to validate on."""
+    listed: list[dict[str, Any]] = read_json(sample_folder / "folds.json")["folds"]
+    if wanted == "full":
+        cases = sorted({case for fold in listed for case in (*fold["train"], *fold["val"])})
+        return [_with_cases(Fold("full", tuple(cases), ()))]
+    numbers = range(len(listed)) if isinstance(wanted, str) else wanted
+    if beyond := [number for number in numbers if number >= len(listed)]:
+        raise ConfigError(
+            f"train.folds names {', '.join(map(str, beyond))}, but there are only folds 0 to {len(listed) - 1}"
+        )
+    return [_with_cases(Fold(str(n), tuple(listed[n]["train"]), tuple(listed[n]["val"]))) for n in numbers]
+
+
+def _with_cases(fold: Fold) -> Fold:
+    if not fold.train:
+        raise DataError(f"fold {fold.name} has no training cases; use fewer folds (sample.folds) or more cases")
+    return fold

@@ -1,0 +1,121 @@
+"""What training says and writes while it runs: losses, time by purpose, rows of the records, the progress note."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from pipeline.base.runtime import peak_memory_gib
+from pipeline.base.stage import duration
+from pipeline.training.records import Records
+from pipeline.training.standing import NotFiniteError, Standing
+
+_PURPOSES = ("data", "step", "validation")
+
+
+class Journal:
+    """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words."""
+
+    def __init__(
+        self, folder: Path, structures: Sequence[str], batch_size: int, standing: Standing, tensorboard: bool
+    ) -> None:
+        self.standing, self.batch_size = standing, batch_size
+        self.records = Records(folder, structures, standing.step, tensorboard)
+        self.pending: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.since_row = dict.fromkeys(_PURPOSES, 0.0)
+        self.since_start = dict.fromkeys(_PURPOSES, 0.0)
+        self.first_step = self.row_step = standing.step
+        self.started, self.earlier = time.monotonic(), standing.seconds
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.records.close()
+
+    @contextmanager
+    def times(self, purpose: str) -> Iterator[None]:
+        """Adds the time inside to a purpose: data, step or validation."""
+        before = time.perf_counter()
+        yield
+        passed = time.perf_counter() - before
+        self.since_row[purpose] += passed
+        self.since_start[purpose] += passed
+
+    def take_in(self, loss: torch.Tensor, norm: torch.Tensor, look: bool, scaled: bool) -> None:
+        """Notes a step's loss and gradient norm.
+
+        look: read the numbers noted since the last look, which on a GPU waits for it. Raises NotFiniteError if one is
+        not finite; with scaled gradients (fp16) an infinite norm is an ordinary event and the step is left out.
+        """
+        self.standing.seconds = self.earlier + time.monotonic() - self.started
+        self.pending.append((loss, norm))
+        if not look:
+            return
+        first = self.standing.step - len(self.pending) + 1
+        losses, norms = (torch.stack(values).tolist() for values in zip(*self.pending, strict=True))
+        self.pending.clear()
+        for offset, (one_loss, one_norm) in enumerate(zip(losses, norms, strict=True)):
+            if not math.isfinite(one_loss):
+                raise NotFiniteError("loss", first + offset)
+            if not math.isfinite(one_norm) and not scaled:
+                raise NotFiniteError("gradient", first + offset)
+        self.standing.losses += losses
+        self.standing.norms += [norm for norm in norms if math.isfinite(norm)]
+
+    def write_row(self, lr: float, validated: bool) -> None:
+        """One row of metrics.csv and timing.csv over the steps since the last one."""
+        standing = self.standing
+        metrics: dict[str, int | float] = {"step": standing.step, "lr": lr, "loss": _mean(standing.losses)}
+        if standing.norms:
+            metrics["grad_norm"] = _mean(standing.norms)
+        if validated:
+            metrics["dice_mean"] = standing.mean_dice
+            metrics |= {f"dice_{name}": value for name, value in standing.dice.items()}
+        busy = self.since_row["data"] + self.since_row["step"]
+        timing = {
+            "step": standing.step,
+            "seconds": standing.seconds,
+            **{f"{purpose}_s": seconds for purpose, seconds in self.since_row.items()},
+            "patches_per_s": self.batch_size * (standing.step - self.row_step) / busy if busy else 0.0,
+            "peak_memory_gib": self._peak_memory_gib(),
+        }
+        self.records.add(metrics, timing)
+        self.last_loss, self.row_step = metrics["loss"], standing.step
+        standing.losses, standing.norms = [], []
+        self.since_row = dict.fromkeys(_PURPOSES, 0.0)
+
+    def note(self) -> str:
+        """Loss, Dice and where the time goes, in a few words."""
+        losses = self.standing.losses
+        loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}"
+        dice = f"Dice {self.standing.mean_dice:.3f}" if self.standing.dice else ""
+        total = sum(self.since_start.values()) or 1.0
+        return "  ".join([loss, dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
+
+    def line(self, max_steps: int) -> str:
+        """A validation in one line: step, Dice per structure, loss, time left."""
+        standing = self.standing
+        passed = max(time.monotonic() - self.started, 1e-9)
+        left = passed / max(standing.step - self.first_step, 1) * (max_steps - standing.step)
+        each = ", ".join(f"{name} {value:.3f}" for name, value in standing.dice.items())
+        return f"  step {standing.step}/{max_steps}  {self.note()}  ({each})  {duration(left)} left"
+
+    def _peak_memory_gib(self) -> float:
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() / 2**30
+        return peak_memory_gib()
+
+    last_loss = math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
