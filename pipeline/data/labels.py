@@ -25,7 +25,9 @@ def ignore_index(structures: Structures, overlapping: bool) -> int:
     return int(np.iinfo(index_type(structures, overlapping)).max)
 
 
-def encode(values: NDArray, structures: Structures, ignore_value: int | None = None, overlapping: bool = False) -> NDArray:
+def encode(
+    values: NDArray, structures: Structures, ignore_value: int | None = None, overlapping: bool = False
+) -> NDArray:
     """Original label values to indices (or bit masks); undeclared values become background."""
     found, inverse = np.unique(values, return_inverse=True)
     table = np.zeros(len(found), dtype=index_type(structures, overlapping))

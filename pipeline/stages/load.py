@@ -1,0 +1,151 @@
+"""Stage load: what is this data, and is it sound? Reads every case wholly and names every fault at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.files import inside, sha256_of, write_json
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import Outcome, Stage
+from pipeline.base.strict import Strict
+
+if TYPE_CHECKING:
+    from pipeline.data.checks import Fault, Finding
+    from pipeline.data.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+class DataConfig(Strict):
+    """Where the data is."""
+
+    manifest: Path
+    """The manifest: cases, labels, licence, splits (`data_manifests/README.md`)."""
+    root: Path | None = None
+    """The folder that the manifest's paths start from; null: the manifest's own root."""
+    download: str | None = None
+    """Reserved for data sets that may be fetched on request; nothing is ever fetched unasked."""
+
+
+class LoadConfig(Strict):
+    """How strictly data is checked."""
+
+    on_fault: Literal["stop", "exclude"] = "stop"
+    """stop: end with exit code 3 before any computing. exclude: go on without the faulty cases, end with 4."""
+    grid_tolerance_mm: float = Field(default=0.1, ge=0)
+    """How far corners of an image and its label (or of two channels) may be apart."""
+
+
+class LoadReads(Strict):
+    """What this stage reads of the configuration."""
+
+    data: DataConfig
+    load: LoadConfig
+
+
+def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:  # noqa: ARG001
+    """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
+    from pipeline.data.cases import Cases
+    from pipeline.data.fingerprint import fingerprint
+    from pipeline.data.manifest import read_manifest
+
+    manifest, root = read_manifest(config.data.manifest), data_root(config.data)
+    findings = examine(manifest, root, config.load, runtime)
+    faults = [fault for finding in findings for fault in finding.faults]
+    from pipeline.data.checks import faults_as_json
+
+    write_json(out / "faults.json", faults_as_json(faults))
+    excluded = tuple(finding.case for finding in findings if finding.fatal)
+    report_faults(faults, len(findings))
+    if excluded and config.load.on_fault == "stop":
+        raise DataError(
+            f"{len(excluded)} of {len(findings)} cases have fatal faults (above); repair them, or go on without them "
+            "with load.on_fault: exclude"
+        )
+    sound = [finding.measured for finding in findings if finding.measured is not None]
+    if not any(case["split"] == "training" for case in sound):
+        raise DataError(f"{config.data.manifest}: no sound training case is left")
+    cases = Cases.model_validate(
+        {
+            "dataset": manifest.name,
+            "channels": [channel.model_dump() for channel in manifest.channels],
+            "structures": manifest.structures,
+            "ignore_value": manifest.ignore_label,
+            "overlapping": manifest.overlapping,
+            "licence": manifest.licence,
+            "cases": sound,
+        }
+    )
+    write_json(out / "cases.json", cases.model_dump(mode="json"))
+    write_json(out / "fingerprint.json", fingerprint(cases))
+    write_json(out / "location.json", {"root": str(root)})
+    log.info("%d cases: %d for training, %d for testing", len(sound), len(cases.training()), len(cases.testing()))
+    return Outcome(failed_cases=excluded)
+
+
+def data_root(data: DataConfig) -> Path:
+    """The folder that case paths are relative to; ConfigError where it does not exist."""
+    from pipeline.data.manifest import read_manifest
+
+    own = read_manifest(data.manifest).root
+    root = data.root or (data.manifest.parent / own if own else data.manifest.parent)
+    if not root.is_dir():
+        raise ConfigError(
+            f"data.root: there is no folder {root}; give the folder of the scans with --set data.root=DIR"
+        )
+    return root.resolve()
+
+
+def examine(manifest: Manifest, root: Path, config: LoadConfig, runtime: Runtime) -> list[Finding]:
+    """Checks all cases in parallel, in the manifest's order."""
+    from pipeline.data.checks import Task, check_case
+    from pipeline.executors import map_cases
+
+    tasks = [
+        Task(case, manifest.model_copy(update={"cases": ()}), root, config.grid_tolerance_mm) for case in manifest.cases
+    ]
+    return list(map_cases(check_case, tasks, runtime, "checking"))
+
+
+def report_faults(faults: Sequence[Fault], cases: int) -> None:
+    """Every fault on screen, the fatal ones first, with its cure."""
+    counts = Counter(fault.severity for fault in faults)
+    for severity in ("fatal", "fixable", "warning"):
+        for fault in (fault for fault in faults if fault.severity == severity):
+            log.info("%-7s  %s  %s: %s; %s", severity, fault.case, fault.file, fault.found, fault.cure)
+    summary = ", ".join(f"{counts[severity]} {severity}" for severity in ("fatal", "fixable", "warning"))
+    log.info("checked %d cases: %s", cases, summary if faults else "no faults")
+
+
+def _sources(config: LoadReads) -> Mapping[str, Any]:
+    """The manifest's content, and size and date of every file: a replaced scan is noticed."""
+    from pipeline.data.manifest import read_manifest
+
+    root = data_root(config.data)
+    result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
+    for case in read_manifest(config.data.manifest).cases:
+        for name in (*case.images, *([case.label] if case.label else [])):
+            path = inside(root, name)
+            status = path.stat() if path.exists() else None
+            result[name] = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
+    return result
+
+
+STAGE = Stage(
+    name="load",
+    version=1,
+    config=LoadReads,
+    reads={"data": "data", "load": "load"},
+    inputs=(),
+    promises=("cases.json", "fingerprint.json", "faults.json", "location.json"),
+    run=run,
+    undigested={"location.json": ()},
+    sources=_sources,
+)
