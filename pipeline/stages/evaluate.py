@@ -1,0 +1,104 @@
+"""Evaluate: how good is it, per structure? Writes `per_case.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import read_json
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import Outcome, Stage
+from pipeline.base.strict import Strict
+
+if TYPE_CHECKING:
+    from pipeline.data.cases import Case
+
+Millimetres = Annotated[float, Field(gt=0)]
+
+
+class EvaluateConfig(Strict):
+    """How predictions are scored. Definitions: docs/definitions.md."""
+
+    nsd_tolerance_mm: Millimetres | dict[str, Millimetres] = 1.0
+    """Tolerance of the surface Dice: one number, or one per structure (1 mm for those not named)."""
+    empty_policy: Literal["segpipe", "reloaded", "nnunet", "monai"] = "segpipe"
+    """What a metric is where a structure is absent from reference or prediction, by whose rule."""
+    surface: Literal["surfel", "voxel"] = "surfel"
+    """surfel: surfaces weighted by area, as in surface-distance. voxel: edge voxels counted, as in MONAI."""
+    lesion_connectivity: Literal[6, 18, 26] = 26
+    """Voxels of one lesion join over faces (6), edges (18) or corners (26)."""
+    bootstrap_resamples: int = Field(default=2000, ge=100)
+    """Resamples of subjects behind each 95 % interval."""
+    groups: Literal["auto"] | tuple[str, ...] = "auto"
+    """Manifest columns with a table for each of their values; auto: every column with 2 to 10 different values."""
+
+
+class EvaluateReads(Strict):
+    """All of the configuration that this stage depends on."""
+
+    evaluate: EvaluateConfig
+
+
+def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome | None:
+    """Scores every prediction that has a reference; cases without a prediction are listed in the summary."""
+    from pipeline.base.files import inside
+    from pipeline.data.cases import data_root, read_cases
+    from pipeline.evaluation import Evaluation, Pair, evaluate_pairs
+    from pipeline.metrics.case import MetricSettings
+
+    settings, cases = config.evaluate, read_cases(inputs["load"])
+    tolerance = settings.nsd_tolerance_mm
+    metrics = MetricSettings(
+        tolerance_mm=tolerance if isinstance(tolerance, dict) else {},
+        default_tolerance_mm=1.0 if isinstance(tolerance, dict) else tolerance,
+        empty_policy=settings.empty_policy,
+        surface=settings.surface,
+        connectivity=settings.lesion_connectivity,
+    )
+    evaluation = Evaluation(cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value)
+    by_id, root = {case.id: case for case in cases.cases}, data_root(inputs["load"])
+    inferred = read_json(inputs["infer"] / "cases.json")["cases"]
+    labelled = [entry for entry in inferred if by_id[entry["id"]].label is not None]
+    columns = _group_columns([by_id[entry["id"]] for entry in labelled], settings.groups)
+    pairs, not_scored = list[Pair](), dict[str, str]()
+    for entry in labelled:
+        case = by_id[entry["id"]]
+        if entry["prediction"] is None:
+            not_scored[case.id] = f"no prediction: {entry['message']}"
+            continue
+        groups = {column: _group(case, column) for column in columns}
+        reference = inside(root, str(case.label))
+        pairs.append(Pair(case.id, inputs["infer"] / entry["prediction"], reference, case.subject, groups))
+    if not pairs:
+        raise DataError("evaluate: no predicted case has a reference label map, so there is nothing to score")
+    evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
+    return None
+
+
+def _group(case: Case, column: str) -> str:
+    return case.split if column == "split" else str(case.extra.get(column, ""))
+
+
+def _group_columns(cases: list[Case], wanted: Literal["auto"] | tuple[str, ...]) -> list[str]:
+    """The manifest columns to make subgroups by."""
+    columns = ["split", *sorted({column for case in cases for column in case.extra})]
+    if wanted != "auto":
+        if unknown := [column for column in wanted if column not in columns]:
+            raise DataError(f"evaluate.groups: no case has a column {unknown[0]!r}; there are: {', '.join(columns)}")
+        return list(wanted)
+    return [column for column in columns if 2 <= len({_group(case, column) for case in cases}) <= 10]
+
+
+STAGE = Stage(
+    name="evaluate",
+    version=1,
+    config=EvaluateReads,
+    reads={"evaluate": "evaluate"},
+    inputs=("infer", "load"),
+    promises=("per_case.csv", "summary.json"),
+    run=run,
+)

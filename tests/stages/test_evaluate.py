@@ -1,0 +1,212 @@
+"""The evaluate stage and `segpipe score` write the same two files, exactly as other programs read them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.runtime import Runtime
+from pipeline.data.cases import Case, Cases, Channel
+from pipeline.data.formats import write_label
+from pipeline.data.geometry import Grid
+from pipeline.data.volume import Volume
+from pipeline.evaluation import parse_labels, score
+from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads
+
+SPACING_MM = (2.0, 1.0, 1.0)
+STRUCTURES = {"head": (1,), "tail": (2,)}
+
+
+def grid(shift_mm: float = 0.0) -> Grid:
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[0, 3] = shift_mm
+    return Grid((20, 20, 20), affine)
+
+
+def cubes(head_from: int, tail: bool = True) -> np.ndarray:
+    """A head of 10³ voxels that begins at `head_from` on axis 0, and a tail of 2³."""
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[head_from : head_from + 10, 3:13, 3:13] = 1
+    if tail:
+        labels[15:17, 15:17, 15:17] = 2
+    return labels
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three pairs: one voxel off; equal; the tail missed."""
+    pred, ref = tmp_path / "pred", tmp_path / "ref"
+    for name, head_from, tail in (("a", 4, True), ("b", 3, True), ("c", 3, False)):
+        write_label(ref / f"{name}.nii.gz", Volume(cubes(3), grid()))
+        write_label(pred / f"{name}.nii.gz", Volume(cubes(head_from, tail), grid()))
+    return pred, ref
+
+
+def test_per_case_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    score(*folders, "head=1,tail=2", tmp_path / "out")
+    with (tmp_path / "out" / "per_case.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0])[:9] == [
+        "case", "structure", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_ref_ml", "volume_pred_ml",
+    ]  # fmt: skip
+    assert [(row["case"], row["structure"]) for row in rows] == [(c, s) for c in "abc" for s in ("head", "tail")]
+    moved = rows[0]  # the values of the golden cases C-cubes-*-google
+    assert float(moved["dice"]) == pytest.approx(0.9)
+    assert float(moved["iou"]) == pytest.approx(900 / 1100)
+    assert float(moved["hd95_mm"]) == 2.0
+    assert float(moved["assd_mm"]) == pytest.approx(0.397601, rel=1e-5)
+    assert float(moved["nsd"]) == pytest.approx(0.818141, rel=1e-5)
+    assert float(moved["volume_ref_ml"]) == float(moved["volume_pred_ml"]) == pytest.approx(2.0)
+    missed = rows[5]
+    assert (missed["dice"], missed["nsd"], missed["recall"], missed["precision"]) == ("0", "0", "0", "")
+    assert float(missed["hd95_mm"]) == pytest.approx(np.sqrt(40**2 + 20**2 + 20**2))
+    assert missed["empty"] == "pred_empty"
+
+
+def test_summary_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    score(*folders, "head=1,tail=2", tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    head, tail = summary["structures"]["head"], summary["structures"]["tail"]
+    assert list(summary["structures"]) == ["head", "tail"]
+    assert head["dice"]["mean"] == pytest.approx((0.9 + 1 + 1) / 3)
+    assert head["dice"]["std"] == pytest.approx(np.std([0.9, 1, 1], ddof=1))
+    assert head["dice"]["n"] == 3
+    low, high = head["dice"]["ci95"]
+    assert low <= head["dice"]["mean"] <= high
+    assert tail["dice"]["mean"] == pytest.approx(2 / 3)
+    assert summary["mean"]["dice"]["mean"] == pytest.approx((head["dice"]["mean"] + tail["dice"]["mean"]) / 2)
+    assert tail["counts"] == {
+        "n_cases": 3, "n_scored": 3, "n_ref_empty": 0, "n_pred_empty": 1, "n_both_empty": 0, "n_false_positive": 0,
+        "n_false_negative": 1, "detection_sensitivity": pytest.approx(2 / 3), "detection_specificity": None,
+    }  # fmt: skip
+    assert {"iou", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml"} <= set(head)
+    assert summary["definitions"]["nsd_tolerance_mm"] == {"head": 1.0, "tail": 1.0}
+    assert summary["confusion"]["labels"] == ["background", "head", "tail"]
+    assert np.array(summary["confusion"]["voxels"]).sum() == 3 * 20**3
+
+
+def test_a_structure_absent_on_both_sides_leaves_no_trace_in_the_mean(tmp_path: Path) -> None:
+    for folder in ("pred", "ref"):
+        write_label(tmp_path / folder / "a.nii.gz", Volume(cubes(3, tail=False), grid()))
+    summary = score(tmp_path / "pred", tmp_path / "ref", "head=1,tail=2", tmp_path / "out")
+    assert summary["structures"]["tail"]["dice"]["mean"] is None
+    assert summary["structures"]["tail"]["counts"]["n_scored"] == 0
+    assert summary["structures"]["tail"]["counts"]["detection_specificity"] == 1.0
+    assert summary["mean"]["dice"] == {"mean": 1.0, "std": None, "ci95": [None, None], "n": 1}
+
+
+def test_regions_and_absent_label_values(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    summary = score(*folders, "whole=1+2,tail=2,nowhere=900", tmp_path / "out")
+    assert summary["structures"]["whole"]["volume_ref_ml"]["mean"] == pytest.approx(1008 * 2 / 1000)
+    assert summary["structures"]["nowhere"]["counts"]["n_both_empty"] == 3
+    assert summary["confusion"] is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("head", "must be name=value"),
+        ("head=one", "must be name=value"),
+        ("head=1,head=2", "stands twice"),
+        ("background=0", "0 is the background"),
+    ],
+)
+def test_labels_that_cannot_be_used(labels: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_labels(labels)
+
+
+def test_another_grid_is_refused_with_both_names(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pred, ref = folders
+    write_label(pred / "b.nii.gz", Volume(cubes(3), grid(shift_mm=1.5)))
+    write_label(pred / "c.nii.gz", Volume(cubes(3)[1:], Grid((19, 20, 20), grid().affine)))
+    with pytest.raises(DataError) as caught:
+        score(pred, ref, "head=1", tmp_path / "out")
+    message = str(caught.value)
+    assert "2 problems" in message
+    assert all(str(folder / "b.nii.gz") in message for folder in (pred, ref))
+    assert "1.5 mm apart" in message
+    assert "(19, 20, 20) and (20, 20, 20) voxels" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_need_references_but_not_the_reverse(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pred, ref = folders
+    (pred / "a.nii.gz").unlink()
+    summary = score(pred, ref, "head=1", tmp_path / "out")
+    assert summary["n_cases"] == 2
+    assert summary["not_scored"] == [{"case": "a", "reason": "no prediction"}]
+    (ref / "b.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"b\.nii\.gz has no reference"):
+        score(pred, ref, "head=1", tmp_path / "out")
+
+
+def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> Path:
+    """Runs the stage on finished `load` and `infer` folders that hold the pairs, and one case that failed."""
+    pred, ref = folders
+    load, infer = out / "load", out / "infer"
+    for folder in (load, infer, out / "evaluate"):
+        folder.mkdir(parents=True)
+    common = {
+        "shape": (20, 20, 20), "spacing_mm": SPACING_MM, "orientation": "RAS", "sha256": {},
+        "affine": tuple(map(tuple, grid().affine)), "split": "training",
+    }  # fmt: skip
+    cases = [
+        Case(id=name, subject=subject, images=(), label=f"ref/{name}.nii.gz", extra={"site": site}, **common)
+        for name, subject, site in (("a", "s1", "east"), ("b", "s1", "west"), ("c", "s2", "west"), ("d", "s3", "west"))
+    ]
+    cases.append(Case(id="unlabelled", subject="s4", images=(), label=None, **common))
+    dataset = Cases(dataset="cubes", channels=(Channel(name="T1"),), structures=STRUCTURES, cases=tuple(cases))
+    (load / "cases.json").write_text(dataset.model_dump_json())
+    (load / "location.json").write_text(json.dumps({"root": str(ref.parent)}))
+    pred.rename(infer / "predictions")
+    entries = [{"id": name, "prediction": f"predictions/{name}.nii.gz", "message": ""} for name in "abc"]
+    entries.append({"id": "d", "prediction": None, "message": "truncated file"})
+    entries.append({"id": "unlabelled", "prediction": "predictions/unlabelled.nii.gz", "message": ""})
+    (infer / "cases.json").write_text(json.dumps({"cases": entries}))
+    STAGE.run(EvaluateReads(evaluate=config), {"load": load, "infer": infer}, out / "evaluate", Runtime())
+    return out / "evaluate"
+
+
+def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    scored = score(*folders, "head=1,tail=2", tmp_path / "scored")
+    written = run_stage(folders, tmp_path / "run", EvaluateConfig())
+    summary = json.loads((written / "summary.json").read_text())
+    for structure in STRUCTURES:
+        assert summary["structures"][structure]["counts"] == scored["structures"][structure]["counts"]
+        assert summary["structures"][structure]["nsd"]["mean"] == scored["structures"][structure]["nsd"]["mean"]
+    assert summary["not_scored"] == [{"case": "d", "reason": "no prediction: truncated file"}]
+    assert summary["n_cases"] == 3
+    assert summary["n_subjects"] == 2
+    for promise in STAGE.promises:
+        assert (written / promise).is_file()
+
+
+def test_stage_makes_subgroups_of_manifest_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    written = run_stage(folders, tmp_path / "run", EvaluateConfig())
+    sites = json.loads((written / "summary.json").read_text())["groups"]["site"]
+    assert sites["east"]["structures"]["head"]["dice"]["mean"] == pytest.approx(0.9)
+    assert sites["west"]["n_cases"] == 2
+    assert sites["west"]["structures"]["tail"]["dice"]["mean"] == pytest.approx(0.5)
+
+
+def test_tolerance_per_structure(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    written = run_stage(folders, tmp_path / "run", EvaluateConfig(nsd_tolerance_mm={"head": 2.0}))
+    summary = json.loads((written / "summary.json").read_text())
+    assert summary["structures"]["head"]["nsd"]["min"] == 1.0  # one voxel of 2 mm off
+    assert summary["definitions"]["nsd_tolerance_mm"] == {"head": 2.0, "tail": 1.0}
+
+
+def test_tolerance_for_a_structure_that_is_not_there(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no structure 'haed'; did you mean 'head'"):
+        run_stage(folders, tmp_path / "run", EvaluateConfig(nsd_tolerance_mm={"haed": 2.0}))
+
+
+def test_unknown_group_column(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no case has a column 'scanner'; there are: split, site"):
+        run_stage(folders, tmp_path / "run", EvaluateConfig(groups=("scanner",)))
