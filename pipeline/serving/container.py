@@ -1,0 +1,160 @@
+"""The entry point of the container image: `predict` (default), `serve`, `health` and `--version`.
+
+One process, no network, writes to /output and /tmp only. Places come from the environment with the defaults of plain
+`docker run`; those of MONAI Deploy (HOLOSCAN_*, MONAI_*) are honoured, and grand-challenge's folders are recognised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import __version__
+from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, DataError, SegpipeError
+from pipeline.base.files import write_json
+
+log = logging.getLogger(__name__)
+
+SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
+"""Holds the port while the service runs, so that the health check knows whom to ask."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the container reads and writes."""
+
+    input: Path
+    output: Path
+    model: Path
+
+
+def places_from(environment: Mapping[str, str]) -> Places:
+    """The folders that the environment names; the first variable that is set counts."""
+
+    def first(default: str, *names: str) -> Path:
+        return Path(next((environment[name] for name in names if environment.get(name)), default))
+
+    return Places(
+        input=first("/input", "SEGPIPE_INPUT", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"),
+        output=first("/output", "SEGPIPE_OUTPUT", "HOLOSCAN_OUTPUT_PATH", "MONAI_OUTPUTPATH"),
+        model=_package_in(first("/opt/ml/model", "HOLOSCAN_MODEL_PATH", "MONAI_MODELPATH", "SEGPIPE_MODEL")),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code (0 done, 2 usage, 3 data, 4 some cases failed, 1 our fault)."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    places = places_from(os.environ)
+    try:
+        if arguments.command == "health":
+            return health()
+        if arguments.command == "serve":
+            return _serve(places, arguments)
+        return predict_all(places, arguments.device, arguments.strict, os.environ.get("SEGPIPE_OUTPUT_SLUG"))
+    except SegpipeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def predict_all(places: Places, device: str, strict: bool, slug: str | None = None) -> int:
+    """Segments every scan in the input folder; `cases.csv` and `volumes.json` lie beside the segmentations.
+
+    In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output.
+    """
+    from pipeline.serving.model import load_package
+    from pipeline.serving.predict import predict
+    from pipeline.serving.volumes import measure_folder
+
+    if not places.input.is_dir():
+        raise DataError(f"{places.input}: there is no such folder; mount the scans there (-v $PWD/scans:/input:ro)")
+    _check_writable(places.output)
+    package = load_package(places.model)
+    jobs = grand_challenge_jobs(places, slug or package.seal.output_slug) or [(places.input, places.output)]
+    codes = []
+    for source, target in jobs:
+        target.mkdir(parents=True, exist_ok=True)
+        codes.append(predict(places.model, source, target, device, strict))
+        write_json(target / "volumes.json", measure_folder(target, package.labels))
+    return max(codes)
+
+
+def grand_challenge_jobs(places: Places, slug: str) -> list[tuple[Path, Path]]:
+    """One pair of folders for each socket in `input/images/`, none where the input is laid out otherwise."""
+    images = places.input / "images"
+    sockets = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
+    return [(socket, places.output / "images" / slug) for socket in sockets]
+
+
+def health() -> int:
+    """0 where the service answers, or where none is meant to run (a batch container)."""
+    if not SERVING.is_file():
+        return EXIT_DONE
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{int(SERVING.read_text())}/health", timeout=4) as answer:
+            return EXIT_DONE if answer.status == 200 else EXIT_OUR_FAULT
+    except (urllib.error.URLError, OSError, ValueError):
+        return EXIT_OUR_FAULT
+
+
+def version_text() -> str:
+    """The version, and what the image was built from where it says so."""
+    info = Path(sys.prefix) / "BUILD.info"
+    return info.read_text(encoding="utf-8") if info.is_file() else f"segpipe: {__version__}\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="segpipe container", description="Segments the scans in /input to /output.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions, and every installed package")
+    parser.add_argument("command", nargs="?", default="predict", choices=("predict", "serve", "health"))
+    parser.add_argument("--device", default=os.environ.get("SEGPIPE_DEVICE", "auto"), help="auto, cuda, cuda:N, cpu")
+    parser.add_argument("--strict", action="store_true", help="refuse scans unlike those the model was trained on")
+    parser.add_argument("--host", default="0.0.0.0", help="serve: address to listen on")  # noqa: S104, a container's own
+    parser.add_argument("--port", type=int, default=8000, help="serve: port to listen on")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(version_text(), end="")
+        parser.exit(EXIT_DONE)
+
+
+def _serve(places: Places, arguments: argparse.Namespace) -> int:
+    from pipeline.serving.http import serve
+
+    SERVING.write_text(str(arguments.port), encoding="utf-8")
+    try:
+        return serve(places.model, host=arguments.host, port=arguments.port, device=arguments.device)
+    finally:
+        SERVING.unlink(missing_ok=True)
+
+
+def _package_in(folder: Path) -> Path:
+    """The package in a model folder: the folder itself, or the one folder or zip in it (MONAI Deploy mounts such)."""
+    if not folder.is_dir() or (folder / "package.json").is_file():
+        return folder
+    inner = [path for path in folder.iterdir() if path.suffix == ".zip" or (path / "package.json").is_file()]
+    return inner[0] if len(inner) == 1 else folder
+
+
+def _check_writable(output: Path) -> None:
+    """Says at once, before a model is loaded, that results could not be written (MONAI Deploy's old complaint)."""
+    if not output.is_dir() or not os.access(output, os.W_OK):
+        owner = f"user {os.getuid()}:{os.getgid()}"
+        raise DataError(
+            f"{output}: {owner} cannot write there; make the folder before, and run with --user $(id -u):$(id -g)"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

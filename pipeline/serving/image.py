@@ -1,0 +1,100 @@
+"""`segpipe image`: a container image with a model inside, built by whichever engine is installed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pipeline.base.errors import ConfigError, SegpipeError
+from pipeline.serving.model import SEAL, ModelPackage, load_package
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("docker", "podman", "buildah")
+BASES = ("cpu", "cuda", "slim")
+_SOURCE = Path(__file__).resolve().parents[2]
+_DOCKERFILE = _SOURCE / "docker" / "Dockerfile"
+
+
+def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None = None) -> None:
+    """Builds image `tag` with the model in `package` (folder or zip) inside.
+
+    base: cpu, cuda or slim (no torch). engine: docker, podman or buildah; None takes the first that works.
+    What belongs to the build machine comes from its environment and leaves no trace in the image: SEGPIPE_WHEELS (a
+    folder of wheels to install from, without a network), SEGPIPE_PIP_CONF (a pip.conf), SEGPIPE_PYTHON_IMAGE (another
+    base than docker.io/library/python). Raises ConfigError where no engine works or this is no checkout of segpipe,
+    DataError for a package that is not whole, SegpipeError where the build fails.
+    """
+    if not _DOCKERFILE.is_file():
+        raise ConfigError(f"{_DOCKERFILE} is not there: `segpipe image` builds from a checkout of segpipe")
+    if base not in BASES:
+        raise ConfigError(f"--base {base!r} is not a variant; allowed: {', '.join(BASES)}")
+    chosen = engine if engine is not None else first_engine()
+    if not works(chosen):
+        raise ConfigError(f"--engine {chosen}: not installed, or its daemon does not answer; try another engine")
+    opened = load_package(package)
+    with tempfile.TemporaryDirectory(prefix="segpipe-image-") as temporary:
+        command = build_command(chosen, tag, base, _model_context(opened, Path(temporary)), Path(temporary))
+        log.info("building %s (%s, %s) with model %s %s", tag, chosen, base, opened.name, opened.version)
+        done = subprocess.run(command, cwd=_SOURCE, check=False)  # noqa: S603, a fixed program and our own arguments
+    if done.returncode != 0:
+        raise SegpipeError(f"{chosen} could not build {tag} (its exit code: {done.returncode}); its output says why")
+    log.info("built %s", tag)
+
+
+def first_engine() -> str:
+    """The first engine that works here; a ConfigError where there is none."""
+    for engine in ENGINES:
+        if works(engine):
+            return engine
+    raise ConfigError(f"no container engine works here; install one of {', '.join(ENGINES)} and start its daemon")
+
+
+def works(engine: str) -> bool:
+    """Whether the engine is installed and answers."""
+    if engine not in ENGINES or shutil.which(engine) is None:
+        return False
+    try:
+        asked = subprocess.run([engine, "info"], capture_output=True, timeout=30, check=False)  # noqa: S603, from ENGINES
+    except subprocess.TimeoutExpired:
+        return False
+    return asked.returncode == 0
+
+
+def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path) -> list[str]:
+    """The engine's command line; `temporary` is where an empty folder may be made for a context that is not given."""
+    empty = temporary / "empty"
+    empty.mkdir(exist_ok=True)
+    wheels = os.environ.get("SEGPIPE_WHEELS") or str(empty)
+    command = [engine, "build", "--file", str(_DOCKERFILE), "--tag", tag]
+    if engine != "docker":  # their default format has no health check
+        command += ["--format", "docker", "--ignorefile", f"{_DOCKERFILE}.dockerignore"]
+    if engine == "buildah" and os.environ.get("BUILDAH_ISOLATION") is None and os.geteuid() == 0:
+        command += ["--isolation", "chroot"]
+    command += ["--build-context", f"model={model}", "--build-context", f"wheels={wheels}"]
+    command += ["--build-arg", f"BASE={base}", "--build-arg", f"GIT_REVISION={_revision()}"]
+    if python_image := os.environ.get("SEGPIPE_PYTHON_IMAGE"):
+        command += ["--build-arg", f"PYTHON_IMAGE={python_image}"]
+    pip_conf = Path(os.environ.get("SEGPIPE_PIP_CONF") or empty.with_name("pip.conf"))
+    if not pip_conf.exists():
+        pip_conf.write_text("", encoding="utf-8")
+    return [*command, "--secret", f"id=pip_conf,src={pip_conf}", "."]
+
+
+def _model_context(package: ModelPackage, temporary: Path) -> Path:
+    """A folder with the files that belong to the package, and no others."""
+    folder = temporary / "model"
+    for name in (SEAL, *package.seal.files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package.folder / name, folder / name)
+    return folder
+
+
+def _revision() -> str:
+    from pipeline.base.runtime import environment
+
+    return str(environment()["git_revision"] or "unknown")

@@ -1,0 +1,96 @@
+"""The container's entry point: where it reads and writes, and what it says before any work where that cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT
+from pipeline.data.geometry import Grid
+from pipeline.data.volume import Volume
+from pipeline.serving import container
+from pipeline.serving.container import Places, grand_challenge_jobs, places_from
+from pipeline.serving.labels import make_labels
+from pipeline.serving.volumes import structure_volumes_ml
+
+
+def test_the_places_of_plain_docker_run_are_the_default() -> None:
+    assert places_from({}) == Places(Path("/input"), Path("/output"), Path("/opt/ml/model"))
+
+
+def test_monai_deploy_says_where_to_read_and_write() -> None:
+    places = places_from({"HOLOSCAN_INPUT_PATH": "/var/holoscan/input", "MONAI_OUTPUTPATH": "/var/monai/output"})
+    assert places.input == Path("/var/holoscan/input")
+    assert places.output == Path("/var/monai/output")
+
+
+def test_a_model_one_folder_down_is_found_as_monai_deploy_mounts_it(tmp_path: Path) -> None:
+    (tmp_path / "hippocampus").mkdir()
+    (tmp_path / "hippocampus" / "package.json").write_text("{}")
+    assert places_from({"HOLOSCAN_MODEL_PATH": str(tmp_path)}).model == tmp_path / "hippocampus"
+
+
+def test_grand_challenge_sockets_lead_to_the_models_own_slug(tmp_path: Path) -> None:
+    places = Places(tmp_path / "in", tmp_path / "out", tmp_path)
+    (places.input / "images" / "brain-mri").mkdir(parents=True)
+    assert grand_challenge_jobs(places, "hippocampus-segmentation") == [
+        (places.input / "images" / "brain-mri", places.output / "images" / "hippocampus-segmentation")
+    ]
+
+
+def test_plain_folders_are_not_taken_for_grand_challenge(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").touch()
+    assert grand_challenge_jobs(Places(tmp_path, tmp_path, tmp_path), "segmentation") == []
+
+
+def test_a_missing_input_is_said_with_the_mount_that_cures_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGPIPE_INPUT", str(tmp_path / "none"))
+    assert container.main([]) == EXIT_DATA
+    assert ":/input:ro" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_that_cannot_be_written_is_said_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    monkeypatch.setenv("SEGPIPE_INPUT", str(tmp_path))
+    monkeypatch.setenv("SEGPIPE_OUTPUT", str(tmp_path / "out"))
+    assert container.main([]) == EXIT_DATA
+    assert "--user $(id -u):$(id -g)" in capsys.readouterr().err
+
+
+def test_a_batch_container_is_healthy_and_a_service_that_does_not_answer_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "SERVING", tmp_path / "port")
+    assert container.main(["health"]) == EXIT_DONE
+    (tmp_path / "port").write_text("9")  # discard: nothing listens
+    assert container.main(["health"]) == EXIT_OUR_FAULT
+
+
+def test_version_lists_what_was_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "BUILD.info").write_text("segpipe: 1\npackage: numpy==2\n")
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        container.main(["--version"])
+    assert ended.value.code == EXIT_DONE
+    assert capsys.readouterr().out == "segpipe: 1\npackage: numpy==2\n"
+
+
+def test_volumes_are_voxels_times_their_size_whatever_the_orientation() -> None:
+    """3 voxels of 1 × 2 × 5 mm are 30 mm³ = 0.03 ml; the affine mirrors x and permutes y and z."""
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[0, 0, :3] = 1
+    array[2, 2, 2] = 5
+    affine = np.array([[-1.0, 0, 0, 7], [0, 0, 5.0, -3], [0, 2.0, 0, 1], [0, 0, 0, 1]])
+    labels = make_labels({"liver": (1,), "whole": (1, 5), "absent": (9,)}, {})
+    volumes = structure_volumes_ml(Volume(array, Grid((4, 4, 4), affine)), labels)
+    assert volumes == pytest.approx({"liver": 0.03, "whole": 0.04, "absent": 0.0})

@@ -1,0 +1,65 @@
+"""The engine's command line: what goes into an image, and what of the building machine must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import ConfigError
+from pipeline.serving import image
+from pipeline.serving.image import build_command, build_image, first_engine
+
+
+def test_other_engines_than_docker_are_told_to_keep_the_health_check(tmp_path: Path) -> None:
+    assert "--format" not in build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
+    for engine in ("podman", "buildah"):
+        command = build_command(engine, "m:1", "cpu", tmp_path, tmp_path)
+        assert command[command.index("--format") + 1] == "docker"
+
+
+def test_the_variant_and_the_model_are_handed_over(tmp_path: Path) -> None:
+    command = build_command("docker", "my-model:1.0", "slim", tmp_path / "model", tmp_path)
+    assert command[command.index("--tag") + 1] == "my-model:1.0"
+    assert "BASE=slim" in command
+    assert f"model={tmp_path / 'model'}" in command
+
+
+def test_wheels_and_pip_configuration_are_mounts_and_secrets_never_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip_conf = tmp_path / "mine.conf"
+    pip_conf.write_text("[global]\nindex-url = https://user:secret@example.org/simple\n")
+    monkeypatch.setenv("SEGPIPE_WHEELS", "/somewhere/wheels")
+    monkeypatch.setenv("SEGPIPE_PIP_CONF", str(pip_conf))
+    command = build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
+    assert "wheels=/somewhere/wheels" in command
+    assert f"id=pip_conf,src={pip_conf}" in command
+    assert not any("secret@" in word for word in command)
+    dockerfile = (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text()
+    for line in dockerfile.splitlines():
+        assert not (line.startswith(("COPY", "ADD")) and ("wheels" in line or "pip_conf" in line))
+
+
+def test_an_engine_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="install one of docker, podman, buildah"):
+        first_engine()
+    with pytest.raises(ConfigError, match="--engine podman: not installed"):
+        build_image(tmp_path, "m:1", engine="podman")
+
+
+def test_every_locked_requirement_is_pinned_with_hashes() -> None:
+    locks = sorted((Path(image.__file__).parents[2] / "docker" / "requirements").glob("*.lock"))
+    assert [path.stem for path in locks] == ["build", "cpu", "cuda", "slim"]
+    for path in locks:
+        entries = path.read_text().replace("\\\n", " ").splitlines()
+        for entry in entries:
+            assert "==" in entry.split()[0], f"{path.name}: {entry}"
+            assert "--hash=sha256:" in entry, f"{path.name}: {entry}"
+
+
+def test_the_slim_variant_has_neither_torch_nor_monai() -> None:
+    lock = (Path(image.__file__).parents[2] / "docker" / "requirements" / "slim.lock").read_text()
+    assert "torch" not in lock
+    assert "monai" not in lock
