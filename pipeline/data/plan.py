@@ -37,6 +37,9 @@ class Plan(Strict):
     """Voxel size of the planned grid along its x, y, z."""
     crop: Literal["none", "nonzero"] = "none"
     """nonzero: crop to the box of voxels that differ from the background value before resampling."""
+    image_interpolation: Literal["linear", "cubic"] = "linear"
+    label_interpolation: Literal["linear", "nearest"] = "linear"
+    """linear: each structure on its own, the largest share wins. nearest: the value of the voxel it lies in."""
     channels: tuple[ChannelPlan, ...]
     structures: dict[str, tuple[int, ...]]
     """Structure name to the label values it consists of, background left out, in output order."""
@@ -54,10 +57,13 @@ class Plan(Strict):
     num_threads: int | None = None
     mirror_axes: tuple[int, ...] = ()
     """Axes that training may flip and inference may mirror: none that would swap a left with a right structure."""
+    mirror_swaps: tuple[tuple[str, str], ...] = ()
+    """Structures that change places where training flips the first axis (left–right), which it does only then."""
     class_weights: tuple[float, ...] | None = None
-    predicted: dict[str, float] = {}
+    """Inverse class frequencies with mean 1, one per output channel, for losses that ask for them."""
+    predicted: dict[str, float] = Field(default={})
     """Predictions, for a person and for checks: seconds_per_step, train_memory_gib, store_gib, ..."""
-    reasons: dict[str, str] = {}
+    reasons: dict[str, str] = Field(default={})
     """Key to one sentence: why the value is what it is."""
 
     @property
