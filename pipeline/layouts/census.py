@@ -1,15 +1,18 @@
-"""Counts the values of all label maps: what structures there are, which are rare, and which files are broken."""
+"""Looks into the files of all cases: which label values there are, which are rare, and which files are broken."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError, Problem
+from pipeline.base.files import sha256_of
 from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
 from pipeline.data.formats import read_header, read_label
@@ -21,10 +24,11 @@ RARE_CASES, RARE_VOXELS = 0.05, 10
 
 @dataclass(frozen=True)
 class Census:
-    """values: case id to label value to voxels, background left out. broken: files that cannot be read, by case id."""
+    """values: case id to label value to voxels, background left out. broken: what cannot be read, by case id."""
 
     values: Mapping[str, Mapping[int, int]]
     broken: Mapping[str, Problem]
+    sha256: Mapping[Path, str]
 
     def cases_of(self) -> dict[int, list[str]]:
         """Label value to the cases that have it, in order of value."""
@@ -36,31 +40,47 @@ class Census:
 
 
 def take_census(cases: Sequence[FoundCase]) -> Census:
-    """Reads every image header and every label map, some at once; a broken file never ends it."""
-    values: dict[str, dict[int, int]] = {}
+    """Hashes every file, reads every image header and every label map; a broken file never ends it.
+
+    Cases go through threads: reading, unpacking and hashing let go of the interpreter's lock.
+    """
+    values: dict[str, Mapping[int, int]] = {}
     broken: dict[str, Problem] = {}
+    sha256: dict[Path, str] = {}
     with ThreadPoolExecutor(usable_cores()) as pool, progress("reading label maps", len(cases)) as bar:
-        for case, result in zip(cases, pool.map(_look, cases), strict=True):
+        for case, hashes, result in zip(cases, pool.map(_hash, cases), pool.map(_look, cases), strict=True):
+            sha256 |= hashes
             if isinstance(result, Problem):
                 broken[case.id] = result
             elif result is not None:
                 values[case.id] = result
             bar.advance()
-    return Census(values, broken)
+    return Census(values, broken, sha256)
 
 
-def _look(case: FoundCase) -> dict[int, int] | Problem | None:
+def _hash(case: FoundCase) -> dict[Path, str]:
+    return {path: sha256_of(path) for path in case.files if path.is_file()}
+
+
+def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
     """The label counts of a case; None where it has no label; a Problem where a file cannot be read."""
     try:
         for path in case.images:
             if not path.is_dir():  # a DICOM series, which its layout has read already
                 read_header(path)
-        if case.label is None:
-            return None
-        found, counts = np.unique(read_label(case.label).array, return_counts=True)
+        return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))
-    return {int(value): int(count) for value, count in zip(found, counts, strict=True) if value != 0}
+
+
+def _counts(label: NDArray) -> dict[int, int]:
+    """Voxels of each value but 0, slice by slice, so that no sorted copy of a large label map is needed."""
+    counts: Counter[int] = Counter()
+    for plane in np.moveaxis(label, -1, 0):
+        values, voxels = np.unique(plane, return_counts=True)
+        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
+    del counts[0]
+    return dict(sorted(counts.items()))
 
 
 def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
@@ -70,7 +90,7 @@ def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
     """
     cases = census.cases_of()
     if not cases:
-        return None, [], []
+        return None, ["no label map has any value beside 0"] if census.values else [], []
     names = {f"label_{value}": (value,) for value in cases}
     listing = ", ".join(f"{name}={values[0]}" for name, values in names.items())
     notes = [
@@ -80,18 +100,15 @@ def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
 
 
 def _rare(census: Census, cases: Mapping[int, Sequence[str]]) -> list[Problem]:
+    """Values in fewer than 5 % of the label maps, in one of several, or of ten voxels or fewer in all."""
     flagged = []
     total = len(census.values)
     for value, where in cases.items():
         voxels = sum(census.values[case][value] for case in where)
         if voxels <= RARE_VOXELS or len(where) < RARE_CASES * total or len(where) == 1 < total - 1:
-            flagged.append(
-                Problem(
-                    f"label value {value}",
-                    f"is rare: {voxels} voxels in {len(where)} of {total} label maps ({', '.join(where)}); "
-                    "if it is a slip, correct those maps, else give it a name with --labels",
-                )
-            )
+            found = f"is rare: {voxels} voxels in {len(where)} of {total} label maps ({', '.join(where)})"
+            cure = "if it is a slip, correct those maps, else give it a name with --labels"
+            flagged.append(Problem(f"label value {value}", f"{found}; {cure}"))
     return flagged
 
 

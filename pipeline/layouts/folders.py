@@ -51,20 +51,25 @@ def read(folder: Path) -> Found:
 
 
 def _names(folder: Path) -> list[Name]:
-    """Every image file's name, read in the mode that fits: one folder per case, or names alone."""
+    """Every image file's name, read in the way that fits the folder.
+
+    Four digits at the end of images' names are a channel (`c1_0000`), unless label maps match better where they are
+    part of the case's name (`case_0001` with a label map `case_0001`). Then a folder may be a case.
+    """
     files = image_files(folder)
-    names = [read_name(folder, path) for path in files]
-    by_parent: dict[Path, list[Name]] = defaultdict(list)
-    for name in names:
-        by_parent[name.path.parent].append(name)
-    labelled = [parent for parent, group in by_parent.items() if any(name.is_label for name in group)]
-    one_folder_per_case = (
-        bool(labelled)
-        and folder not in by_parent
-        and all(sum(name.is_label for name in group) <= 1 for group in by_parent.values())
-        and all(any(not name.is_label for name in by_parent[parent]) for parent in labelled)
-    )
-    return [name.of_case_folder(folder) for name in names] if one_folder_per_case else names
+    as_channels, as_names = ([read_name(folder, path, suffixes) for path in files] for suffixes in (True, False))
+    names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
+    return [name.of_case_folder(folder) for name in names] if _one_folder_per_case(folder, names) else names
+
+
+def _matches(names: Sequence[Name]) -> int:
+    return len({name.key for name in names if name.is_label} & {name.key for name in names if not name.is_label})
+
+
+def _one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
+    """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top."""
+    images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
+    return bool(labels) and folder not in images and max(labels.values()) == 1 and labels.keys() <= images.keys()
 
 
 def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:

@@ -34,6 +34,11 @@ class FoundCase:
     fold: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Images, then the label map where there is one."""
+        return (*self.images, *([self.label] if self.label else []))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -82,15 +87,20 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)] if ending else path.name
 
 
-def by_channel(paths: Iterable[Path]) -> dict[str, dict[str, Path]]:
+def by_channel(paths: Iterable[Path], channels: int) -> dict[str, dict[str, Path]]:
     """Case id to channel (`0000`) to file, by the suffix; a name without one is its case's channel 0000.
 
-    Raises a DataError that names all files which would become the same case and channel.
+    Digits that are no channel's (`case_0007` of a data set with `channels` < 8) belong to the id. Raises a DataError
+    that names all files which would become the same case and channel.
     """
     claims: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
-        suffix = CHANNEL_SUFFIX.search(stem(path))
-        claims[case_id(path), suffix.group(1) if suffix else "0000"].append(path)
+        text = stem(path)
+        suffix = CHANNEL_SUFFIX.search(text)
+        if suffix and int(suffix.group(1)) < channels:
+            claims[text[: suffix.start()], suffix.group(1)].append(path)
+        else:
+            claims[text, "0000"].append(path)
     refuse_shared_ids({f"{case} (channel {channel})": files for (case, channel), files in claims.items()})
     cases: dict[str, dict[str, Path]] = defaultdict(dict)
     for (name, channel), files in claims.items():
@@ -98,10 +108,19 @@ def by_channel(paths: Iterable[Path]) -> dict[str, dict[str, Path]]:
     return dict(cases)
 
 
+def ids_of(images: Sequence[Path]) -> list[str]:
+    """Case ids of listed images: names without ending and channel suffix, where that tells them apart.
+
+    A list of `case_0001`, `case_0002`, ... keeps the digits: they are not channels of one case.
+    """
+    short, whole = [case_id(path) for path in images], [stem(path) for path in images]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
 def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]]) -> None:
     """Raises a DataError that names every case id claimed by more than one file (or row)."""
     problems = [
-        Problem(name, f"is the id of {len(files)} files: {', '.join(map(str, files))}; rename all but one")
+        Problem(name, f"is the id of {len(files)}: {', '.join(map(str, files))}; rename all but one")
         for name, files in sorted(claims.items())
         if len(files) > 1
     ]

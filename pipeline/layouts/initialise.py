@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import Problem, problem_list
-from pipeline.base.files import sha256_of
 from pipeline.base.terminal import format_table
 from pipeline.data.manifest import Manifest, ManifestCase, write_manifest
 from pipeline.layouts.census import Census, compare, infer, take_census
@@ -72,7 +71,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     manifest_path = config_path.with_suffix(".manifest.json")
     root = _root(found)
     root_from_here = os.path.relpath(root, config_path.absolute().parent)
-    manifest = _manifest(found, labelling, root, root_from_here)
+    manifest = _manifest(found, labelling, census, root, root_from_here)
     write_manifest(manifest_path, manifest)
     write_config(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
     return InitResult(
@@ -118,12 +117,11 @@ def _linked(found: Found, links: Path) -> Found:
 
 def _root(found: Found) -> Path:
     """The folder itself, or the nearest one that also holds files listed outside it."""
-    paths = [path for case in found.cases for path in (*case.images, *([case.label] if case.label else []))]
-    normal = [os.path.normpath(path) for path in paths]
+    normal = [os.path.normpath(path) for case in found.cases for path in case.files]
     return Path(os.path.commonpath([str(found.folder), *normal]))
 
 
-def _manifest(found: Found, labelling: Labelling | None, root: Path, root_from_here: str) -> Manifest:
+def _manifest(found: Found, labelling: Labelling | None, census: Census, root: Path, root_from_here: str) -> Manifest:
     labelling = labelling or Labelling()
     return Manifest(
         name=found.name,
@@ -135,15 +133,14 @@ def _manifest(found: Found, labelling: Labelling | None, root: Path, root_from_h
         ignore_label=labelling.ignore_value,
         overlapping=labelling.overlapping,
         root=root_from_here,
-        cases=tuple(_case(case, root) for case in found.cases),
+        cases=tuple(_case(case, census, root) for case in found.cases),
     )
 
 
-def _case(case: FoundCase, root: Path) -> ManifestCase:
+def _case(case: FoundCase, census: Census, root: Path) -> ManifestCase:
     def relative(path: Path) -> str:
         return Path(os.path.normpath(path)).relative_to(root).as_posix()
 
-    files = [*case.images, *([case.label] if case.label else [])]
     return ManifestCase(
         id=case.id,
         subject=case.subject or subject_of(case.id),
@@ -151,6 +148,6 @@ def _case(case: FoundCase, root: Path) -> ManifestCase:
         label=relative(case.label) if case.label else None,
         split=case.split,
         fold=case.fold,
-        sha256={relative(path): sha256_of(path) for path in files if path.is_file()},
+        sha256={relative(path): census.sha256[path] for path in case.files if path in census.sha256},
         extra=dict(case.extra),
     )

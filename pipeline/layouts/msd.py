@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.data.cases import Channel
-from pipeline.data.formats import case_id, image_ending
-from pipeline.layouts.found import Found, FoundCase, Split, modality_of, stem
+from pipeline.data.formats import image_ending
+from pipeline.layouts.found import Found, FoundCase, Split, ids_of, modality_of, stem
 from pipeline.layouts.labelling import from_descriptor
 
 _LISTS: dict[str, Split] = {"training": "training", "validation": "training", "test": "testing", "testing": "testing"}
@@ -28,10 +28,12 @@ def read(folder: Path) -> Found:
     problems: list[Problem] = []
     notes: list[str] = []
     channels = tuple(_channels(descriptor))
-    cases = []
-    for key, split in _LISTS.items():
-        for item in descriptor.get(key) or ():
-            cases.append(_case(folder, item, split, FIRST_FOLD if key == "validation" else None, channels, problems))
+    listed = [(key, _entry(path, item)) for key in _LISTS for item in descriptor.get(key) or ()]
+    ids = ids_of([Path(entry["image"][0]) for _, entry in listed])
+    cases = [
+        _case(folder, case, entry, _LISTS[key], FIRST_FOLD if key == "validation" else None, channels, problems)
+        for case, (key, entry) in zip(ids, listed, strict=True)
+    ]
     if not cases:
         raise DataError(f'{path}: \'training\' lists no cases; expected [{{"image": ..., "label": ...}}, ...]')
     _compare_counts(descriptor, cases, problems)
@@ -66,29 +68,39 @@ def distinct(names: Sequence[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
 
 
+def _entry(path: Path, item: Any) -> dict[str, Any]:
+    """An item of a list as a dict whose `image` is a list of paths."""
+    entry = {"image": item} if isinstance(item, (str, list)) else dict(item)
+    if not entry.get("image"):
+        raise DataError(f"{path}: an item has no 'image': {item!r}")
+    return entry | {"image": [entry["image"]] if isinstance(entry["image"], str) else entry["image"]}
+
+
 def _case(
-    folder: Path, item: Any, split: Split, fold: int | None, channels: Sequence[Channel], problems: list[Problem]
+    folder: Path,
+    case: str,
+    entry: Mapping[str, Any],
+    split: Split,
+    fold: int | None,
+    channels: Sequence[Channel],
+    problems: list[Problem],
 ) -> FoundCase:
-    entry = {"image": item} if isinstance(item, str) else dict(item)
-    if "image" not in entry:
-        raise DataError(f"{folder / 'dataset.json'}: an item of {split!r} has no 'image': {item!r}")
-    listed = entry.pop("image")
-    images = tuple(folder / relative for relative in ([listed] if isinstance(listed, str) else listed))
-    label = entry.pop("label", None)
-    if "fold" in entry:
-        fold = int(entry.pop("fold"))
+    images = tuple(folder / relative for relative in entry["image"])
+    label = folder / entry["label"] if entry.get("label") else None
+    if label is not None and not label.exists():
+        problems.append(Problem(case, f"listed in dataset.json, but not there: {label.name}"))
     return FoundCase(
-        id=case_id(images[0]),
-        images=_existing_channels(images, channels, problems),
-        label=folder / label if label else None,
+        id=case,
+        images=_existing_channels(case, images, channels, problems),
+        label=label,
         split=split,
-        fold=fold,
-        extra=entry,
+        fold=int(entry["fold"]) if "fold" in entry else fold,
+        extra={key: value for key, value in entry.items() if key not in {"image", "label", "fold"}},
     )
 
 
 def _existing_channels(
-    images: tuple[Path, ...], channels: Sequence[Channel], problems: list[Problem]
+    case: str, images: tuple[Path, ...], channels: Sequence[Channel], problems: list[Problem]
 ) -> tuple[Path, ...]:
     """The listed file, or the channel files `x_0000…` that stand for a listed `x` (nnU-Net's first version)."""
     if len(images) == 1 and not images[0].exists():
@@ -98,7 +110,7 @@ def _existing_channels(
             images = stack
     missing = [path.name for path in images if not path.exists()]
     if missing:
-        problems.append(Problem(case_id(images[0]), f"listed in dataset.json, but not there: {', '.join(missing)}"))
+        problems.append(Problem(case, f"listed in dataset.json, but not there: {', '.join(missing)}"))
     return images
 
 

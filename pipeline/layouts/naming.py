@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.formats import case_id
 from pipeline.layouts.found import CHANNEL_SUFFIX, stem
 
 _LABEL_WORD = re.compile(
@@ -43,24 +42,25 @@ class Name:
         return replace(self, key=key, channel="_".join(rest), id=case.name, shared_id=case.name)
 
 
-def read_name(folder: Path, path: Path) -> Name:
+def read_name(folder: Path, path: Path, suffixes: bool) -> Name:
     """Reads a path below `folder`. A label word counts in the file's name first, else in the folders' names.
 
-    `c1_seg`, `label01` and `labels/c1` are label maps; `c1_t1` and `c1_0000` are channels of `c1`.
+    `c1_seg`, `label01` and `labels/c1` are label maps; `c1_t1` and, with `suffixes`, `c1_0000` are channels of `c1`.
+    Without `suffixes` four digits at the end are part of the case's name.
     """
     text = stem(path)
-    suffix = CHANNEL_SUFFIX.search(text)
-    words = _words(text[: suffix.start()] if suffix else text)
     folders = path.relative_to(folder).parent.parts
-    rest = [word for word in words if not _role(word)]
+    is_label = _is_label(_words(text), folders)
+    suffix = CHANNEL_SUFFIX.search(text) if suffixes and not is_label else None
+    rest = [word for word in _words(text[: suffix.start()] if suffix else text) if not _role(word)]
     spoken = rest.pop() if not suffix and len(rest) > 1 and _CHANNEL_WORD.fullmatch(rest[-1]) else ""
     return Name(
         path=path,
         key="/".join([*(part for part in folders if not _role(part)), "_".join(rest)]),
-        is_label=_is_label(words, folders),
+        is_label=is_label,
         channel=suffix.group(1) if suffix else spoken,
-        id=case_id(path),
-        shared_id=case_id(path) if suffix else "_".join(rest),
+        id=text[: suffix.start()] if suffix else text,
+        shared_id=text[: suffix.start()] if suffix else "_".join(rest),
     )
 
 

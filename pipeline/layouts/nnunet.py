@@ -72,7 +72,7 @@ def _listed(folder: Path, listed: Mapping[str, Any], problems: list[Problem]) ->
 
 
 def _training(folder: Path, channels: int, problems: list[Problem]) -> list[FoundCase]:
-    images = by_channel(_files(folder / "imagesTr"))
+    images = by_channel(_files(folder / "imagesTr"), channels)
     labels = labels_by_case(_files(folder / "labelsTr"))
     problems += [
         Problem(case, f"label {labels[case].name} has no image") for case in sorted(labels.keys() - images.keys())
@@ -101,7 +101,7 @@ def _testing(folder: Path, channels: int, problems: list[Problem]) -> list[Found
             label=labels.get(case),
             split="testing",
         )
-        for case, files in sorted(by_channel(_files(folder / "imagesTs")).items())
+        for case, files in sorted(by_channel(_files(folder / "imagesTs"), channels).items())
     ]
 
 
@@ -116,7 +116,7 @@ def suffixes(channels: int) -> list[str]:
 
 def labels_by_case(paths: Sequence[Path]) -> dict[str, Path]:
     """Label files by case id; two of one case are refused by name."""
-    return {case: next(iter(files.values())) for case, files in by_channel(paths).items()}
+    return {case: files["0000"] for case, files in by_channel(paths, channels=0).items()}
 
 
 def region_order(labelling: Labelling) -> list[int]:

@@ -6,13 +6,13 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
-from pipeline.data.formats import case_id, image_ending
-from pipeline.layouts.found import Found, FoundCase, Split, modality_of, refuse_shared_ids, without_personal
+from pipeline.data.formats import image_ending
+from pipeline.layouts.found import Found, FoundCase, Split, ids_of, modality_of, refuse_shared_ids, without_personal
 
 _ID = ("id", "case", "case_id", "caseid", "subjectid", "name")
 _SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
@@ -59,13 +59,13 @@ def read(path: Path) -> Found:
     columns = _columns(path, header, rows)
     notes: set[str] = set()
     problems: list[Problem] = []
-    cases: list[FoundCase] = []
+    read_rows = [(line, _case(path, line, row, columns, notes, problems)) for line, row in rows]
+    found = [(line, case) for line, case in read_rows if case is not None]
+    ids = ids_of([case.images[0] for _, case in found])
+    cases = [replace(case, id=case.id or name) for name, (_, case) in zip(ids, found, strict=True)]
     claims: dict[str, list[str]] = defaultdict(list)
-    for line, row in rows:
-        case = _case(path, line, row, columns, notes, problems)
-        if case is not None:
-            claims[case.id].append(f"line {line}")
-            cases.append(case)
+    for case, (line, _) in zip(cases, found, strict=True):
+        claims[case.id].append(f"line {line}")
     refuse_shared_ids(claims)
     if not cases:
         raise DataError(f"{path}: has a header but no rows with an image")
@@ -153,7 +153,7 @@ def _case(
         problems.append(Problem(where, f"no such file: {', '.join(missing)}"))
     extra = {key: value for key, value in row.items() if key not in columns.known}
     return FoundCase(
-        id=row.get(columns.id or "") or case_id(paths[0]),
+        id=row.get(columns.id or "", ""),
         images=paths,
         label=path.parent / label if label else None,
         split=_SPLITS[split] if label or split else "testing",

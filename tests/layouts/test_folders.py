@@ -111,3 +111,22 @@ def test_hidden_and_apple_double_files_are_no_images(tmp_path):
     (tmp_path / "images" / "._a.nii.gz").write_bytes(b"\0\5\x16\7")
     image(tmp_path / "__MACOSX" / "images" / "a.nii.gz")
     assert len(read(tmp_path).cases) == 1
+
+
+@pytest.mark.parametrize("label_name", ["labels/case_{:04d}.nii.gz", "labels/case_{:04d}_seg.nii.gz"])
+def test_four_digits_that_count_cases_are_no_channels(tmp_path, label_name):
+    for number in (0, 1, 2):
+        image(tmp_path / f"images/case_{number:04d}.nii.gz")
+        label(tmp_path / label_name.format(number))
+    found = read(tmp_path)
+    assert [case.id for case in found.cases] == ["case_0000", "case_0001", "case_0002"]
+    assert all(case.label is not None for case in found.cases)
+
+
+def test_four_digits_of_the_case_and_of_the_channel(tmp_path):
+    for number in (1, 2):
+        image(tmp_path / f"images/case_{number:04d}_0000.nii.gz")
+        image(tmp_path / f"images/case_{number:04d}_0001.nii.gz")
+        label(tmp_path / f"labels/case_{number:04d}.nii.gz")
+    found = read(tmp_path)
+    assert pairs(found) == {"case_0001": (2, "case_0001.nii.gz"), "case_0002": (2, "case_0002.nii.gz")}

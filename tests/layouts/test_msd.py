@@ -87,3 +87,8 @@ def test_missing_files_and_wrong_counts_are_listed(tmp_path):
 def test_a_descriptor_without_cases_is_refused(tmp_path):
     with pytest.raises(DataError, match="'training' lists no cases"):
         read(descriptor(tmp_path, {"labels": {"0": "background"}}))
+
+
+def test_four_digits_that_count_cases_stay_in_the_id(tmp_path):
+    items = [{"image": f"imagesTr/x_{i:04d}.nii.gz", "label": f"labelsTr/x_{i:04d}.nii.gz"} for i in (1, 2)]
+    assert [case.id for case in read(task(tmp_path, training=items, test=[])).cases] == ["x_0001", "x_0002"]

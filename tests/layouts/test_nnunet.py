@@ -109,7 +109,7 @@ def test_labels_without_images_and_images_without_labels(tmp_path):
 def test_one_case_in_two_endings_is_refused_by_name(tmp_path):
     folder = raw(tmp_path)
     image(folder / "imagesTr/p_1_0000.nii")
-    with pytest.raises(DataError, match=r"p_1 \(channel 0000\)  is the id of 2 files: .*p_1_0000\.nii"):
+    with pytest.raises(DataError, match=r"p_1 \(channel 0000\)  is the id of 2: .*p_1_0000\.nii"):
         read(folder)
 
 
@@ -118,3 +118,13 @@ def test_missing_channel_names_say_what_to_write(tmp_path):
     descriptor(folder, {"labels": {"background": 0, "PZ": 1}, "file_ending": ".nii.gz"})
     with pytest.raises(DataError, match="'channel_names' is missing; expected for instance"):
         read(folder)
+
+
+@pytest.mark.parametrize("suffix", ["_0000", ""])
+def test_four_digits_in_the_id_with_and_without_the_channel_suffix(tmp_path, suffix):
+    for number in (1, 2):
+        image(tmp_path / f"imagesTr/liver_{number:04d}{suffix}.nii.gz")
+        label(tmp_path / f"labelsTr/liver_{number:04d}.nii.gz")
+    found = read(descriptor(tmp_path, {**PROSTATE, "channel_names": {"0": "CT"}, "numTraining": 2}))
+    assert [(case.id, case.label is not None) for case in found.cases] == [("liver_0001", True), ("liver_0002", True)]
+    assert not found.problems

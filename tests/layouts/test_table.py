@@ -78,7 +78,7 @@ def test_faults_name_their_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("id,image\na,scans/a.nii.gz\na,scans/b.nii.gz\n", "a  is the id of 2 files: line 2, line 3"),
+        ("id,image\na,scans/a.nii.gz\na,scans/b.nii.gz\n", "a  is the id of 2: line 2, line 3"),
         ("id,picture\na,scans/a.nii.gz\n", "no image column among id, picture; name it 'image'"),
         ("image,split\nscans/a.nii.gz,both\n", "split is 'both'; allowed: training, validation, testing"),
         ("image,fold\nscans/a.nii.gz,x\n", "fold is 'x'"),
