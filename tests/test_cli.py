@@ -1,0 +1,93 @@
+"""The command: light to start, clear when used wrongly, exit codes as documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from pipeline.cli import STAGE_HELP, main
+
+HEAVY = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "pydantic", "yaml", "rich")
+
+
+def test_help_imports_nothing_heavy():
+    """Start-up is kept short by what is not imported; this fails where somebody adds a heavy import."""
+    program = f"""
+        import sys
+        from pipeline.cli import main
+        try:
+            main(["--help"])
+        except SystemExit as stop:
+            assert stop.code == 0
+        print(",".join(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == ""
+    assert all(command in result.stdout for command in ("run", "check", "predict", "score", "demo", *STAGE_HELP))
+
+
+def test_reading_a_configuration_imports_neither_torch_nor_monai(tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("name: a\ndata: {manifest: m.json}\n")
+    program = f"""
+        import sys
+        from pipeline.cli import main
+        assert main(["show-config", {str(config)!r}]) == 0
+        print(",".join(name for name in ("torch", "monai", "matplotlib") if name in sys.modules), file=sys.stderr)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == ""
+    assert "name: a" in result.stdout
+
+
+def test_module_and_command_are_the_same_program():
+    result = subprocess.run([sys.executable, "-m", "pipeline", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("segpipe ")
+
+
+def _said(capsys, *arguments: str) -> tuple[int, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_a_missing_configuration_is_a_sentence_and_exit_2(capsys, tmp_path):
+    code, text = _said(capsys, "run", tmp_path / "none.yaml")
+    assert code == 2 and "none.yaml: there is no such file" in text and "Traceback" not in text
+
+
+def test_an_unknown_command_ends_with_2():
+    with pytest.raises(SystemExit) as stop:
+        main(["fly"])
+    assert stop.value.code == 2
+
+
+def test_a_stage_whose_inputs_are_missing_says_which_and_how(capsys, tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("name: a\ndata: {manifest: m.json}\n")
+    code, text = _said(capsys, "train", config, "--out", tmp_path / "run")
+    assert code == 2
+    assert "stage load is not finished" in text and "segpipe load CONFIG" in text
+
+
+def test_a_second_process_on_the_same_run_folder_is_told_so(capsys, tmp_path):
+    import fcntl
+
+    config, folder = tmp_path / "a.yaml", tmp_path / "run"
+    config.write_text("name: a\ndata: {manifest: m.json}\n")
+    folder.mkdir()
+    with (folder / ".lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        code, text = _said(capsys, "run", config, "--out", folder)
+    assert code == 2 and "another process works in" in text
+
+
+def test_a_missing_manifest_is_a_data_fault(capsys, tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("name: a\ndata: {manifest: m.json}\n")
+    code, text = _said(capsys, "run", config, "--out", tmp_path / "run")
+    assert code == 3 and "m.json: there is no such file" in text
+    assert "m.json: there is no such file" in (tmp_path / "run" / "log.txt").read_text()
