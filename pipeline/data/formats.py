@@ -1,271 +1,241 @@
-"""Files in, volumes out, and back: NIfTI and MGH through nibabel, NRRD and MetaImage through SimpleITK.
+"""Image and label files of every kind behind four functions: read a header, an image, a label map; write a label map.
 
-Affines are RAS+ millimetres and array axes nibabel's (x, y, z) for every kind of file.
+What cannot be used is refused with a FileFault before memory is taken for its voxels. Arrays have nibabel's axes.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import DataError
 from pipeline.base.files import atomic_write
-from pipeline.base.runtime import available_memory_gib
+from pipeline.data import itk, nifti
 from pipeline.data.geometry import Grid
+from pipeline.data.header import FileFault, Header
 from pipeline.data.volume import Volume
 
-NIBABEL_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
+NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
-IMAGE_ENDINGS = (*NIBABEL_ENDINGS, *ITK_ENDINGS)
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_UNREADABLE = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, EOFError, OSError, ValueError,
-               zlib.error, gzip.BadGzipFile, RuntimeError)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file's header says, before any voxel is read. `shape` has all dimensions, channels last."""
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    grid: Grid
-    fields: Mapping[str, Any]
+MGH_ENDINGS = (".mgz", ".mgh")
+IMAGE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + MGH_ENDINGS
+_CHANNEL_SUFFIX = re.compile(r"(?<=.)_\d{4}$")
+GRID_TOLERANCE_MM = 0.1
+"""Corner distance up to which two grids of one shape count as the same."""
 
 
 def image_ending(path: Path) -> str:
-    """The image ending of a file name (`.nii.gz`, `.mha`, ...), or '' where it is none."""
+    """The image ending of a file name in lower case (`.nii.gz`, `.mha`, ...), or an empty string."""
     name = path.name.lower()
     return next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), "")
 
 
 def case_id(path: Path) -> str:
     """The file name without its image ending and without a channel suffix `_0000`."""
-    stem = path.name[: len(path.name) - len(image_ending(path))]
-    head, _, tail = stem.rpartition("_")
-    return head if head and len(tail) == 4 and tail.isdigit() else stem
+    ending = image_ending(path)
+    stem = path.name[: -len(ending)] if ending else path.name
+    return _CHANNEL_SUFFIX.sub("", stem)
 
 
 def read_header(path: Path) -> Header:
-    """Shape, type and grid, without voxels. DataError where the file is missing, of another kind or unreadable."""
+    """Grid, channels and voxel type without the voxels; a FileFault where the file cannot be used."""
+    if not path.exists():
+        raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
+    if path.is_dir():
+        raise FileFault(
+            path, "folder", "it is a folder, not an image file", "convert a DICOM series to NIfTI, or name the file"
+        )
     ending = image_ending(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
     if not ending:
-        raise DataError(f"{path}: not an image that can be read; allowed endings: {', '.join(IMAGE_ENDINGS)}")
-    try:
-        return _nibabel_header(path) if ending in NIBABEL_ENDINGS else _itk_header(path)
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read ({_first_line(error)}); copy or export it again") from None
+        raise FileFault(
+            path,
+            "unknown-kind",
+            f"its ending {path.suffix!r} is not one of an image that can be read",
+            f"convert it to one of {', '.join(IMAGE_ENDINGS)}",
+        )
+    return itk.read_header(path, ending) if ending in ITK_ENDINGS else nifti.read_header(path, ending)
 
 
 def read_image(paths: Sequence[Path]) -> Volume:
-    """An image (C, X, Y, Z) float32 from one file per channel, or one 3D or 4D file; scaling slopes are applied.
+    """One file per channel on one grid, or one file with all channels, as float32 (C, X, Y, Z), scaling applied.
 
-    DataError where a file is unreadable or truncated, has colour or complex voxels, or channels lie on other grids.
+    Grid and header are the first file's. A FileFault where a file cannot be used or lies on another grid.
     """
-    volumes = [_read(path) for path in paths]
-    arrays = [v.array[None] if v.array.ndim == 3 else np.moveaxis(v.array, -1, 0) for v in volumes]
-    first = volumes[0]
-    for path, volume in zip(paths[1:], volumes[1:], strict=True):
-        if not volume.grid.close_to(first.grid):
-            raise DataError(
-                f"{path}: lies on another grid than {paths[0].name} (shape {volume.grid.shape} and {first.grid.shape})"
-            )
-    array = (
-        np.concatenate(arrays).astype(np.float32, copy=False)
-        if len(arrays) > 1
-        else arrays[0].astype(np.float32, copy=False)
-    )
-    return Volume(np.ascontiguousarray(array), first.grid, first.header)
+    headers = [read_header(path) for path in paths]
+    for header in headers[1:]:
+        require_same_grid(headers[0], header)
+    parts = [_scaled_channels(header) for header in headers]
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return Volume(array, headers[0].grid, headers[0].fields)
 
 
 def read_label(path: Path) -> Volume:
-    """A label map (X, Y, Z) of integers. DataError as `read_image`, and where it is 4D or holds fractions."""
-    volume = _read(path)
-    array = volume.array
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise DataError(
-            f"{path}: a label map must be 3D, this one has shape {array.shape}; write one label map per case"
+    """A label map as integers (X, Y, Z); a FileFault where values are not whole numbers or there are 4 axes."""
+    header = read_header(path)
+    return Volume(label_voxels(header), header.grid, header.fields)
+
+
+def label_voxels(header: Header) -> NDArray[Any]:
+    """The label values behind a header, in C order."""
+    if header.channels > 1:
+        raise FileFault(
+            header.path,
+            "label-4d",
+            f"it is a label map with {header.channels} volumes; one is meant",
+            "merge them into one map of label values",
         )
-    if not np.issubdtype(array.dtype, np.integer):
-        if not np.isfinite(array).all():
-            raise DataError(f"{path}: the label map holds NaN or infinity; write integers")
-        rounded = np.rint(array)
-        if not np.array_equal(rounded, array):
-            found = float(array[rounded != array][0])
-            raise DataError(f"{path}: the label map holds fractions (found {found:g}); write integers")
-        array = rounded.astype(np.int32)
-    return Volume(array, volume.grid, volume.header)
+    raw, slope, intercept = _raw(header)
+    if (slope, intercept) != (1.0, 0.0):
+        raw = raw * slope + intercept
+        nearest = np.rint(raw)
+        # A slope in float32 leaves rounding noise on whole numbers.
+        raw = np.where(np.abs(raw - nearest) < 1e-3, nearest, raw)
+    if raw.dtype.kind == "f":
+        raw = _whole(header.path, raw)
+    elif raw.dtype.kind == "b":
+        raw = raw.astype(np.uint8)
+    return np.ascontiguousarray(raw, dtype=raw.dtype.newbyteorder("="))
 
 
 def write_label(path: Path, volume: Volume) -> None:
-    """Writes a label map atomically, in the kind of file that the ending names, with the header of `volume`.
+    """Writes label values in the kind of file that `path` names, atomically.
 
-    The type is the smallest unsigned integer that holds the values; qform, sform, codes and units stay as in the input.
+    Grid, qform and sform with codes, units and description are those of the volume's header where it comes from a
+    file of that family; the voxel type is the smallest unsigned one that holds the values; scl_slope is 1.
     """
-    array = volume.array.astype(np.min_scalar_type(int(volume.array.max(initial=0))), copy=False)
-    if array.dtype == np.uint64:
-        raise DataError(f"{path}: label values above {np.iinfo(np.uint32).max} cannot be written")
+    array = _smallest_unsigned(volume.array)
     ending = image_ending(path)
-    if ending in {".nii.gz", ".nii"}:
-        image = _nifti(array, volume)
-        atomic_write(path, lambda temporary: nib.save(image, temporary))
-    elif ending in {".mha", ".nrrd"}:
-        atomic_write(path, lambda temporary: _write_itk(temporary, array, volume.grid))
+    if ending in ITK_ENDINGS and ending not in {".mhd", ".nhdr"}:
+        atomic_write(path, lambda t: itk.write_label(t, array, volume.grid, volume.header.get("itk")))
+    elif ending in {".nii", ".nii.gz"}:
+        original = volume.header.get("nifti")
+        atomic_write(path, lambda t: nifti.write_label(t, ending, array, volume.grid, original))
+    elif ending in {".hdr", ".img"}:
+        _write_pair(path, array, volume)
     else:
-        raise DataError(f"{path}: label maps are written as .nii.gz, .nii, .mha or .nrrd")
-
-
-def _read(path: Path) -> Volume:
-    header = read_header(path)
-    _refuse_what_cannot_be_used(header)
-    try:
-        if image_ending(path) in NIBABEL_ENDINGS:
-            array = _nibabel_voxels(path)
-        else:
-            array = _itk_voxels(path)
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: truncated or damaged ({_first_line(error)}); copy or export it again") from None
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    return Volume(array, header.grid, header.fields) if array.ndim == 3 else _FourD(array, header.grid, header.fields)
-
-
-class _FourD(Volume):
-    """A volume whose channels are still the last axis."""
-
-    def __post_init__(self) -> None:
-        if self.array.shape[:3] != self.grid.shape:
-            raise AssertionError(f"array {self.array.shape} does not lie on a grid of shape {self.grid.shape}")
-
-
-def _refuse_what_cannot_be_used(header: Header) -> None:
-    if header.dtype.fields is not None or header.dtype.kind not in "iuf":
-        kind = "complex numbers" if header.dtype.kind == "c" else "colours"
-        raise DataError(f"{header.path}: its voxels are {kind}; one number per voxel is needed")
-    if len(header.shape) > 4 and any(n > 1 for n in header.shape[4:]):
-        raise DataError(
-            f"{header.path}: {len(header.shape)} dimensions {header.shape}; 3D, or 4D with channels, is needed"
-        )
-    if any(n < 1 for n in header.shape):
-        raise DataError(f"{header.path}: an empty image of shape {header.shape}")
-    needed = float(np.prod([float(n) for n in header.shape])) * max(header.dtype.itemsize, 4) / 2**30
-    if needed > (free := available_memory_gib()):
-        raise DataError(
-            f"{header.path}: its header promises {header.shape} voxels, {needed:.1f} GiB of memory; {free:.1f} GiB are free"
+        raise FileFault(
+            path,
+            "unknown-kind",
+            "label maps are not written in this kind of file",
+            "name it .nii.gz, .nii, .hdr, .img, .nrrd or .mha",
         )
 
 
-def _nibabel_header(path: Path) -> Header:
-    image = nib.load(path)
-    shape = tuple(int(n) for n in image.shape)
-    spatial = (*shape, 1, 1, 1)[:3]
-    fields: dict[str, Any] = {"kind": image_ending(path)}
-    if isinstance(image, nib.Nifti1Pair):
-        qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
-        fields |= {
-            "qform": (None if qform[0] is None else qform[0].tolist(), int(qform[1])),
-            "sform": (None if sform[0] is None else sform[0].tolist(), int(sform[1])),
-            "xyzt_units": int(image.header["xyzt_units"]),
-            "descrip": bytes(image.header["descrip"].tobytes()).rstrip(b"\0"),
-            "version": 2 if isinstance(image, nib.Nifti2Pair) else 1,
-        }
-    expected = int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize
-    fields["uncompressed_bytes"] = expected
-    if image_ending(path) == ".nii" and path.stat().st_size < expected:
-        raise ValueError(
-            f"its header promises {expected} bytes of voxels, the file has {path.stat().st_size} bytes in all"
+def voxel_digest(array: NDArray[Any], grid: Grid) -> str:
+    """sha256 over shape (int64), affine rounded to 1e-4 (float64) and voxels in C order, all little-endian.
+
+    array: (X, Y, Z), or (C, X, Y, Z) which is taken as nibabel has it, (X, Y, Z, C). Integers are hashed as int32,
+    all else as float32, so a file that is compressed anew or stored in another type keeps its digest.
+    """
+    stored = array if array.ndim == 3 else array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+    dtype = "<i4" if array.dtype.kind in "iub" else "<f4"
+    digest = hashlib.sha256(np.array(stored.shape, "<i8").tobytes())
+    digest.update((np.round(grid.affine, 4) + 0.0).astype("<f8").tobytes())  # + 0.0: no negative zeros
+    for plane in stored:
+        digest.update(np.ascontiguousarray(plane, dtype=dtype).data)
+    return digest.hexdigest()
+
+
+def require_same_grid(first: Header, other: Header) -> None:
+    """A FileFault that says how the grid of `other` differs from that of `first`, where it does."""
+    difference = grid_difference(first.grid, other.grid)
+    if difference:
+        raise FileFault(
+            other.path,
+            "channel-grid",
+            f"it lies on another grid than {first.path.name}: {difference}",
+            "resample it onto that grid, or set load.resample_channels: true",
         )
-    return Header(
-        path, shape, image.get_data_dtype(), Grid(spatial, np.asarray(image.affine, dtype=np.float64)), fields
-    )  # type: ignore[arg-type]
 
 
-def _nibabel_voxels(path: Path) -> NDArray[Any]:
-    proxy = nib.load(path).dataobj
-    slope, inter = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
-    if slope == 1.0 and inter == 0.0:
-        raw = np.asanyarray(proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy)
-        return raw.astype(raw.dtype.newbyteorder("="), copy=False)
-    return np.asarray(proxy.get_scaled(dtype=np.float32) if hasattr(proxy, "get_scaled") else proxy)
+def grid_difference(first: Grid, other: Grid) -> str | None:
+    """How two grids differ (shape, spacing, direction or origin), in words; None where they are the same."""
+    if first.shape != other.shape:
+        return f"shape {_times(other.shape)} instead of {_times(first.shape)}"
+    apart_mm = first.distance_mm(other)
+    if apart_mm <= GRID_TOLERANCE_MM:
+        return None
+    spacing = np.array(first.spacing_mm), np.array(other.spacing_mm)
+    extent_mm = float((np.abs(spacing[0] - spacing[1]) * (np.array(first.shape) - 1)).max())
+    if extent_mm > GRID_TOLERANCE_MM:
+        return f"spacing {_mm(other.spacing_mm)} instead of {_mm(first.spacing_mm)} mm"
+    if first.axcodes != other.axcodes:
+        return f"orientation {other.axcodes} instead of {first.axcodes}, up to {apart_mm:.1f} mm apart"
+    directions = first.affine[:3, :3] / spacing[0] - other.affine[:3, :3] / spacing[1]
+    if np.abs(directions).max() * max(first.shape) * max(first.spacing_mm) > GRID_TOLERANCE_MM:
+        return f"its directions are turned, up to {apart_mm:.1f} mm apart"
+    shift = ", ".join(f"{x:.2f}" for x in other.affine[:3, 3] - first.affine[:3, 3])
+    return f"its origin is shifted by ({shift}) mm"
 
 
-def _itk_header(path: Path) -> Header:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    size = tuple(int(n) for n in reader.GetSize())
-    grid = _itk_grid(size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-    channels = reader.GetNumberOfComponents()
-    dtype = np.dtype(np.float64) if channels == 1 else np.dtype([("c", np.float32)])
-    if (pixel := reader.GetPixelID()) in _itk_types():
-        dtype = np.dtype(_itk_types()[pixel])
-    return Header(path, size, dtype, grid, {"kind": image_ending(path)})
+def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
+    if header.kind in ITK_ENDINGS:
+        return itk.read_voxels(header), 1.0, 0.0
+    return nifti.read_voxels(header)
 
 
-def _itk_types() -> dict[int, Any]:
-    import SimpleITK as sitk
-
-    names = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
-    return {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in names}
-
-
-def _itk_grid(
-    size: tuple[int, ...], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
-) -> Grid:
-    n = len(size)
-    affine = np.eye(4)
-    affine[: min(n, 3), : min(n, 3)] = (np.array(direction).reshape(n, n) * np.array(spacing))[:3, :3]
-    affine[: min(n, 3), 3] = origin[:3]
-    return Grid(((*size, 1, 1)[:3]), _LPS_TO_RAS @ affine)  # type: ignore[arg-type]
+def _scaled_channels(header: Header) -> NDArray[np.float32]:
+    """All channels of a file as float32 (C, X, Y, Z) in C order, scaled in float64 plane by plane."""
+    raw, slope, intercept = _raw(header)
+    channels = np.moveaxis(raw, 3, 0) if raw.ndim == 4 else raw[None]
+    array = np.empty((header.channels, *header.grid.shape), np.float32)
+    for z in range(header.grid.shape[2]):
+        plane = channels[..., z]
+        scaled = plane if (slope, intercept) == (1.0, 0.0) else plane.astype(np.float64) * slope + intercept
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the checks name
+            array[..., z] = scaled
+    return array
 
 
-def _itk_voxels(path: Path) -> NDArray[Any]:
-    import SimpleITK as sitk
-
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
-
-
-def _write_itk(path: Path, array: NDArray[Any], grid: Grid) -> None:
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    lps = _LPS_TO_RAS @ grid.affine
-    spacing = np.array(grid.spacing_mm)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
-
-
-def _nifti(array: NDArray[Any], volume: Volume) -> nib.Nifti1Image:
-    fields = volume.header
-    kind = nib.Nifti2Image if fields.get("version") == 2 or max(array.shape) > 32767 else nib.Nifti1Image
-    image = kind(array, volume.grid.affine)
-    if "sform" in fields:
-        for set_form, key in ((image.set_qform, "qform"), (image.set_sform, "sform")):
-            affine, code = fields[key]
-            set_form(None if affine is None else np.array(affine), code)
-        image.header["xyzt_units"] = fields["xyzt_units"]
-        image.header["descrip"] = fields["descrip"]
-    else:
-        image.header.set_xyzt_units("mm")
-    image.header.set_slope_inter(1.0, 0.0)
-    return image
+def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise FileFault(
+            path,
+            "label-not-finite",
+            f"{bad:,} of its voxels are NaN or infinite; label values are whole numbers",
+            "set these voxels to 0 or to their structure",
+        )
+    nearest = np.rint(values)
+    if (values != nearest).any():
+        fractions = values[values != nearest]
+        raise FileFault(
+            path,
+            "label-not-integer",
+            f"{fractions.size:,} of its voxels are not whole numbers (for instance {float(fractions.flat[0]):g}): it "
+            "is a probability map, or was interpolated linearly",
+            "make it again with nearest-neighbour interpolation, or apply a threshold",
+        )
+    if np.abs(nearest).max(initial=0) >= 2**31:
+        raise FileFault(path, "label-range", "its label values are beyond 2147483647", "renumber them")
+    return nearest.astype(np.int32)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _smallest_unsigned(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind not in "iub" or (array.dtype.kind == "i" and array.min(initial=0) < 0):
+        raise AssertionError(f"label maps hold non-negative whole numbers, not {array.dtype}")
+    largest = int(array.max(initial=0))
+    return array.astype(next(t for t in (np.uint8, np.uint16, np.uint32) if largest <= np.iinfo(t).max), copy=False)
+
+
+def _write_pair(path: Path, array: NDArray[Any], volume: Volume) -> None:
+    """The header is renamed last: where it is, its voxels are."""
+    with tempfile.TemporaryDirectory(prefix=".pair-", dir=path.parent) as folder:
+        header = Path(folder) / path.with_suffix(".hdr").name
+        nifti.write_label(header, ".hdr", array, volume.grid, volume.header.get("nifti"))
+        for name in (header.with_suffix(".img"), header):
+            name.replace(path.parent / name.name)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _mm(spacing_mm: Sequence[float]) -> str:
+    return "×".join(f"{x:.4g}" for x in spacing_mm)

@@ -1,4 +1,7 @@
-"""The manifest: which cases a data set has, with labels, licence, digests and splits. See `data_manifests/README.md`."""
+"""The manifest: which cases a data set has, with labels, licence, digests and splits.
+
+Its format is written down in `data_manifests/README.md`.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class ManifestCase(Strict):
 class Manifest(Strict):
     """A data set. Label values may be any, with any gaps; a structure may be several values (a region)."""
 
-    format: Literal["segpipe-manifest/1"] = FORMAT
+    format: Literal["segpipe-manifest/1"] = "segpipe-manifest/1"
     name: str
     description: str = ""
     licence: str = ""
@@ -92,7 +95,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest without the keys that say nothing."""
-    write_json(path, manifest.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT})
+    write_json(path, {"format": FORMAT} | manifest.model_dump(mode="json", exclude_defaults=True))
 
 
 def _place(content: Any, loc: tuple[Any, ...]) -> str:
