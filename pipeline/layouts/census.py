@@ -20,6 +20,7 @@ from pipeline.layouts.found import FoundCase
 from pipeline.layouts.labelling import Labelling
 
 RARE_CASES, RARE_VOXELS = 0.05, 10
+MOST_VALUES = 255
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,31 @@ def _counts(label: NDArray) -> dict[int, int]:
 
 
 def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
-    """One structure `label_VALUE` per value that occurs, said aloud; rare values are flagged.
+    """One structure `label_VALUE` per value that occurs, said aloud; rare and negative values are flagged.
 
-    None where no label map has any value beside 0.
+    None where no label map has any value above 0. A DataError where there are so many that they cannot be labels.
     """
     cases = census.cases_of()
+    negative = [
+        Problem(
+            f"label value {value}",
+            f"is negative, so no structure; correct the label maps of {', '.join(cases.pop(value))}",
+        )
+        for value in [value for value in cases if value < 0]
+    ]
+    if len(cases) > MOST_VALUES:
+        raise DataError(
+            f"the label maps have {len(cases)} different values (from {min(cases)} to {max(cases)}), as images have; "
+            "if they are label maps, name the structures with --labels name=value,..."
+        )
     if not cases:
-        return None, ["no label map has any value beside 0"] if census.values else [], []
+        return None, [], negative
     names = {f"label_{value}": (value,) for value in cases}
     listing = ", ".join(f"{name}={values[0]}" for name, values in names.items())
     notes = [
         f"labels are inferred from {len(census.values)} label maps: {listing}; name them with --labels name=value,..."
     ]
-    return Labelling(names), notes, _rare(census, cases)
+    return Labelling(names), notes, [*negative, *_rare(census, cases)]
 
 
 def _rare(census: Census, cases: Mapping[int, Sequence[str]]) -> list[Problem]:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.base.errors import Problem, problem_list
+from pipeline.base.errors import ConfigError, DataError, Problem, problem_list
 from pipeline.base.terminal import format_table
 from pipeline.data.manifest import Manifest, ManifestCase, write_manifest
 from pipeline.layouts.census import Census, compare, infer, take_census
+from pipeline.layouts.channels import with_inferred_channels
 from pipeline.layouts.detect import read_layout
 from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
-from pipeline.layouts.intensity import with_inferred_modality
 from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
 from pipeline.layouts.write_config import write_config
 
@@ -60,6 +60,10 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     end it: its case stays in the manifest, is listed, and the configuration excludes what is faulty. Raises a
     ConfigError for a wrong option, a DataError where nothing is found or where two cases would have one id.
     """
+    if config_path.is_dir():
+        raise ConfigError(
+            f"-o {config_path}: is a folder; name the file to write, for instance {config_path / 'mine.yaml'}"
+        )
     declared = from_option(labels) if labels else None
     found = read_layout(folder, format)
     refuse_shared_ids(_claims(found))
@@ -67,7 +71,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         found = _linked(found, config_path.absolute().with_suffix(".links"))
     census = take_census(found.cases)
     labelling, notes, problems = _labelling(found, declared, census)
-    found, modality_notes = with_inferred_modality(found, census)
+    found, channel_notes = with_inferred_channels(found, census)
     manifest_path = config_path.with_suffix(".manifest.json")
     root = _root(found)
     root_from_here = os.path.relpath(root, config_path.absolute().parent)
@@ -79,7 +83,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         config=config_path,
         manifest=manifest_path,
         dataset=manifest,
-        notes=(*found.notes, *notes, *modality_notes),
+        notes=(*found.notes, *notes, *channel_notes),
         problems=(*found.problems, *census.broken.values(), *problems),
     )
 
@@ -99,7 +103,11 @@ def _labelling(
         return compare(census, declared, lookup=False)
     if found.labelling is not None:
         return compare(census, found.labelling, found.labelling_is_lookup)
-    return infer(census)
+    labelling, notes, problems = infer(census)
+    if labelling is None and any(case.label for case in found.cases):
+        none = Problem("labels", "no readable label map has a value above 0, so there is nothing to learn")
+        raise DataError(problem_list(str(found.folder), [*census.broken.values(), *problems, none]))
+    return labelling, notes, problems
 
 
 def _linked(found: Found, links: Path) -> Found:

@@ -50,6 +50,10 @@ def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
             ignore = values[0]
         elif values != (0,) and name.lower() != "background":
             structures[name] = values
+    if clash := [name for name, values in structures.items() if ignore in values]:
+        raise DataError(
+            f"{where}: label value {ignore} is both 'ignore' and {', '.join(clash)}; give each its own value"
+        )
     if not structures:
         raise DataError(f"{where}: 'labels' declares no structure beside the background; add one, e.g. \"liver\": 1")
     return Labelling(structures, ignore)

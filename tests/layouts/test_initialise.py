@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.manifest import read_manifest
 from pipeline.layouts.initialise import init
-from tests.layouts.making import descriptor, image, label, truncate
+from tests.layouts.making import AFFINE, SHAPE, descriptor, image, label, truncate
 from tests.layouts.test_dicom import PATIENT, UID, series
 
 
@@ -93,6 +95,34 @@ def test_hounsfield_units_show_themselves(tmp_path):
     assert any("taken as CT, since its values go down to -1024" in note for note in result.notes)
 
 
+def test_a_4d_file_without_a_descriptor_shows_its_channels(tmp_path):
+    image(tmp_path / "data/images/c.nii.gz", channels=2)
+    label(tmp_path / "data/labels/c.nii.gz")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [channel.name for channel in result.dataset.channels] == ["channel_0", "channel_1"]
+    assert "c.nii.gz holds 2 volumes: taken as 2 channels" in result.notes
+
+
+def test_images_are_not_taken_for_label_maps(tmp_path):
+    place = folders(tmp_path / "data", count=1)
+    array = np.arange(120).reshape(6, 5, 4) * 3
+    for number in range(3):
+        image(place / f"images/d{number}.nii.gz")
+        nib.save(nib.Nifti1Image((array + number).astype(np.int16), AFFINE), place / f"labels/d{number}.nii.gz")
+    with pytest.raises(
+        DataError, match=r"different values .* as images have; if they are label maps, name the structures"
+    ):
+        init(place, tmp_path / "mine.yaml")
+
+
+def test_negative_label_values_are_named_and_no_structure(tmp_path):
+    place = folders(tmp_path / "data", count=1)
+    nib.save(nib.Nifti1Image(np.full(SHAPE, -1, np.int16), AFFINE), place / "labels/c0.nii.gz")
+    with pytest.raises(DataError, match="no readable label map has a value above 0") as raised:
+        init(place, tmp_path / "mine.yaml")
+    assert "label value -1  is negative, so no structure; correct the label maps of c0" in str(raised.value)
+
+
 def test_recognises_each_layout(tmp_path):
     msd = descriptor(
         folders(tmp_path / "msd"),
@@ -131,6 +161,7 @@ def test_dicom_goes_by_links_where_folder_names_identify(tmp_path):
         ("data", {"format": "nnunt"}, ConfigError, "did you mean 'nnunet'"),
         ("data", {"format": "msd"}, DataError, "has no dataset.json, which --format msd needs"),
         ("data", {"labels": "core"}, ConfigError, "'core' is not name=value"),
+        ("data", {"labels": "a=1,ignore=1"}, ConfigError, "label value 1 is both 'ignore' and a"),
         ("empty", {}, DataError, "no dataset.json, table, NIfTI"),
     ],
 )

@@ -1,0 +1,49 @@
+"""What a layout leaves open about channels: how many a 4D file holds, and which are in Hounsfield units."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.base.errors import DataError
+from pipeline.data.cases import Channel
+from pipeline.data.formats import read_header, read_image
+from pipeline.layouts.census import Census
+from pipeline.layouts.found import Found, FoundCase
+
+UNNAMED = "image"
+_LOOKED_AT, _AIR_HU = 3, -500.0
+
+
+def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[str]]:
+    """`found` with what the first readable cases show about its unnamed channels, and notes that say so.
+
+    An unnamed single channel becomes as many as a 4D file holds; one whose values go down to air in Hounsfield units
+    becomes CT.
+    """
+    cases = [case for case in found.cases if case.id not in census.broken and not case.images[0].is_dir()][:_LOOKED_AT]
+    channels, notes = list(found.channels), []
+    if not cases:
+        return found, []
+    if [channel.name for channel in channels] == [UNNAMED] and (count := read_header(cases[0].images[0]).channels) > 1:
+        channels = [Channel(name=f"channel_{i}") for i in range(count)]
+        notes.append(f"{cases[0].images[0].name} holds {count} volumes: taken as {count} channels")
+    unnamed = [
+        i for i, channel in enumerate(channels) if channel.name == UNNAMED or channel.name.startswith("channel_")
+    ]
+    lowest = [_lowest_values(case) for case in cases] if unnamed else []
+    for i in unnamed:
+        name = channels[i].name
+        values = [row[i] for row in lowest if len(row) == len(channels)]
+        if values and max(values) < _AIR_HU:
+            channels[i] = Channel(name=name, modality="CT")
+            notes.append(f"{name}: taken as CT, since its values go down to {min(values):.0f} (air is -1000 HU)")
+        else:
+            notes.append(f"{name}: taken as MR, so normalised image by image; if it is CT, say so in the manifest")
+    return replace(found, channels=tuple(channels)), notes
+
+
+def _lowest_values(case: FoundCase) -> list[float]:
+    try:
+        return [float(channel.min()) for channel in read_image(case.images).array]
+    except DataError:
+        return []
