@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline import __version__
-from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, ConfigError, SegpipeError
+from pipeline.base.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_OUR_FAULT,
+    EXIT_SOME_CASES,
+    ConfigError,
+    SegpipeError,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -279,7 +286,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from pipeline.layouts import init
 
     result = init(arguments.folder, arguments.output, format=arguments.format, labels=arguments.labels)
-    print(result.message)
+    print(result.text())
     return EXIT_DONE
 
 
@@ -292,10 +299,19 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from pipeline.base.allocator import keep_freed_memory
-    from pipeline.serving.predict import predict
+    from pipeline.serving.predict import predict, summary
 
     keep_freed_memory()
-    return predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
+    results = predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
+    print(summary(results))
+    return EXIT_DONE if all(result.status == "done" for result in results) else EXIT_SOME_CASES
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from pipeline.evaluation import score
+
+    summary = score(arguments.pred, arguments.ref, arguments.labels, arguments.output)
+    return EXIT_SOME_CASES if summary["not_scored"] else EXIT_DONE
 
 
 def _image(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,9 @@ def test_help_imports_nothing_heavy():
             assert stop.code == 0
         print(",".join(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
     assert result.stderr.strip() == ""
     assert all(command in result.stdout for command in ("run", "check", "predict", "score", "demo", *STAGE_HELP))
 
@@ -38,7 +40,9 @@ def test_reading_a_configuration_imports_neither_torch_nor_monai(tmp_path):
         assert main(["show-config", {str(config)!r}]) == 0
         print(",".join(name for name in ("torch", "monai", "matplotlib") if name in sys.modules), file=sys.stderr)
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
     assert result.stderr.strip() == ""
     assert "name: a" in result.stdout
 

@@ -64,7 +64,9 @@ def test_a_missing_key_names_itself(write):
 
 
 def test_duplicate_keys_are_refused(write):
-    assert "line 3  name: this key stands already on line 1" in _faults(write("name: a\ndata: {manifest: m.json}\nname: b\n"))
+    assert "line 3  name: this key stands already on line 1" in _faults(
+        write("name: a\ndata: {manifest: m.json}\nname: b\n")
+    )
 
 
 def test_a_number_in_exponent_form_is_a_number(write):

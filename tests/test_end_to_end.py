@@ -1,0 +1,192 @@
+"""The whole pipeline on phantoms: what a second run does, what a changed key does, and what a kill costs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.base.stage import is_finished
+from pipeline.cli import main
+from pipeline.data.synthetic import make_phantoms
+from pipeline.run import STAGES
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """\
+name: tiny
+device: cpu
+data: {manifest: phantoms/manifest.json}
+executor: {name: serial}
+plan: {patch_size: [16, 16, 16], batch_size: 1, precision: fp32}
+train:
+  max_steps: 4
+  network: {name: unet, channels: [4, 8, 8]}
+  validation: {interval: 2, cases: 1}
+  tensorboard: false
+  num_threads: 1
+evaluate: {bootstrap_resamples: 200}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with a configuration and its finished run."""
+    root = tmp_path_factory.mktemp("tiny")
+    make_phantoms(root / "phantoms", cases=6, shape=(24, 24, 16))
+    (root / "tiny.yaml").write_text(CONFIG)
+    assert main(["run", str(root / "tiny.yaml"), "--out", str(root / "run")]) == 0
+    return root
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    """A copy that a test may change. The data stays where the configuration says: beside the file."""
+    shutil.copytree(finished, tmp_path / "copy", symlinks=True)
+    return tmp_path / "copy"
+
+
+def _run(root: Path, *more: str, out: str = "run") -> int:
+    return main(["run", str(root / "tiny.yaml"), "--out", str(root / out), *more])
+
+
+def _finished_at(root: Path) -> dict[str, str]:
+    return {name: json.loads((root / "run" / name / "timing.json").read_text())["finished"] for name in STAGES}
+
+
+def _executed(root: Path, *more: str) -> set[str]:
+    before = _finished_at(root)
+    assert _run(root, *more) == 0
+    return {name for name, when in _finished_at(root).items() if when != before[name]}
+
+
+def test_every_promised_file_is_there(finished):
+    run = finished / "run"
+    for name, stage in STAGES.items():
+        assert all(any((run / name).glob(promise)) for promise in stage.promises), name
+        assert (run / name / "config.yaml").is_file()
+    for path in ("load/faults.json", "plan/plan.json", "sample/folds.json", "train/fold_0/last.safetensors",
+                 "train/fold_0/best.safetensors", "train/fold_0/metrics.csv", "evaluate/per_case.csv",
+                 "evaluate/summary.json", "report/report.html", "log.txt", "config.yaml"):  # fmt: skip
+        assert (run / path).is_file(), path
+    assert not list(run.glob("*.partial")) and not list(run.glob("*.previous"))
+
+
+def test_summary_and_table_have_the_documented_form(finished):
+    summary = json.loads((finished / "run/evaluate/summary.json").read_text())
+    assert set(summary["structures"]) == {"organ", "cyst", "nodule"}
+    for entry in summary["structures"].values():
+        for metric in ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml"):
+            assert {"mean", "std", "ci95", "n"} <= set(entry[metric]), metric
+        assert "counts" in entry
+    assert "dice" in summary["mean"] and summary["definitions"]
+    with (finished / "run/evaluate/per_case.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    columns = ["case", "structure", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_ref_ml", "volume_pred_ml"]
+    assert set(columns) <= set(rows[0])
+    folds = json.loads((finished / "run/sample/folds.json").read_text())["folds"]
+    assert {row["case"] for row in rows} == set(folds[0]["val"])
+
+
+def test_predictions_lie_on_the_inputs_grid_in_the_smallest_type(finished):
+    predictions = sorted((finished / "run/infer/predictions").iterdir())
+    assert predictions
+    for path in predictions:
+        image, pred = nib.load(finished / "phantoms/images" / path.name), nib.load(path)
+        assert pred.shape == image.shape and np.array_equal(pred.affine, image.affine)
+        assert pred.get_data_dtype() == np.uint8
+        assert pred.header["sform_code"] == image.header["sform_code"]
+        assert set(np.unique(np.asarray(pred.dataobj))) <= {0, 1, 2, 3}
+
+
+def test_a_second_run_executes_nothing(copy):
+    assert _executed(copy) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("report.title=Another", {"report"}),
+        ("evaluate.nsd_tolerance_mm=2.0", {"evaluate", "report", "package"}),
+        ("infer.overlap=0.25", {"infer", "evaluate", "report", "package"}),
+        ("seed=1", {"train", "infer", "evaluate", "report", "package"}),
+        ("executor.workers=1", set()),
+    ],
+)
+def test_a_changed_key_runs_its_stage_and_what_depends_on_it(copy, change, expected):
+    """Digests are over contents: where a stage's new result equals the old one, those behind it have nothing to do."""
+    executed = _executed(copy, "--set", change)
+    first = next((name for name in STAGES if name in expected), None)
+    assert executed <= expected
+    assert first is None or first in executed
+
+
+@pytest.mark.parametrize("output", ["plan/plan.json", "train/fold_0/last.safetensors", "evaluate/summary.json"])
+def test_a_deleted_output_is_made_again(copy, output):
+    stage = output.split("/")[0]
+    (copy / "run" / output).unlink()
+    assert stage in _executed(copy)
+    assert (copy / "run" / output).is_file()
+
+
+def test_an_altered_output_is_noticed(copy):
+    path = copy / "run/evaluate/summary.json"
+    path.write_text(path.read_text().replace("dice", "mice", 1))
+    assert "evaluate" in _executed(copy)
+
+
+def test_a_single_stage_runs_alone_and_says_what_it_lacks(copy, capsys):
+    assert main(["evaluate", str(copy / "tiny.yaml"), "--out", str(copy / "run"), "--force"]) == 0
+    shutil.rmtree(copy / "run/infer")
+    assert main(["evaluate", str(copy / "tiny.yaml"), "--out", str(copy / "run")]) == 2
+    assert "stage infer is not finished" in capsys.readouterr().err
+
+
+def test_the_resolved_configuration_beside_a_result_runs_as_it_stands(copy, finished, capsys):
+    saved = copy / "run/train/config.yaml"
+    assert main(["show-config", str(saved)]) == 0
+    assert main(["plan", str(saved), "--out", str(finished / "run")]) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_kill_9_in_any_stage_leaves_nothing_that_looks_finished(copy, stage):
+    """The process is killed as soon as the stage's unfinished folder appears; then the run goes on."""
+    run = copy / "run"
+    for name in list(STAGES)[list(STAGES).index(stage) :]:
+        shutil.rmtree(run / name)
+    command = [sys.executable, "-m", "pipeline", "run", str(copy / "tiny.yaml"), "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (run / f"{stage}.partial").exists() and not (run / stage).exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if not is_finished(run / stage):
+        assert not (run / stage).exists()
+    assert _run(copy) == 0
+    assert all(is_finished(run / name) for name in STAGES) and not list(run.glob("*.partial"))
+
+
+def test_predict_needs_nothing_but_the_package(copy, tmp_path):
+    package, scans, output = tmp_path / "moved", tmp_path / "scans", tmp_path / "out"
+    shutil.move(copy / "run/package", package)
+    scans.mkdir()
+    names = sorted(path.name for path in (copy / "phantoms/images").iterdir())[:2]
+    for name in names:
+        shutil.copy(copy / "phantoms/images" / name, scans)
+    (scans / "broken.nii.gz").write_bytes((scans / names[0]).read_bytes()[:2000])
+    arguments = ["predict", "--model", str(package), "--input", str(scans), "--output", str(output), "--device", "cpu"]
+    assert main(arguments) == 4
+    assert {name for name in names} == {path.name for path in output.glob("*.nii.gz")}
