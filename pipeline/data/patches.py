@@ -1,0 +1,150 @@
+"""Where patches lie and how they are cut: a pure function of seed, step and position in the batch.
+
+The cases of a fold are gone through epoch by epoch, each in a new order. A share of the patches is centred on a voxel
+of a structure, every structure of the case as often as the others; the rest lie anywhere. A patch lies inside its
+image; along an axis on which the image is smaller, the image lies inside the patch, which is filled up with 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.geometry import Shape
+from pipeline.data.random import Purpose, generator
+
+NO_MARGIN: Shape = (0, 0, 0)
+# torch computes with uint8, but hardly with larger unsigned types. Bytes of a stored type to one that holds it.
+_SIGNED = {2: np.int32, 4: np.int64, 8: np.int64}
+
+
+class Cases(Protocol):
+    """What patches are drawn from, for instance a `PatchStore`."""
+
+    def shape(self, case: str) -> Shape: ...
+    def image(self, case: str) -> NDArray[np.float32]: ...
+    def label(self, case: str) -> NDArray: ...
+    def locations(self, case: str) -> Mapping[int, NDArray[np.int32]]: ...
+
+
+@dataclass(frozen=True)
+class PatchPlace:
+    """A patch's case and first voxel (negative where the image is smaller than the patch).
+
+    structure: what it is centred on, None for a patch anywhere.
+    """
+
+    case: str
+    start: Shape
+    structure: int | None = None
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Images, labels (indices as stored; uint8, or signed where that does not hold them) and where they come from."""
+
+    image_BCXYZ: NDArray[np.float32]
+    label_BXYZ: NDArray
+    places: tuple[PatchPlace, ...]
+
+
+def draw_batch(
+    store: Cases,
+    ids: Sequence[str],
+    patch_size: Shape,
+    batch_size: int,
+    seed: int,
+    step: int,
+    oversample: float = 0.33,
+    structure_weights: Sequence[float] | None = None,
+    margin: Shape = NO_MARGIN,
+) -> PatchBatch:
+    """The batch of `step`: arguments as in `place_patch`; `margin` voxels more are cut on every side."""
+    places = tuple(
+        place_patch(store, ids, patch_size, seed, step * batch_size + position, oversample, structure_weights)
+        for position in range(batch_size)
+    )
+    return cut_batch(store, places, patch_size, margin)
+
+
+def place_patch(
+    store: Cases,
+    ids: Sequence[str],
+    patch_size: Shape,
+    seed: int,
+    index: int,
+    oversample: float = 0.33,
+    structure_weights: Sequence[float] | None = None,
+) -> PatchPlace:
+    """The place of the patch number `index`, counted over all steps.
+
+    oversample: the share of patches that are centred on a structure, met exactly over any stretch of them (cases
+    without any structure aside). structure_weights: how often each structure is chosen among those of the case.
+    """
+    case = ids[_epoch_order(seed, index // len(ids), len(ids))[index % len(ids)]]
+    shape = store.shape(case)
+    rng = generator(seed, Purpose.PLACE, index)
+    lowest, highest = _limits(shape, patch_size)
+    structure = None
+    if math.floor((index + 1) * oversample) > math.floor(index * oversample):
+        structure = _structure(rng, sorted(store.locations(case)), structure_weights)
+    if structure is None:
+        start = rng.integers(lowest, highest + 1)
+    else:
+        voxels = store.locations(case)[structure]
+        start = np.clip(voxels[rng.integers(len(voxels))] - np.array(patch_size) // 2, lowest, highest)
+    x, y, z = (int(first) for first in start)
+    return PatchPlace(case, (x, y, z), structure)
+
+
+def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
+    """Cuts patches; only the voxels inside them are read. Beyond the image: 0, for both image and label."""
+    size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
+    first_image, first_label = store.image(places[0].case), store.label(places[0].case)
+    image = np.empty((len(places), first_image.shape[0], *size), np.float32)
+    label = np.empty((len(places), *size), _SIGNED.get(first_label.dtype.itemsize, np.uint8))
+    for i, place in enumerate(places):
+        source, target = _overlap(place.start, store.shape(place.case), size, margin)
+        if any(along.stop - along.start < n for along, n in zip(target, size, strict=True)):
+            image[i], label[i] = 0, 0
+        image[(i, slice(None), *target)] = store.image(place.case)[(slice(None), *source)]
+        label[(i, *target)] = store.label(place.case)[source]
+    return PatchBatch(image, label, tuple(places))
+
+
+def _limits(shape: Shape, patch_size: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The smallest and largest first voxel."""
+    room = np.array(shape) - np.array(patch_size)
+    return np.minimum(room, 0), np.maximum(room, 0)
+
+
+def _structure(rng: np.random.Generator, present: Sequence[int], weights: Sequence[float] | None) -> int | None:
+    """One of the structures that are present, None where there is none to choose."""
+    chances = np.array([1.0 if weights is None else weights[structure - 1] for structure in present])
+    if not len(present) or chances.sum() == 0:
+        return None
+    return int(rng.choice(np.array(present), p=chances / chances.sum()))
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
+    return generator(seed, Purpose.EPOCH_ORDER, epoch).permutation(cases)
+
+
+def _overlap(
+    start: Shape, shape: Shape, size: tuple[int, ...], margin: Shape
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of the image that a patch with its margin covers, and where it lies in the patch."""
+    source, target = [], []
+    for first, n, length, extra in zip(start, shape, size, margin, strict=True):
+        begin = first - extra
+        inner = slice(max(begin, 0), min(begin + length, n))
+        source.append(inner)
+        target.append(slice(inner.start - begin, inner.stop - begin))
+    return tuple(source), tuple(target)

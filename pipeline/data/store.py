@@ -1,0 +1,155 @@
+"""The patch store: conformed cases as plain .npy files, read patch by patch from disk or held in memory.
+
+`store.json` lists the cases; `<id>.image.npy` is (C, X, Y, Z) float32, `<id>.label.npy` (X, Y, Z) indices as in
+`pipeline.data.labels`, `<id>.locations.npz` voxels (N, 3) of each structure, drawn once and evenly.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import read_json, write_json
+from pipeline.base.runtime import available_memory_gib
+from pipeline.data.geometry import Shape
+
+StoreMode = Literal["ram", "disk", "auto"]
+INDEX = "store.json"
+
+# What the rest of a training process may need beside the store before memory is called short.
+_RAM_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One line of the index."""
+
+    id: str
+    subject: str
+    shape: Shape
+    channels: int
+    foreground: Mapping[int, int]
+    """Structure index to its number of voxels on the planned grid."""
+
+
+@dataclass
+class PatchStore:
+    """Read access to the cases of a store. Arrays are shared: never write to them."""
+
+    folder: Path
+    cases: Mapping[str, StoredCase]
+    in_ram: bool
+    reason: str
+    _arrays: dict[str, NDArray] = field(default_factory=dict, repr=False)
+    _locations: dict[str, dict[int, NDArray[np.int32]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self.cases)
+
+    def shape(self, case: str) -> Shape:
+        """Voxels of a case along x, y, z."""
+        return self.cases[case].shape
+
+    def image(self, case: str) -> NDArray[np.float32]:
+        """The image (C, X, Y, Z): in memory, or a memory map of which only what is touched is read."""
+        return self._array(f"{case}.image.npy")
+
+    def label(self, case: str) -> NDArray:
+        """The label map (X, Y, Z) of indices."""
+        return self._array(f"{case}.label.npy")
+
+    def locations(self, case: str) -> dict[int, NDArray[np.int32]]:
+        """Structure index (from 1) to voxels (N, 3) of it; structures that the case lacks are left out."""
+        if case not in self._locations:
+            with np.load(self.folder / f"{case}.locations.npz", allow_pickle=False) as archive:
+                self._locations[case] = {int(name): archive[name] for name in archive.files}
+        return self._locations[case]
+
+    def _array(self, name: str) -> NDArray:
+        if name not in self._arrays:
+            path = self.folder / name
+            try:
+                self._arrays[name] = np.load(path, mmap_mode=None if self.in_ram else "r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: not a whole array ({error}); run `segpipe sample` again") from None
+        return self._arrays[name]
+
+
+def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:
+    """The store in `folder`. mode None: as it was asked for when the store was written.
+
+    auto holds the store in memory where it takes less than half of what is free, else maps it from disk.
+    """
+    index = read_json(folder / INDEX)
+    cases = {
+        name: StoredCase(
+            id=name,
+            subject=entry["subject"],
+            shape=tuple(entry["shape"]),
+            channels=entry["channels"],
+            foreground={int(structure): count for structure, count in entry["foreground"].items()},
+        )
+        for name, entry in index["cases"].items()
+    }
+    in_ram, reason = _choose(mode or index["mode"], index["gib"])
+    return PatchStore(folder, cases, in_ram, reason)
+
+
+def _choose(mode: StoreMode, store_gib: float) -> tuple[bool, str]:
+    if mode != "auto":
+        return mode == "ram", f"as asked for (sample.store: {mode})"
+    free_gib = available_memory_gib()
+    fits = store_gib < _RAM_SHARE * free_gib
+    return fits, f"{store_gib:.2f} GiB {'fit into half' if fits else 'are more than half'} of {free_gib:.1f} GiB free"
+
+
+def write_case(
+    folder: Path,
+    case: str,
+    subject: str,
+    image_CXYZ: NDArray[np.float32],
+    label_XYZ: NDArray,
+    locations: Mapping[int, NDArray[np.int32]],
+    foreground: Mapping[int, int],
+) -> dict[str, Any]:
+    """Writes one case and returns its entry of the index."""
+    np.save(folder / f"{case}.image.npy", image_CXYZ, allow_pickle=False)
+    np.save(folder / f"{case}.label.npy", label_XYZ, allow_pickle=False)
+    np.savez(folder / f"{case}.locations.npz", **{str(structure): found for structure, found in locations.items()})
+    return {
+        "subject": subject,
+        "shape": list(label_XYZ.shape),
+        "channels": int(image_CXYZ.shape[0]),
+        "foreground": {str(structure): int(count) for structure, count in foreground.items()},
+    }
+
+
+def write_index(folder: Path, entries: Mapping[str, dict[str, Any]], mode: StoreMode, label_type: np.dtype) -> None:
+    """Writes `store.json`, last."""
+    gib = sum(case_bytes(entry["shape"], entry["channels"], label_type) for entry in entries.values()) / 2**30
+    index = {"cases": dict(entries), "dtype": "float32", "label_dtype": str(label_type), "mode": mode, "gib": gib}
+    write_json(folder / INDEX, index)
+
+
+def case_bytes(shape: Sequence[int], channels: int, label_type: np.dtype) -> int:
+    """Bytes that the image and the label of a case take in the store."""
+    return int(np.prod(shape, dtype=np.int64)) * (4 * channels + label_type.itemsize)
+
+
+def require_disk(folder: Path, sizes: Iterable[int]) -> tuple[float, float]:
+    """Refuses with a DataError where `folder` has no room for files of these sizes; returns needed and free GiB."""
+    needed, free = sum(sizes) / 2**30, shutil.disk_usage(folder).free / 2**30
+    if needed > 0.95 * free:
+        raise DataError(
+            f"the patch store needs {needed:.1f} GiB, but {folder} has {free:.1f} GiB free; free some, give another "
+            "folder with --out, or plan a larger plan.spacing_mm"
+        )
+    return needed, free
