@@ -77,13 +77,13 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     root_from_here = os.path.relpath(root, config_path.absolute().parent)
     manifest = _manifest(found, labelling, census, root, root_from_here)
     write_manifest(manifest_path, manifest)
-    write_config(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
+    kept = write_config(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
     return InitResult(
         layout=found.layout,
         config=config_path,
         manifest=manifest_path,
         dataset=manifest,
-        notes=(*found.notes, *notes, *channel_notes),
+        notes=(*found.notes, *notes, *channel_notes, *kept),
         problems=(*found.problems, *census.broken.values(), *problems),
     )
 

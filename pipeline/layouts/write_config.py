@@ -34,8 +34,11 @@ train:
 """
 
 
-def write_config(path: Path, manifest: str, root: str, exclude_faulty: bool) -> None:
-    """Writes the configuration of a data set; `manifest` and `root` are relative to its folder."""
+def write_config(path: Path, manifest: str, root: str, exclude_faulty: bool) -> list[str]:
+    """Writes the configuration of a data set; `manifest` and `root` are relative to its folder.
+
+    A different file of that name is kept as `<name>.previous`, which the returned notes say.
+    """
     text = _TEMPLATE.format(
         config=path.name,
         name=config_name(path.stem),
@@ -43,7 +46,12 @@ def write_config(path: Path, manifest: str, root: str, exclude_faulty: bool) -> 
         root=_quoted(root),
         on_fault="exclude" if exclude_faulty else "stop",
     )
+    kept = path.with_name(f"{path.name}.previous")
+    replaces_another = path.is_file() and path.read_bytes() != text.encode()
+    if replaces_another:
+        path.replace(kept)
     write_text(path, text)
+    return [f"{path.name} was there already; the old one is now {kept.name}"] if replaces_another else []
 
 
 def config_name(text: str) -> str:

@@ -41,6 +41,18 @@ def test_the_manifest_names_no_place_on_this_machine(tmp_path):
     assert str(tmp_path) not in result.manifest.read_text()
 
 
+def test_an_edited_configuration_is_kept(tmp_path):
+    place = folders(tmp_path / "data")
+    init(place, tmp_path / "mine.yaml")
+    assert not any("already" in note for note in init(place, tmp_path / "mine.yaml").notes)
+    (tmp_path / "mine.yaml").write_text("name: edited\n")
+    assert (
+        "mine.yaml was there already; the old one is now mine.yaml.previous"
+        in init(place, tmp_path / "mine.yaml").notes
+    )
+    assert (tmp_path / "mine.yaml.previous").read_text() == "name: edited\n"
+
+
 def test_inferred_labels_are_said_aloud_and_rare_ones_flagged(tmp_path):
     place = folders(tmp_path / "data", count=5)
     label(place / "labels/c3.nii.gz", 1, 2, 0, 7)
