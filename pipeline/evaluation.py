@@ -21,7 +21,6 @@ from pipeline.base.terminal import format_table
 from pipeline.data.formats import IMAGE_ENDINGS, case_id, read_label
 from pipeline.executors import map_cases
 from pipeline.metrics.case import METRICS, MetricSettings, score_case
-from pipeline.metrics.confusion import confusion
 from pipeline.metrics.definitions import definitions
 from pipeline.metrics.summary import ScoredCase, summarise
 
@@ -171,16 +170,11 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
         return (
             f"{pair.pred} and {pair.ref} do not lie on one grid ({found}); resample the prediction onto the reference"
         )
-    rows = score_case(
-        pred.array,
-        ref.array,
-        evaluation.structures,
-        ref.grid.spacing_mm,
-        evaluation.metrics,
-        evaluation.ignore_value,
+    spacing_mm = ref.grid.spacing_mm
+    result = score_case(
+        pred.array, ref.array, evaluation.structures, spacing_mm, evaluation.metrics, evaluation.ignore_value
     )
-    scored = ScoredCase(pair.id, pair.subject or pair.id, rows, pair.groups)
-    return scored, confusion(pred.array, ref.array, evaluation.structures)
+    return ScoredCase(pair.id, pair.subject or pair.id, result.rows, pair.groups), result.confusion
 
 
 def _per_case_csv(cases: Sequence[ScoredCase]) -> str:

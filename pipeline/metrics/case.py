@@ -8,15 +8,15 @@ from math import prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
+from pipeline.metrics.boxes import structure_boxes, surrounding
+from pipeline.metrics.confusion import confusion
 from pipeline.metrics.empty import DISTANCES, EmptyPolicy, emptiness, empty_values
 from pipeline.metrics.lesions import Connectivity, lesion_counts
 from pipeline.metrics.overlap import overlap
 from pipeline.metrics.surface import Element, surface_distances
 
 Row = dict[str, float | int | str | None]
-Box = tuple[slice, ...]
 
 METRICS = (
     "dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_ref_ml", "volume_pred_ml",
@@ -40,6 +40,14 @@ class MetricSettings:
         return self.tolerance_mm.get(structure, self.default_tolerance_mm)
 
 
+@dataclass(frozen=True)
+class CaseScore:
+    """rows: every metric by structure. confusion: voxels by reference and predicted structure (`metrics.confusion`)."""
+
+    rows: dict[str, Row]
+    confusion: NDArray[np.int64] | None
+
+
 def score_case(
     pred: NDArray[np.integer],
     ref: NDArray[np.integer],
@@ -47,22 +55,26 @@ def score_case(
     spacing_mm: tuple[float, float, float],
     settings: MetricSettings,
     ignore_value: int | None = None,
-) -> dict[str, Row]:
+) -> CaseScore:
     """Every metric of every structure, for label maps (X, Y, Z) with the original label values.
 
     A structure may have several values (a region). Voxels that the reference marks with `ignore_value` belong to no
     structure on either side. Only one structure's bounding box is unpacked at a time.
     """
     diagonal_mm = sqrt(sum((n * s) ** 2 for n, s in zip(ref.shape, spacing_mm, strict=True)))
-    boxes = _boxes(pred, ref, {value for values in structures.values() for value in values})
+    boxes = structure_boxes((pred, ref), structures)
     rows: dict[str, Row] = {}
     for name, values in structures.items():
-        box = _union([boxes[value] for value in values if value in boxes], ref.ndim)
+        box = boxes[name]
         pred_mask, ref_mask = _mask(pred[box], values), _mask(ref[box], values)
         if ignore_value is not None:
             pred_mask &= ref[box] != ignore_value
         rows[name] = score_masks(pred_mask, ref_mask, spacing_mm, settings, settings.tolerance_of(name), diagonal_mm)
-    return rows
+    around = surrounding(list(boxes.values()))
+    counts = confusion(pred[around], ref[around], structures, ignore_value)
+    if counts is not None:
+        counts[0, 0] += ref.size - ref[around].size
+    return CaseScore(rows, counts)
 
 
 def score_masks(
@@ -97,23 +109,6 @@ def score_masks(
     )
     row["nsd"] = distances.dice(tolerance_mm)
     return row
-
-
-def _boxes(pred: NDArray[np.integer], ref: NDArray[np.integer], values: set[int]) -> dict[int, Box]:
-    """The common bounding box of each label value that occurs on either side."""
-    found: dict[int, list[Box]] = {}
-    for labels in (pred, ref):
-        for value, box in enumerate(find_objects(labels, max(values)), start=1):
-            if box is not None and value in values:
-                found.setdefault(value, []).append(box)
-    return {value: _union(boxes, ref.ndim) for value, boxes in found.items()}
-
-
-def _union(boxes: list[Box], ndim: int) -> Box:
-    """The smallest box around boxes; an empty one around none."""
-    if not boxes:
-        return (slice(0, 0),) * ndim
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
 
 def _mask(labels: NDArray[np.integer], values: tuple[int, ...]) -> NDArray[np.bool_]:

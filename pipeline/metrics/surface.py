@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import KDTree
 
 from pipeline.metrics.surfels import neighbour_codes, surfel_areas
@@ -23,6 +23,10 @@ Element = Literal["surfel", "voxel"]
 _ROUNDING = 1e-6
 """A spacing computed from an affine is off in its last digits; a distance that equals the tolerance but for that
 counts as within it."""
+
+_VOXELS_PER_POINT = 4
+"""A search tree is faster than a distance transform of the whole box while points are fewer than one in so many voxels:
+smooth masks are far below it, noise is above."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +114,20 @@ def _nearest_mm(
     """The distance from each point to the nearest of `others`; all points lie in `box`.
 
     Most points of a good prediction lie on the reference's surface: they are found on a bitmap, and only the rest
-    is looked up in a tree. Distances are computed from whole voxel steps, so that equal steps give equal distances.
+    is looked up. Distances are computed from whole voxel steps, so that equal steps give equal distances.
     """
-    taken = np.zeros(box, bool)
-    taken[tuple(others.T)] = True
-    away = np.flatnonzero(~taken[tuple(points.T)])
+    free = np.ones(box, bool)
+    free[tuple(others.T)] = False
+    away = np.flatnonzero(free[tuple(points.T)])
     distances = np.zeros(len(points))
-    if len(away):
-        tree = KDTree(others * np.asarray(spacing_mm), balanced_tree=False, compact_nodes=False)
-        start = points[away]
-        _, nearest = tree.query(start * np.asarray(spacing_mm))
-        steps = np.abs(start - others[nearest]) * np.asarray(spacing_mm)
-        distances[away] = np.sqrt((steps**2).sum(axis=1))
+    if not len(away):
+        return distances
+    start, spacing = points[away], np.asarray(spacing_mm)
+    if (len(start) + len(others)) * _VOXELS_PER_POINT < free.size:
+        tree = KDTree(others * spacing, balanced_tree=False, compact_nodes=False)
+        nearest = others[tree.query(start * spacing)[1]]
+    else:
+        indices = distance_transform_edt(free, sampling=spacing, return_distances=False, return_indices=True)
+        nearest = indices[(slice(None), *start.T)].T
+    distances[away] = np.sqrt(((np.abs(start - nearest) * spacing) ** 2).sum(axis=1))
     return distances
