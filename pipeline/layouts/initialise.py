@@ -65,7 +65,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
             f"-o {config_path}: is a folder; name the file to write, for instance {config_path / 'mine.yaml'}"
         )
     declared = from_option(labels) if labels else None
-    found = read_layout(folder, format)
+    found = _with_the_split_as_fold_0(read_layout(folder, format))
     refuse_shared_ids(_claims(found))
     if found.paths_identify:
         found = _linked(found, config_path.absolute().with_suffix(".links"))
@@ -108,6 +108,19 @@ def _labelling(
         none = Problem("labels", "no readable label map has a value above 0, so there is nothing to learn")
         raise DataError(problem_list(str(found.folder), [*census.broken.values(), *problems, none]))
     return labelling, notes, problems
+
+
+def _with_the_split_as_fold_0(found: Found) -> Found:
+    """Where only fold 0 is declared (one split into training and validation), all other cases are put into fold 1.
+
+    So fold 0 trains and validates on just what was declared; without it, open cases would join its validation.
+    """
+    folds = {case.fold for case in found.cases if case.split == "training"}
+    if folds != {0, None}:
+        return found
+    cases = [replace(c, fold=1) if c.split == "training" and c.fold is None else c for c in found.cases]
+    note = "fold 0 is the declared split into training and validation; fold 1 is its reverse"
+    return replace(found, cases=tuple(cases), notes=(*found.notes, note))
 
 
 def _linked(found: Found, links: Path) -> Found:

@@ -135,6 +135,15 @@ def test_negative_label_values_are_named_and_no_structure(tmp_path):
     assert "label value -1  is negative, so no structure; correct the label maps of c0" in str(raised.value)
 
 
+def test_one_declared_split_is_fold_0(tmp_path):
+    place = folders(tmp_path / "data")
+    rows = [f"images/c{i}.nii.gz,labels/c{i}.nii.gz,{'validation' if i == 2 else 'training'}" for i in range(4)]
+    (place / "cases.csv").write_text("\n".join(["image,label,split", *rows]))
+    result = init(place, tmp_path / "mine.yaml")
+    assert {case.id: case.fold for case in result.dataset.cases} == {"c0": 1, "c1": 1, "c2": 0, "c3": 1}
+    assert any(note.startswith("fold 0 is the declared split") for note in result.notes)
+
+
 def test_recognises_each_layout(tmp_path):
     msd = descriptor(
         folders(tmp_path / "msd"),
