@@ -44,7 +44,7 @@ def _orientation(image: Volume) -> Iterator[str]:
     directions = np.abs(image.grid.affine[:3, :3] / np.array(image.grid.spacing_mm))
     tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0).min(), 0.0, 1.0))))
     if tilt > LARGEST_TILT_DEGREES:
-        yield f"orientation: axes are tilted by {tilt:.0f}° against the body's; {LARGEST_TILT_DEGREES:.0f}° is the limit"
+        yield f"orientation: axes are tilted by {tilt:.0f}° against the body's, over {LARGEST_TILT_DEGREES:.0f}°"
 
 
 def _spacing(grid: Grid, fingerprint: Mapping[str, Any]) -> Iterator[str]:

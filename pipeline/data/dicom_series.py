@@ -1,0 +1,259 @@
+"""A folder with one DICOM series as a volume, put together by geometry: where each slice says that it lies.
+
+File names, instance numbers and slice thickness are not believed. Messages give counts and millimetres, never a file's
+name (often a UID) nor an identifier. Reading needs SimpleITK only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.geometry import Grid
+from pipeline.data.header import FileFault, Header, checked_grid, refuse_if_larger_than_memory
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SERIES_UID, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
+_PIXEL_SPACING, _THICKNESS, _FRAMES = "0028|0030", "0018|0050", "0028|0008"
+_IDENTIFIERS = ("0010|0010", "0010|0020", "0008|0050", "0020|0010", "0020|000d", _SERIES_UID, "0008|0018")
+"""Patient's name and id, accession number, study id, and the UIDs."""
+_SAME_PLACE_MM = 0.01
+_SHARE_OF_STEP = 0.05
+"""Distances between slices may differ by this share of the usual one; more means that slices are missing."""
+_AGAIN = "export the series again, whole and uncompressed"
+_ALONE = "export the volume alone"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series: where its first pixel lies (LPS mm), and its row and column directions."""
+
+    path: Path
+    series: str
+    position: NDArray[np.float64]
+    row: NDArray[np.float64]
+    column: NDArray[np.float64]
+    spacing_mm: tuple[float, float]
+    """Between columns (along a row), then between rows."""
+    size: tuple[int, int]
+    """Columns, rows."""
+    thickness_mm: float
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        return np.cross(self.row, self.column)
+
+    @property
+    def height_mm(self) -> float:
+        """Where the slice lies along its normal."""
+        return float(self.position @ self.normal)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The slices of one volume from one end to the other, and the grid that they make (x: columns, y: rows, z)."""
+
+    slices: tuple[Slice, ...]
+    grid: Grid
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins like a DICOM file (128 bytes, then DICM)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether the folder itself holds DICOM files; a DICOMDIR alone does not count."""
+    return any(is_dicom(path) for path in _files(folder)[:8])
+
+
+def read_header(folder: Path) -> Header:
+    """Grid and voxel type of the series in `folder`; a FileFault as `order_slices`."""
+    return Header(folder, "dicom", open_series(folder).grid, 1, np.dtype(np.float32), (), {"kind": "dicom"})
+
+
+def read_voxels(folder: Path) -> NDArray[np.float32]:
+    """The voxels (X, Y, Z) of the series in `folder`, rescaled (for CT to Hounsfield units).
+
+    A FileFault as `order_slices`, where there is not enough memory, or where a slice cannot be decoded.
+    """
+    refuse_if_larger_than_memory(read_header(folder))
+    series = open_series(folder)
+    array = np.empty(series.grid.shape, np.float32)
+    for index, entry in enumerate(series.slices):
+        array[:, :, index] = _pixels(entry.path, where(folder))
+    return array
+
+
+def open_series(folder: Path) -> Series:
+    """The slices of the series in `folder`, in order, without their pixels; a FileFault as `order_slices`."""
+    paths = [path for path in _files(folder) if is_dicom(path)]
+    place = where(folder)
+    if not paths:
+        raise FileFault(place, "no-dicom", "no DICOM file lies in this folder", "name the folder with the series")
+    return order_slices([_read_slice(path, place) for path in paths], place)
+
+
+def order_slices(slices: Sequence[Slice], place: Path) -> Series:
+    """Sorts slices along their normal and makes their grid.
+
+    A FileFault, with counts and millimetres, where there are several series or volumes, slices of different size or
+    direction, two at one place, a gap, or a tilted gantry.
+    """
+    _check_one_volume(slices, place)
+    ordered = sorted(slices, key=lambda entry: entry.height_mm)
+    _check_steps(ordered, place)
+    return Series(tuple(ordered), _grid(ordered, place))
+
+
+def where(folder: Path) -> Path:
+    """How a folder is named in messages: as it is, unless its name holds an identifier of the series in it."""
+    return Path("DICOM series") if names_somebody(folder) else folder
+
+
+def names_somebody(folder: Path) -> bool:
+    """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id."""
+    first = next((path for path in _files(folder) if is_dicom(path)), None)
+    if first is None:
+        return False
+    reader = _header(first, Path("DICOM series"))
+    name = _letters(folder.name)
+    for key in _IDENTIFIERS:
+        value = reader.GetMetaData(key) if reader.HasMetaDataKey(key) else ""
+        parts = [value, *value.split("^")] if key == "0010|0010" else [value]
+        if any(len(letters := _letters(part)) > 2 and letters in name for part in parts):
+            return True
+    return False
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
+
+
+def _header(path: Path, place: Path) -> sitk.ImageFileReader:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        raise FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", _AGAIN) from None
+    return reader
+
+
+def _read_slice(path: Path, place: Path) -> Slice:
+    reader = _header(path, place)
+
+    def text(key: str) -> str:
+        return reader.GetMetaData(key).strip() if reader.HasMetaDataKey(key) else ""
+
+    def numbers(key: str, count: int, what: str) -> list[float]:
+        try:
+            values = [float(part) for part in text(key).split("\\")]
+        except ValueError:
+            values = []
+        if len(values) != count or not np.isfinite(values).all():
+            found = f"one of its DICOM files states no {what}, so its place is unknown"
+            raise FileFault(place, "dicom-no-place", found, "leave files that are no slices of the volume out")
+        return values
+
+    if text(_FRAMES) not in {"", "0", "1"}:
+        found = f"it holds a multi-frame DICOM file of {text(_FRAMES)} frames"
+        raise FileFault(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
+    orientation = np.array(numbers(_ORIENTATION, 6, "ImageOrientationPatient"))
+    between_rows, between_columns = numbers(_PIXEL_SPACING, 2, "PixelSpacing")
+    columns, rows = reader.GetSize()[:2]
+    return Slice(
+        path=path,
+        series=text(_SERIES_UID),
+        position=np.array(numbers(_POSITION, 3, "ImagePositionPatient")),
+        row=orientation[:3],
+        column=orientation[3:],
+        spacing_mm=(between_columns, between_rows),
+        size=(columns, rows),
+        thickness_mm=float(text(_THICKNESS) or 1.0),
+    )
+
+
+def _pixels(path: Path, place: Path) -> NDArray[np.float32]:
+    """One slice (X, Y): GDCM decodes compressed pixels and applies the rescale slope and intercept."""
+    import SimpleITK as sitk
+
+    reader = _header(path, place)
+    if reader.GetNumberOfComponents() != 1:
+        raise FileFault(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
+    try:
+        array = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError:
+        raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", _AGAIN) from None
+    return array[0].T.astype(np.float32)
+
+
+def _check_one_volume(slices: Sequence[Slice], place: Path) -> None:
+    counts = Counter(entry.series for entry in slices)
+    if len(counts) > 1:
+        sizes = " and ".join(str(count) for _, count in counts.most_common())
+        found = f"the folder holds {len(counts)} DICOM series, of {sizes} files"
+        raise FileFault(place, "dicom-mixed", found, "give each series its own folder")
+    first = slices[0]
+    for other in slices[1:]:
+        if other.size != first.size or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=1e-3):
+            raise FileFault(place, "dicom-mixed", "its slices differ in size or pixel spacing", _ALONE)
+        if not (np.allclose(other.row, first.row, atol=1e-3) and np.allclose(other.column, first.column, atol=1e-3)):
+            raise FileFault(place, "dicom-mixed", "its slices lie in different directions, as a scout's do", _ALONE)
+
+
+def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
+    if len(ordered) < 2:
+        return
+    heights = np.array([entry.height_mm for entry in ordered])
+    steps = np.diff(heights)
+    doubled = heights[1:][steps < _SAME_PLACE_MM]
+    if doubled.size:
+        found = f"two slices lie at one place, {doubled.size} time(s): at {_places(doubled)}"
+        cure = "files are doubled, or it holds several volumes (echoes, phases, times): export one volume"
+        raise FileFault(place, "dicom-doubled", found, cure)
+    usual = float(np.median(steps))
+    gaps = np.flatnonzero(np.abs(steps - usual) > max(_SHARE_OF_STEP * usual, _SAME_PLACE_MM))
+    if gaps.size:
+        missing = sum(max(round(float(steps[gap]) / usual) - 1, 0) for gap in gaps)
+        what = f"{missing} slice(s) are missing" if missing else "slices lie at unequal distances"
+        found = f"{what}, after {_places(heights[gaps])}: {steps[gaps[0]]:.3g} mm where {usual:.3g} mm is usual"
+        raise FileFault(place, "dicom-gap", found, _AGAIN)
+
+
+def _places(heights: NDArray) -> str:
+    shown = ", ".join(f"{height:.1f}" for height in heights[:3])
+    return f"{shown}{', …' if len(heights) > 3 else ''} mm"
+
+
+def _grid(ordered: Sequence[Slice], place: Path) -> Grid:
+    """The grid in RAS+ mm. The step from slice to slice is what positions say, not the stated thickness."""
+    first, last = ordered[0], ordered[-1]
+    affine = np.eye(4)
+    affine[:3, 0] = first.row * first.spacing_mm[0]
+    affine[:3, 1] = first.column * first.spacing_mm[1]
+    if len(ordered) > 1:
+        affine[:3, 2] = (last.position - first.position) / (len(ordered) - 1)
+    else:
+        affine[:3, 2] = first.normal * first.thickness_mm
+    affine[:3, 3] = first.position
+    return checked_grid(place, (*first.size, len(ordered)), LPS_TO_RAS @ affine)
