@@ -172,6 +172,7 @@ def test_drawing_ahead_keeps_the_order_and_passes_errors_on():
         list(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
     """A process is stopped in the middle of training; going on gives the bytes of an undisturbed run."""
