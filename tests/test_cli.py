@@ -13,6 +13,11 @@ from pipeline.cli import STAGE_HELP, main
 HEAVY = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "pydantic", "yaml", "rich")
 
 
+def _python(program: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
 def test_help_imports_nothing_heavy():
     """Start-up is kept short by what is not imported; this fails where somebody adds a heavy import."""
     program = f"""

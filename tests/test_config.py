@@ -49,7 +49,17 @@ def test_a_good_file_loads_frozen(write):
 
 
 def test_all_faults_are_named_at_once_with_their_lines(write):
-    text = "name: small\nsed: 3\ndata:\n  manifest: m.json\ntrain:\n  max_step: 10\n  loss: {name: dice_cee}\ninfer:\n  overlap: 1.0\n"
+    text = """\
+name: small
+sed: 3
+data:
+  manifest: m.json
+train:
+  max_step: 10
+  loss: {name: dice_cee}
+infer:
+  overlap: 1.0
+"""
     message = _faults(write(text), "evaluate.nothing=1")
     assert "has 5 problems" in message
     assert "line 2  sed  unknown key; did you mean 'seed'?" in message

@@ -189,4 +189,4 @@ def test_predict_needs_nothing_but_the_package(copy, tmp_path):
     (scans / "broken.nii.gz").write_bytes((scans / names[0]).read_bytes()[:2000])
     arguments = ["predict", "--model", str(package), "--input", str(scans), "--output", str(output), "--device", "cpu"]
     assert main(arguments) == 4
-    assert {name for name in names} == {path.name for path in output.glob("*.nii.gz")}
+    assert set(names) == {path.name for path in output.glob("*.nii.gz")}
