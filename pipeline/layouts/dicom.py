@@ -12,18 +12,30 @@ from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
 from pipeline.layouts.found import Found, FoundCase, modality_of
 
-_PATIENT_NAME, _PATIENT_ID, _MODALITY = "0010|0010", "0010|0020", "0008|0060"
+_NAME, _ID, _MODALITY = "0010|0010", "0010|0020", "0008|0060"
 _UID = re.compile(r"\d+(\.\d+){4,}")
 
 
 @dataclass(frozen=True)
 class _Series:
-    """A folder that holds one series, and what its first file says. `patient` stays in memory: it is never written."""
+    """A folder with DICOM files, and what one of them says. `identifiers` stay in memory: they are never written."""
 
     folder: Path
     modality: str
-    patient: str
-    name: str
+    identifiers: tuple[str, ...]
+    """The patient's id and name, where the file has them."""
+
+    @property
+    def patient(self) -> str:
+        """What is equal for the series of one patient; the folder, where the files do not say."""
+        return next(filter(None, self.identifiers), str(self.folder))
+
+    def is_named_in(self, path: Path) -> bool:
+        """True where folder names carry a UID, or the name or id of the patient."""
+        text = _bare(str(path))
+        words = [_bare(word) for identifier in self.identifiers for word in re.split(r"[\^ ,]+", identifier)]
+        words += [_bare(identifier) for identifier in self.identifiers]
+        return bool(_UID.search(str(path))) or any(word in text for word in words if len(word) >= 3)
 
 
 def has_series(folder: Path) -> bool:
@@ -38,24 +50,30 @@ def read(folder: Path) -> Found:
     themselves are named by one, `paths_identify` is set. Folders with mixed series are listed as problems. Raises a
     DataError where there is no series.
     """
-    problems: list[Problem] = []
-    series = [found for place in _series_folders(folder) if (found := _series(folder, place, problems)) is not None]
+    places = list(_series_folders(folder))
+    seen = [_look(place) for place in places]
+    identify = any(one.is_named_in(folder.name / one.folder.relative_to(folder)) for one in seen)
+    series, problems = [], []
+    for number, one in enumerate(seen, 1):
+        where = f"DICOM folder {number} of {len(seen)}" if identify else str(one.folder.relative_to(folder))
+        if (count := _faulty_series_count(one.folder)) is not None:
+            problems.append(Problem(where, f"holds {count} DICOM series; give each its own folder (left out)"))
+        else:
+            series.append(one)
     if not series:
         raise DataError(f"{folder}: no folder in it holds exactly one DICOM series")
     modality, count = Counter(one.modality for one in series).most_common(1)[0]
-    notes = ["ids count series and patients; which is which stands only in the folders' order"]
+    notes = ["ids count series and patients in the order of their folders; nothing else says which is which"]
     if count < len(series):
         others = sorted({one.modality for one in series} - {modality})
         notes.append(f"series of {', '.join(others)} are among those of {modality}; take them out or keep them apart")
-    patients = {
-        patient: f"patient_{i:03d}" for i, patient in enumerate(dict.fromkeys(one.patient for one in series), 1)
-    }
+    patients = {one: f"patient_{i:03d}" for i, one in enumerate(dict.fromkeys(one.patient for one in series), 1)}
     return Found(
         layout="dicom",
         folder=folder,
-        name=folder.name,
+        name="DICOM series" if identify else folder.name,
         channels=(Channel(name=modality, modality=modality_of(modality)),),
-        paths_identify=any(_identifies(one.folder.relative_to(folder), one) for one in series),
+        paths_identify=identify,
         cases=tuple(
             FoundCase(id=f"series_{i:03d}", images=(one.folder,), split="testing", subject=patients[one.patient])
             for i, one in enumerate(series, 1)
@@ -78,30 +96,30 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def _series(root: Path, folder: Path, problems: list[Problem]) -> _Series | None:
+def _look(folder: Path) -> _Series:
+    """Modality and identifiers from the first DICOM file of a folder that can be read."""
     import SimpleITK as sitk
 
-    where = str(folder.relative_to(root))
-    ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(ids) != 1:
-        problems.append(Problem(where, f"holds {len(ids)} DICOM series; give each its own folder (left out)"))
-        return None
-    first = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), ids[0])[0]
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(first)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        problems.append(Problem(where, "its first DICOM file cannot be read (left out)"))
-        return None
-    tags = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
-    name = tags.get(_PATIENT_NAME, "")
-    patient = tags.get(_PATIENT_ID, "") or name or where
-    return _Series(folder, {"PT": "PET"}.get(tags.get(_MODALITY, ""), tags.get(_MODALITY, "MR")), patient, name)
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path)):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:  # a damaged file: the next one says the same
+            continue
+        tags = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
+        modality = tags.get(_MODALITY) or "MR"
+        return _Series(folder, {"PT": "PET"}.get(modality, modality), (tags.get(_ID, ""), tags.get(_NAME, "")))
+    return _Series(folder, "MR", ())
 
 
-def _identifies(path: Path, series: _Series) -> bool:
-    """True where a folder's name carries a UID, or the name or id of the patient."""
-    text = re.sub(r"[^a-z0-9]", "", str(path).lower())
-    words = [re.sub(r"[^a-z0-9]", "", word.lower()) for word in (series.patient, *re.split(r"[\^ ,]+", series.name))]
-    return bool(_UID.search(str(path))) or any(word in text for word in words if len(word) >= 3)
+def _faulty_series_count(folder: Path) -> int | None:
+    """The number of series in a folder where it is not one."""
+    import SimpleITK as sitk
+
+    count = len(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    return None if count == 1 else count
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())

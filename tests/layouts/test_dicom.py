@@ -53,8 +53,8 @@ def test_each_folder_is_a_case_and_ids_only_count(tmp_path):
 
 @pytest.mark.parametrize("name", ["hermione_granger", "HG1979", f"series_{UID}"])
 def test_folder_names_that_identify_are_noticed(tmp_path, name):
-    series(tmp_path / name)
-    assert read(tmp_path).paths_identify
+    series(tmp_path / "data" / name)
+    assert read(tmp_path / "data").paths_identify
 
 
 def test_mixed_series_are_listed_and_left_out(tmp_path):
@@ -66,6 +66,21 @@ def test_mixed_series_are_listed_and_left_out(tmp_path):
     assert [(p.where, p.what) for p in found.problems] == [
         ("mixed", "holds 2 DICOM series; give each its own folder (left out)")
     ]
+
+
+def test_a_data_folder_named_by_the_patient_gives_no_name(tmp_path):
+    series(tmp_path / "Hermione" / "ct")
+    found = read(tmp_path / "Hermione")
+    assert found.paths_identify
+    assert found.name == "DICOM series"
+
+
+def test_anonymous_series_are_patients_of_their_own(tmp_path):
+    for name in ("a", "b"):
+        series(tmp_path / name, patient="", patient_id="", uid=f"{UID}.{ord(name)}")
+    found = read(tmp_path)
+    assert [case.subject for case in found.cases] == ["patient_001", "patient_002"]
+    assert not found.paths_identify
 
 
 def test_no_series_is_refused(tmp_path):
