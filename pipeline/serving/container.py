@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, DataError, SegpipeError
-from pipeline.base.files import write_json
+from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, EXIT_SOME_CASES, DataError, SegpipeError
 
 log = logging.getLogger(__name__)
 
@@ -73,19 +72,20 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     """
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict
-    from pipeline.serving.volumes import measure_folder
+    from pipeline.serving.results import write_results
 
     if not places.input.is_dir():
         raise DataError(f"{places.input}: there is no such folder; mount the scans there (-v $PWD/scans:/input:ro)")
     _check_writable(places.output)
     package = load_package(places.model)
     jobs = grand_challenge_jobs(places, slug or package.seal.output_slug) or [(places.input, places.output)]
-    codes = []
+    failed = 0
     for source, target in jobs:
         target.mkdir(parents=True, exist_ok=True)
-        codes.append(predict(places.model, source, target, device, strict))
-        write_json(target / "volumes.json", measure_folder(target, package.labels))
-    return max(codes)
+        results = predict(places.model, source, target, device, strict)
+        write_results(target, results, package)
+        failed += sum(result.status == "failed" for result in results)
+    return EXIT_SOME_CASES if failed else EXIT_DONE
 
 
 def grand_challenge_jobs(places: Places, slug: str) -> list[tuple[Path, Path]]:

@@ -14,7 +14,7 @@ from pipeline.data.volume import Volume
 from pipeline.serving import container
 from pipeline.serving.container import Places, grand_challenge_jobs, places_from
 from pipeline.serving.labels import make_labels
-from pipeline.serving.volumes import structure_volumes_ml
+from pipeline.serving.results import structure_volumes_ml
 
 
 def test_the_places_of_plain_docker_run_are_the_default() -> None:

@@ -1,0 +1,56 @@
+"""What lies beside the segmentations of a batch: `cases.csv` for people, `volumes.json` for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.base.files import write_json, write_text
+from pipeline.data.formats import case_id, image_ending, read_label
+from pipeline.data.volume import Volume
+from pipeline.inference.batch import CaseResult
+from pipeline.serving.labels import Label
+from pipeline.serving.model import ModelPackage
+
+
+def write_results(folder: Path, results: Sequence[CaseResult], model: ModelPackage) -> None:
+    """Writes `cases.csv` and `volumes.json` for the segmentations in `folder`."""
+    write_text(folder / "cases.csv", cases_csv(results))
+    files = {case_id(path): path for path in sorted(folder.iterdir()) if image_ending(path)}
+    cases = []
+    for result in results:
+        path = files.get(result.id) if result.status == "done" else None
+        volumes = None if path is None else structure_volumes_ml(read_label(path), model.labels)
+        cases.append(
+            {
+                "case": result.id,
+                "status": result.status,
+                "segmentation": None if path is None else path.name,
+                "volumes_ml": volumes,
+                "message": result.message,
+            }
+        )
+    about = {"name": model.name, "version": model.version, "digest": model.digest}
+    write_json(folder / "volumes.json", {"model": about, "cases": cases})
+
+
+def cases_csv(results: Sequence[CaseResult]) -> str:
+    """One row per case: what became of it, how long it took and what there is to say about it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "status", "seconds", "peak_memory_gib", "message"])
+    for r in results:
+        writer.writerow([r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", r.message])
+    return text.getvalue()
+
+
+def structure_volumes_ml(segmentation: Volume, labels: Sequence[Label]) -> dict[str, float]:
+    """Structure to its volume in millilitres; a structure that is not there has 0."""
+    values, counts = np.unique(segmentation.array, return_counts=True)
+    voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    voxel_ml = abs(float(np.linalg.det(segmentation.grid.affine[:3, :3]))) / 1000.0
+    return {label.name: voxel_ml * sum(voxels.get(value, 0) for value in label.values) for label in labels}
