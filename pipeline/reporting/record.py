@@ -1,0 +1,134 @@
+"""What a report tells of: the finished stages of one run, read into one value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from pipeline.base.files import read_json
+from pipeline.base.stage import CONFIG, RECORD, TIMING, output_digest
+from pipeline.data.cases import Cases, data_root, read_cases
+from pipeline.data.plan import Plan, read_plan
+from pipeline.reporting.curves import Fold, read_fold
+from pipeline.reporting.results import Results, read_results
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One finished stage: digests of what was asked and of what came out, and how it went."""
+
+    name: str
+    version: int
+    request: str
+    output: str
+    outputs: Mapping[str, str | None]
+    failed_cases: tuple[str, ...]
+    timing: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that the page shows, apart from voxels."""
+
+    name: str
+    seed: int
+    cases: Cases
+    fingerprint: Mapping[str, Any]
+    faults: Sequence[Mapping[str, Any]]
+    plan: Plan
+    folds_source: str
+    train: Mapping[str, Any]
+    folds: tuple[Fold, ...]
+    inferred: Sequence[Mapping[str, Any]]
+    results: Results
+    stages: tuple[StageRecord, ...]
+    config: str
+    """The resolved configuration as YAML, without this machine's paths."""
+
+
+def read_run(name: str, seed: int, inputs: Mapping[str, Path], config: str) -> RunRecord:
+    """Reads the folders of load, plan, sample, train, infer and evaluate. DataError where a file is missing.
+
+    `config` is the resolved configuration. Absolute paths (which may hold a user's or a patient's name) are cut to
+    their last part everywhere.
+    """
+    shorten = _Shortener((data_root(inputs["load"]), *inputs.values()))
+    train = read_json(inputs["train"] / "train.json")
+    return RunRecord(
+        name=name,
+        seed=seed,
+        cases=read_cases(inputs["load"]),
+        fingerprint=read_json(inputs["load"] / "fingerprint.json"),
+        faults=shorten(read_json(inputs["load"] / "faults.json")),
+        plan=read_plan(inputs["plan"]),
+        folds_source=str(read_json(inputs["sample"] / "folds.json").get("source", "")),
+        train=train,
+        folds=tuple(_fold(inputs["train"], train, fold) for fold in train["folds"]),
+        inferred=shorten(read_json(inputs["infer"] / "cases.json")["cases"]),
+        results=read_results(inputs["evaluate"]),
+        stages=tuple(_stage(folder) for folder in inputs.values() if (folder / RECORD).is_file()),
+        config=portable(config),
+    )
+
+
+def portable(config: str) -> str:
+    """A configuration (YAML) whose absolute paths are cut to their last part."""
+    return yaml.safe_dump(
+        _without_folders(yaml.safe_load(config) or {}), sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+class _Shortener:
+    """Takes folders of this machine out of messages: known ones wholly, others down to the file name."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.known = sorted({f"{form}/" for f in folders for form in (f, f.resolve())}, key=len, reverse=True)
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        for folder in self.known:
+            value = value.replace(folder, "")
+        return re.sub(r"(?<![\w.])/(?:[^/\s'\":;,]+/)+", "", value)
+
+
+def _fold(train: Path, record: Mapping[str, Any], fold: int | str) -> Fold:
+    best = record.get("validation", {}).get(str(fold), {}).get("best_step")
+    return read_fold(train / f"fold_{fold}", str(fold), best)
+
+
+def _stage(folder: Path) -> StageRecord:
+    record = read_json(folder / RECORD)
+    timing = read_json(folder / TIMING) if (folder / TIMING).is_file() else {}
+    return StageRecord(
+        name=record["request"]["stage"],
+        version=record["request"]["version"],
+        request=record["request_digest"],
+        output=output_digest(folder),
+        outputs={name: entry["digest"] for name, entry in record["outputs"].items()},
+        failed_cases=tuple(record.get("failed_cases", ())),
+        timing=timing,
+    )
+
+
+def saved_config(folder: Path) -> str:
+    """The resolved configuration beside a stage's result; empty where a stage was run without one."""
+    path = folder / CONFIG
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,66 @@
+"""Report: what should a person look at? Writes `report.html`: one file that works offline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.base.files import inside, write_text
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import Stage
+from pipeline.base.strict import Strict
+
+log = logging.getLogger(__name__)
+
+
+class ReportConfig(Strict):
+    """What the report shows in pictures."""
+
+    worst_cases: int = Field(default=6, ge=0)
+    """Cases with the lowest mean Dice, shown on three planes."""
+    median_cases: int = Field(default=3, ge=0)
+    """Cases in the middle of the order, to know what is usual."""
+
+
+class ReportReads(Strict):
+    """All of the configuration that this stage depends on."""
+
+    report: ReportConfig
+    name: str
+    seed: int
+
+
+def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
+    """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
+    from pipeline import __version__
+    from pipeline.data.cases import data_root
+    from pipeline.reporting.page import report_page
+    from pipeline.reporting.record import read_run, saved_config
+    from pipeline.reporting.scenes import read_scene
+
+    record = read_run(config.name, config.seed, inputs, saved_config(out))
+    root, by_id = data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
+    predictions = {entry["id"]: entry["prediction"] for entry in record.inferred}
+
+    def scenes(indices: list[int]) -> list:
+        chosen = [(index, record.results.cases[index]) for index in indices]
+        return [(i, read_scene(by_id[case], root, inside(inputs["infer"], predictions[case]))) for i, case in chosen]
+
+    worst, median = record.results.worst_and_median(config.report.worst_cases, config.report.median_cases)
+    page = report_page(record, scenes(worst), scenes(median), __version__)
+    write_text(out / "report.html", page)
+    log.info("report    %d cases, %.1f MB", len(record.results.cases), len(page.encode()) / 1e6)
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    config=ReportReads,
+    reads={"report": "report", "name": "name", "seed": "seed"},
+    inputs=("load", "plan", "sample", "train", "infer", "evaluate"),
+    promises=("report.html",),
+    run=run,
+)

@@ -1,0 +1,86 @@
+"""Overlays: the picture shows the right voxels, the right way round."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.reporting.overlays import Scene, Window, busiest_slice, contour_path, png, three_planes
+
+
+def test_png_holds_exactly_the_grey_values():
+    grey = np.random.default_rng(0).integers(0, 256, (37, 53), np.uint8)
+    image = Image.open(io.BytesIO(png(grey)))
+    image.verify()
+    assert (np.asarray(Image.open(io.BytesIO(png(grey)))) == grey).all()
+
+
+def test_contour_of_one_voxel_is_a_diamond_around_its_centre():
+    """Row 1, column 2 of voxels 2 mm high and 1 mm wide: centre (2.5, 3.0) mm, half a voxel each way."""
+    mask = np.zeros((4, 5), bool)
+    mask[1, 2] = True
+    points = {tuple(map(float, p.split())) for p in re.findall(r"[\d.]+ [\d.]+", contour_path(mask, (2.0, 1.0)))}
+    assert points == {(2.5, 2.0), (3.0, 3.0), (2.5, 4.0), (2.0, 3.0)}
+
+
+def test_contour_at_the_border_is_closed_and_an_empty_mask_has_none():
+    full = contour_path(np.ones((3, 3), bool), (1.0, 1.0))
+    assert full.count("M") == 1 and full.endswith("Z")
+    assert contour_path(np.zeros((3, 3), bool), (1.0, 1.0)) == ""
+
+
+def test_the_slice_shown_is_the_one_where_both_differ_most():
+    reference = np.zeros((5, 5, 9), np.uint8)
+    reference[1:4, 1:4, 2:8] = 1
+    prediction = reference.copy()
+    assert busiest_slice(reference, prediction, 2) == 2  # equal: the first with most labelled voxels
+    prediction[1:4, 1:4, 6] = 0
+    assert busiest_slice(reference, prediction, 2) == 6
+    empty = np.zeros_like(reference)
+    assert busiest_slice(empty, empty, 2) == 4
+
+
+def test_the_patients_right_is_on_the_left_and_the_front_is_up():
+    """One bright voxel far right (x), anterior (y) and superior (z) of the middle."""
+    image = np.zeros((9, 9, 9), np.float32)
+    image[8, 8, 8] = 1.0
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[8, 8, 8] = 1  # the busiest slices go through it
+    markup = three_planes(Scene(image, labels, 0 * labels, (1.0, 1.0, 1.0)), {"spot": (1,)}, Window(0, 1))
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in re.findall(r"base64,([^\"]+)", markup)
+    ]
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert np.argwhere(picture == 255).tolist() == [[0, 0]]  # top left in axial, coronal and sagittal
+    assert re.findall(r'class="letter"[^>]*>([RLAPSI])<', markup) == list("RLAPRLSIAPSI")
+
+
+def test_reference_and_prediction_are_drawn_only_where_they_are():
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[3:6, 3:6, 3:6] = 2
+    scene = Scene(labels.astype(np.float32), labels, np.zeros_like(labels), (1.0, 1.0, 1.0))
+    markup = three_planes(scene, {"a": (1,), "b": (2, 3)})
+    assert markup.count('class="reference"') == 3 and 'class="prediction"' not in markup
+    assert "<title>b, reference</title>" in markup and "<title>a, " not in markup
+
+
+@pytest.mark.parametrize("fill", [np.nan, 7.0])
+def test_flat_or_undefined_images_do_not_fail(fill: float):
+    image = np.full((4, 4, 4), fill, np.float32)
+    labels = np.zeros((4, 4, 4), np.uint8)
+    assert three_planes(Scene(image, labels, labels, (1.0, 1.0, 1.0)), {"a": (1,)}).count("<svg") == 3
+
+
+def test_a_large_plane_is_thinned_so_that_the_page_stays_small():
+    image = np.random.default_rng(0).normal(size=(512, 512, 3)).astype(np.float32)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[5:500, 5:500] = 1
+    markup = three_planes(Scene(image, labels, labels, (1.0, 1.0, 3.0)), {"a": (1,)})
+    data = base64.b64decode(re.findall(r"base64,([^\"]+)", markup)[0])
+    assert max(Image.open(io.BytesIO(data)).size) <= 320

@@ -1,0 +1,141 @@
+"""The report stage: one file, complete, closed to the outside, and harmless whatever the data says."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import DataError
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import execute
+from pipeline.stages.report import STAGE, ReportConfig, ReportReads
+from tests.reporting.fake_run import fake_run
+
+HOSTILE_ID = "<img src=x onerror=alert(1)>&\"'"
+HOSTILE_STRUCTURE = "</script><script>alert(2)</script>"
+CONFIG = "name: spheres\nseed: 3\ndata:\n  manifest: m.json\n  root: /home/jane.doe/scans\n"
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def _report(tmp_path: Path, config: ReportConfig | None = None, **run) -> tuple[str, _Page]:
+    folders = fake_run(tmp_path, **run)
+    reads = ReportReads(report=config or ReportConfig(), name="spheres", seed=3)
+    out = tmp_path / "run" / "report"
+    execute(STAGE, reads, folders, out, Runtime("cpu", "serial"), resolved_config=CONFIG)
+    source = (out / "report.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(source)
+    page.close()
+    return source, page
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, _Page]:
+    """A run whose case ids, structure names and messages are written to break pages."""
+    root = tmp_path_factory.mktemp("report")
+    return _report(
+        root,
+        ids=("plain", HOSTILE_ID, "third", "lost"),
+        failed={"lost": f"{root}/data/lost.nii.gz: <b>truncated</b>, see /home/jane.doe/lost.nii.gz"},
+        faults=[
+            {"case": "bad", "file": "b.nii", "severity": "fatal", "code": "<i>nan</i>", "found": "3 NaN", "cure": "fix"}
+        ],
+        structures={"organ": (1,), HOSTILE_STRUCTURE: (4,)},
+        shift_of={"third": 6},
+    )  # fmt: skip
+
+
+def test_every_part_of_the_story_is_there(hostile: tuple[str, _Page]):
+    _, page = hostile
+    headings = ["Results", "Spread over cases", "Worst cases", "Volumes", "Confusion", "All cases", "Failures (1)",
+                "Data", "Plan", "Training", "Provenance"]  # fmt: skip
+    assert [heading for heading in headings if heading not in page.words] == []
+    for detail in ("the median of the data set", "3 NaN", "truncated", "abc123", "segpipe run config.yaml", "2.13.0"):
+        assert detail in page.words
+    links = [attributes["href"][1:] for name, attributes in page.elements if name == "a"]
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert set(links) <= set(ids) and len(ids) == len(set(ids))
+
+
+def test_names_from_the_data_stay_text(hostile: tuple[str, _Page]):
+    _, page = hostile
+    kinds = {name for name, _ in page.elements}
+    assert HOSTILE_ID in page.words and HOSTILE_STRUCTURE in page.words and "<b>truncated</b>" in page.words
+    assert not kinds & {"img", "iframe", "object", "embed"}
+    assert [a.get("type") for name, a in page.elements if name == "script"] == ["application/json", None]
+    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on") or key == "style"]
+
+
+def test_nothing_is_loaded_from_anywhere(hostile: tuple[str, _Page]):
+    source, page = hostile
+    policy = next(a["content"] for n, a in page.elements if n == "meta" and a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
+    for name, attributes in page.elements:
+        for key in ("src", "href", "data", "action"):
+            if key in attributes:
+                assert attributes[key].startswith(("#", "data:image/png;base64,")), (name, attributes)
+    assert "url(" not in source and "@import" not in source
+
+
+def test_no_folder_and_no_subject_of_this_machine_is_told(hostile: tuple[str, _Page], tmp_path_factory):
+    source, _ = hostile
+    assert "jane.doe" not in source and str(tmp_path_factory.getbasetemp()) not in source
+    assert "subject of" not in source
+
+
+def test_the_worst_case_comes_first(hostile: tuple[str, _Page]):
+    source, _ = hostile
+    worst = source[source.index('id="worst"') : source.index('id="agreement"')]
+    assert re.findall(r"<h3>(third|plain)<", worst) == ["third", "plain"]
+    first_row = source[source.index('id="cases"') :]
+    assert re.search(r"<tbody><tr[^>]*><th[^>]*>(.*?)</th>", first_row).group(1) == "third"
+
+
+def test_a_second_report_is_equal_byte_for_byte(tmp_path: Path):
+    folders = fake_run(tmp_path, ids=("a", "b"))
+    reads = ReportReads(report=ReportConfig(), name="spheres", seed=3)
+    pages = []
+    for name in ("one", "two"):
+        execute(STAGE, reads, folders, tmp_path / name, Runtime("cpu"), resolved_config=CONFIG)
+        pages.append((tmp_path / name / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_how_many_cases_are_pictured_is_configured(tmp_path: Path):
+    source, _ = _report(tmp_path, ReportConfig(worst_cases=1, median_cases=2), ids=("a", "b", "c", "d", "e"))
+    assert source.count("<article>") == 3
+    assert source.count("data:image/png") == 9
+
+
+def test_one_case_alone_still_makes_a_report(tmp_path: Path):
+    source, page = _report(tmp_path, ids=("only",))
+    assert "fewer than two cases" in page.words and source.count("<article>") == 1
+
+
+def test_missing_figures_are_named(tmp_path: Path):
+    folders = fake_run(tmp_path, ids=("a",))
+    (folders["evaluate"] / "per_case.csv").unlink()
+    with pytest.raises(DataError, match=r"per_case\.csv: there is no such file; `segpipe evaluate"):
+        execute(STAGE, ReportReads(report=ReportConfig(), name="x", seed=0), folders, tmp_path / "r", Runtime("cpu"))
+
+
+@pytest.mark.slow
+def test_two_hundred_cases_with_many_structures_stay_under_ten_megabytes(tmp_path: Path):
+    structures = {f"structure {i}": (i,) for i in range(1, 41)}
+    source, _ = _report(tmp_path, ids=[f"case_{i:03d}" for i in range(200)], structures=structures)
+    assert len(source.encode()) < 10e6
