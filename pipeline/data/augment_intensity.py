@@ -1,0 +1,75 @@
+"""What augmentation does to the values of one image_CXYZ: each a pure function on the device of its input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+_TRUNCATE = 3.0
+
+
+def add_noise(image_CXYZ: torch.Tensor, std: float, seed: int) -> torch.Tensor:
+    """Gaussian noise from its own seed."""
+    source = torch.Generator(image_CXYZ.device).manual_seed(seed)
+    noise = torch.randn(image_CXYZ.shape, generator=source, device=image_CXYZ.device, dtype=image_CXYZ.dtype)
+    return image_CXYZ.add(noise, alpha=std)
+
+
+def blur(image_CXYZ: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur, `sigma` in voxels: axis by axis, edges repeated, as `scipy.ndimage.gaussian_filter`."""
+    radius = int(_TRUNCATE * sigma + 0.5)
+    weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    total = sum(weights)
+    for axis in (1, 2, 3):
+        n = image_CXYZ.shape[axis]
+        padding = [0] * 6
+        padding[2 * (3 - axis)] = padding[2 * (3 - axis) + 1] = radius
+        padded = F.pad(image_CXYZ[None], padding, mode="replicate")[0]
+        # A sum of shifted views is cheaper than a convolution with so few taps.
+        blurred = padded.narrow(axis, 0, n) * (weights[0] / total)
+        for shift, weight in enumerate(weights[1:], start=1):
+            blurred.add_(padded.narrow(axis, shift, n), alpha=weight / total)
+        image_CXYZ = blurred
+    return image_CXYZ
+
+
+def multiply(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Each channel times its factor."""
+    return torch.stack([channel * factor for channel, factor in zip(image_CXYZ, factors, strict=True)])
+
+
+def stretch(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Each channel's distance to its mean times its factor, clamped to the channel's old range."""
+    return torch.stack([_stretched(channel, factor) for channel, factor in zip(image_CXYZ, factors, strict=True)])
+
+
+def _stretched(channel: torch.Tensor, factor: float) -> torch.Tensor:
+    mean, (low, high) = channel.mean(), torch.aminmax(channel)
+    return torch.lerp(mean, channel, factor).clamp_(low, high)
+
+
+def lower_resolution(image_CXYZ: torch.Tensor, zoom: float) -> torch.Tensor:
+    """Sampled down by `zoom` (nearest) and back up (linear), as MONAI's RandSimulateLowResolution."""
+    size = [max(round(n * zoom), 1) for n in image_CXYZ.shape[1:]]
+    small = F.interpolate(image_CXYZ[None], size, mode="nearest")
+    return F.interpolate(small, image_CXYZ.shape[1:], mode="trilinear", align_corners=False)[0]
+
+
+def adjust_gamma(image_CXYZ: torch.Tensor, gammas: Sequence[float], inverted: bool) -> torch.Tensor:
+    """x ^ gamma of each channel scaled to 0..1, of the negative where `inverted`; mean and deviation are restored."""
+    return torch.stack(
+        [_with_gamma(channel, gamma, inverted) for channel, gamma in zip(image_CXYZ, gammas, strict=True)]
+    )
+
+
+def _with_gamma(channel: torch.Tensor, gamma: float, inverted: bool) -> torch.Tensor:
+    channel = -channel if inverted else channel
+    std, mean = torch.std_mean(channel)
+    low, high = torch.aminmax(channel)
+    changed = ((channel - low) / (high - low + 1e-7)).pow_(gamma)
+    new_std, new_mean = torch.std_mean(changed)
+    changed = (changed - new_mean) * (std / (new_std + 1e-8)) + mean
+    return -changed if inverted else changed
