@@ -67,8 +67,7 @@ def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
     """The label counts of a case; None where it has no label; a Problem where a file cannot be read."""
     try:
         for path in case.images:
-            if not path.is_dir():  # a DICOM series, which its layout has read already
-                read_header(path)
+            read_header(path)
         return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))

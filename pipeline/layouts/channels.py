@@ -20,7 +20,7 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
     An unnamed single channel becomes as many as a 4D file holds; one whose values go down to air in Hounsfield units
     becomes CT.
     """
-    cases = [case for case in found.cases if case.id not in census.broken and not case.images[0].is_dir()][:_LOOKED_AT]
+    cases = [case for case in found.cases if case.id not in census.broken][:_LOOKED_AT]
     channels, notes = list(found.channels), []
     if not cases:
         return found, []

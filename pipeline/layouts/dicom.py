@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.errors import DataError, Problem
+from pipeline.base.errors import DataError
 from pipeline.data.cases import Channel
+from pipeline.data.dicom_series import holds_dicom, is_dicom
 from pipeline.layouts.found import Found, FoundCase, modality_of
 
 _NAME, _ID, _MODALITY = "0010|0010", "0010|0020", "0008|0060"
@@ -44,24 +45,15 @@ def has_series(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Found:
-    """Each folder with one DICOM series becomes a testing case: `series_001`, of subject `patient_001`, ...
+    """Each folder with DICOM files becomes a testing case: `series_001`, of subject `patient_001`, ...
 
     Numbers follow the sorted folders; no identifier, name or date of the files enters the result, and where folders
-    themselves are named by one, `paths_identify` is set. Folders with mixed series are listed as problems. Raises a
-    DataError where there is no series.
+    themselves are named by one, `paths_identify` is set. Raises a DataError where there is no series.
     """
-    places = list(_series_folders(folder))
-    seen = [_look(place) for place in places]
-    identify = any(one.is_named_in(folder.name / one.folder.relative_to(folder)) for one in seen)
-    series, problems = [], []
-    for number, one in enumerate(seen, 1):
-        where = f"DICOM folder {number} of {len(seen)}" if identify else str(one.folder.relative_to(folder))
-        if (count := _faulty_series_count(one.folder)) is not None:
-            problems.append(Problem(where, f"holds {count} DICOM series; give each its own folder (left out)"))
-        else:
-            series.append(one)
+    series = [_look(place) for place in _series_folders(folder)]
     if not series:
-        raise DataError(f"{folder}: no folder in it holds exactly one DICOM series")
+        raise DataError(f"{folder}: no folder in it holds DICOM files")
+    identify = any(one.is_named_in(folder.name / one.folder.relative_to(folder)) for one in series)
     modality, count = Counter(one.modality for one in series).most_common(1)[0]
     notes = ["ids count series and patients in the order of their folders; nothing else says which is which"]
     if count < len(series):
@@ -79,28 +71,21 @@ def read(folder: Path) -> Found:
             for i, one in enumerate(series, 1)
         ),
         notes=tuple(notes),
-        problems=tuple(problems),
     )
 
 
 def _series_folders(folder: Path) -> Iterator[Path]:
     """Folders (this one too) that hold DICOM files, in order."""
     for place in sorted([folder, *(path for path in folder.rglob("*") if path.is_dir())]):
-        files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
-        if any(_is_dicom(path) for path in files[:8]):
+        if holds_dicom(place):
             yield place
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def _look(folder: Path) -> _Series:
     """Modality and identifiers from the first DICOM file of a folder that can be read."""
     import SimpleITK as sitk
 
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path)):
+    for path in filter(is_dicom, sorted(folder.iterdir())):
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         try:
@@ -111,14 +96,6 @@ def _look(folder: Path) -> _Series:
         modality = tags.get(_MODALITY) or "MR"
         return _Series(folder, {"PT": "PET"}.get(modality, modality), (tags.get(_ID, ""), tags.get(_NAME, "")))
     return _Series(folder, "MR", ())
-
-
-def _faulty_series_count(folder: Path) -> int | None:
-    """The number of series in a folder where it is not one."""
-    import SimpleITK as sitk
-
-    count = len(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
-    return None if count == 1 else count
 
 
 def _bare(text: str) -> str:

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.dicom import has_series, read
+from pipeline.layouts.initialise import init
 
 PATIENT, UID = "Granger^Hermione", "1.2.826.0.1.3680043.2.1125.77"
 
@@ -57,15 +58,15 @@ def test_folder_names_that_identify_are_noticed(tmp_path, name):
     assert read(tmp_path / "data").paths_identify
 
 
-def test_mixed_series_are_listed_and_left_out(tmp_path):
-    series(tmp_path / "mixed")
-    for file in series(tmp_path / "other", uid=UID + "9").iterdir():
-        shutil.copy(file, tmp_path / "mixed" / f"other_{file.name}")
-    found = read(tmp_path)
-    assert [case.images[0].name for case in found.cases] == ["other"]
-    assert [(p.where, p.what) for p in found.problems] == [
-        ("mixed", "holds 2 DICOM series; give each its own folder (left out)")
-    ]
+def test_mixed_series_are_listed_and_end_nothing(tmp_path):
+    series(tmp_path / "data" / "mixed")
+    for file in series(tmp_path / "data" / "other", uid=UID + "9").iterdir():
+        shutil.copy(file, tmp_path / "data" / "mixed" / f"other_{file.name}")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [case.id for case in result.dataset.cases] == ["series_001", "series_002"]
+    (problem,) = result.problems
+    assert problem.where == "series_001"
+    assert "the folder holds 2 DICOM series, of 3 and 3 files; give each series its own folder" in problem.what
 
 
 def test_a_data_folder_named_by_the_patient_gives_no_name(tmp_path):
@@ -85,7 +86,7 @@ def test_anonymous_series_are_patients_of_their_own(tmp_path):
 
 def test_no_series_is_refused(tmp_path):
     assert not has_series(tmp_path)
-    with pytest.raises(DataError, match="no folder in it holds exactly one DICOM series"):
+    with pytest.raises(DataError, match="no folder in it holds DICOM files"):
         read(tmp_path)
 
 
