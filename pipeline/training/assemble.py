@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import usable_cores
 from pipeline.data.augment import augment
+from pipeline.data.augment_spatial import spatial_margin
+from pipeline.data.labels import ignore_index
 from pipeline.data.patches import draw_batch
 from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
@@ -22,7 +23,7 @@ from pipeline.models.checkpoint import load_weights, take_over
 from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
-from pipeline.training.batches import Batch
+from pipeline.training.batches import Batch, to_device
 from pipeline.training.compiled import compiled
 from pipeline.training.folds import Fold
 from pipeline.training.learner import AUTOCAST, Learner
@@ -46,10 +47,9 @@ class Workshop:
     @property
     def labelling(self) -> Labelling:
         """How stored labels are read: ignored voxels hold the largest value of their type."""
-        ignore = (
-            None if self.plan.ignore_value is None else int(np.iinfo(self.store.label(self.store.ids[0]).dtype).max)
-        )
-        return Labelling(tuple(self.plan.structures), self.plan.overlapping, ignore)
+        plan = self.plan
+        ignore = None if plan.ignore_value is None else ignore_index(plan.structures, plan.overlapping)
+        return Labelling(tuple(plan.structures), plan.overlapping, ignore)
 
     @property
     def batch_size(self) -> int:
@@ -103,7 +103,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     """Batches, rate, validation and records of one fold."""
     config, plan, max_steps = shop.config, shop.plan, shop.max_steps(fold)
     validation = plan_validation(
-        {case: shop.store.label(case).shape for case in fold.val},
+        {case: shop.store.shape(case) for case in fold.val},
         plan.patch_size,
         shop.batch_size,
         max_steps,
@@ -144,14 +144,31 @@ def pretrained_weights(path: Path) -> Path:
 def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     """The batch of a step: drawn from the store, moved to the device and augmented there."""
     config, plan = shop.config, shop.plan
+    margin = spatial_margin(config.augment, plan.patch_size, plan.spacing_mm)
 
     def draw(step: int) -> Batch:
         patches = draw_batch(
-            shop.store, fold.train, plan.patch_size, shop.batch_size, shop.seed, step, oversample=config.oversample
+            shop.store,
+            fold.train,
+            plan.patch_size,
+            shop.batch_size,
+            shop.seed,
+            step,
+            oversample=config.oversample,
+            margin=margin,
         )
-        image = torch.from_numpy(patches.image_BCXYZ).to(shop.device, non_blocking=True)
-        label = torch.from_numpy(patches.label_BXYZ).to(shop.device, non_blocking=True)
-        return Batch(*augment(image, label, config.augment, shop.seed, step, plan.mirror_axes, plan.spacing_mm))
+        image, label = augment(
+            to_device(patches.image_BCXYZ, shop.device),
+            to_device(patches.label_BXYZ, shop.device),
+            config.augment,
+            shop.seed,
+            step,
+            plan.mirror_axes,
+            plan.spacing_mm,
+            plan.patch_size,
+            overlapping=plan.overlapping,
+        )
+        return Batch(image, label)
 
     return draw
 

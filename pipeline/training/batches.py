@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -65,3 +66,12 @@ def drawn_ahead(draw: Callable[[int], Batch], first: int, last: int, ahead: int 
     finally:
         stop.set()
         thread.join()
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on the device; to a GPU through pinned memory, so that nobody waits for the copy.
+
+    Unsigned 16-bit values, which torch can hardly compute with, become 32-bit ones.
+    """
+    tensor = torch.from_numpy(array.astype(np.int32) if array.dtype == np.uint16 else array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
