@@ -1,7 +1,8 @@
-"""Work case by case: in this process, in a pool of processes, or on a Ray cluster. Results come in the order of items."""
+"""Work case by case: in this process, in a pool of processes, or on a Ray cluster; results in the order of items."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,8 @@ from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.runtime import Runtime
 from pipeline.base.terminal import progress
 
+log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,8 +24,8 @@ def map_cases(
 ) -> Iterator[Result]:
     """`function` of each item, in order, with a progress bar.
 
-    `function` and items must be importable by a fresh process. An exception of a call is raised here; DataError where
-    the kernel killed a worker.
+    `function` and items must be importable by a fresh process. An exception of a call is raised here; a DataError that
+    names the item (its `id`) where the kernel killed the process that worked on it alone.
     """
     with progress(title, len(items)) as bar:
         for result in _results(function, items, runtime):
@@ -41,20 +44,36 @@ def _results(function: Callable[[Item], Result], items: Sequence[Item], runtime:
 
 
 def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """In a pool; where a worker is killed, what is left goes on one by one, which needs the memory of one."""
+    done = 0
+    try:
+        for result in _pooled(function, items, workers):
+            done += 1
+            yield result
+    except BrokenProcessPool:
+        log.warning("a worker process was killed, most likely for want of memory; going on one case at a time")
+        for item in items[done:]:
+            yield _alone(function, item)
+
+
+def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
-            for item, future in zip(items, futures, strict=True):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    name = getattr(item, "id", item)
-                    raise DataError(
-                        f"a worker process was killed at or near {name}, most likely for want of memory; "
-                        "use executor.workers: 1, or a machine with more memory"
-                    ) from None
+            for future in futures:
+                yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _alone(function: Callable[[Item], Result], item: Item) -> Result:
+    try:
+        return next(_pooled(function, [item], 1))
+    except BrokenProcessPool:
+        raise DataError(
+            f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
+            "(it had the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
+        ) from None
 
 
 def _on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Any]:

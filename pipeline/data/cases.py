@@ -37,6 +37,8 @@ class Case(Strict):
     """Relative path to the digest of grid and voxels (see INTERFACE: Cases and files)."""
     label_voxels: dict[str, int] = {}
     """Structure to its number of voxels in the reference."""
+    label_components: dict[str, int] = {}
+    """Structure to its number of separate pieces."""
     intensity: tuple[dict[str, float], ...] = ()
     """Per channel: min, max, mean, std, p005, p50, p995 over the image, foreground_* over labelled voxels."""
     extra: dict[str, Any] = {}
@@ -52,6 +54,8 @@ class Cases(Strict):
     """Structure name to label values (one value unless a region), background left out, in output order."""
     ignore_value: int | None = None
     overlapping: bool = False
+    resample_channels: bool = False
+    """Whether `formats.read_image` has to bring a case's channels onto the grid of the first one."""
     licence: str = ""
     cases: tuple[Case, ...]
 

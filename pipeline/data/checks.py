@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import inside, sha256_of
-from pipeline.data.formats import read_image, read_label
+from pipeline.data.faults import Fault, Severity
+from pipeline.data.formats import grid_difference, image_voxels, label_voxels, read_header, voxel_digest
+from pipeline.data.geometry import Grid, to_canonical
+from pipeline.data.header import FileFault, Header
 from pipeline.data.manifest import Manifest, ManifestCase
-from pipeline.data.volume import Volume
+from pipeline.data.measure import components, intensity, label_counts, non_finite
+from pipeline.data.regrid import regrid
 
-_FOREGROUND_SAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a case. fatal: it cannot be trained on; fixable and warning: it can."""
-
-    case: str
-    file: str
-    severity: Literal["fatal", "fixable", "warning"]
-    code: str
-    found: str
-    cure: str
+_SPACING_LIMITS_MM = 0.02, 50.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to check one case."""
+    """What a worker needs to check one case. `manifest` is that of the data set without its cases."""
 
     case: ManifestCase
     manifest: Manifest
     root: Path
-    grid_tolerance_mm: float
+    grid_tolerance_mm: float = 0.1
+    resample_channels: bool = False
 
     @property
     def id(self) -> str:
@@ -47,11 +41,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured of one case, and its faults. `measured` is None where a fault is fatal."""
+    """What was measured of one case, and its faults. `measured` (see `cases.Case`) is None where a fault is fatal.
 
-    case: str
+    content: file to a digest of its voxels alone in canonical orientation, by which copies under another name, with
+    another header or with turned axes are found.
+    """
+
+    case: ManifestCase
     faults: tuple[Fault, ...]
     measured: dict[str, Any] | None
+    content: dict[str, str]
 
     @property
     def fatal(self) -> bool:
@@ -63,172 +62,250 @@ def check_case(task: Task) -> Finding:
     return _Check(task).run()
 
 
-def voxel_digest(volume: Volume) -> str:
-    """sha256 over shape (int64), affine to 1e-4 mm (float64) and voxels in C order (images float32, labels int32).
-
-    All little-endian; the same case re-compressed has the same digest. A 3D image counts as (X, Y, Z), one of several
-    channels as (C, X, Y, Z).
-    """
-    array = volume.array[0] if volume.array.ndim == 4 and len(volume.array) == 1 else volume.array
-    kind = "<i4" if np.issubdtype(array.dtype, np.integer) else "<f4"
-    affine = np.round(volume.grid.affine, 4) + 0.0  # no negative zeros
-    digest = hashlib.sha256(np.array(array.shape, dtype="<i8").tobytes())
-    digest.update(affine.astype("<f8").tobytes())
-    digest.update(np.ascontiguousarray(array.astype(kind)).data)
-    return digest.hexdigest()
-
-
 class _Check:
+    """One case's check. Voxels of one file at a time are in memory, and the labels' foreground."""
+
     def __init__(self, task: Task) -> None:
         self.task, self.case = task, task.case
         self.faults: list[Fault] = []
         self.digests: dict[str, str] = {}
+        self.content: dict[str, str] = {}
 
     def run(self) -> Finding:
-        image = self._image()
-        label = self._label() if self.case.label is not None else None
-        if self.case.label is None and self.case.split == "training":
-            self._fault(
-                "fatal",
-                "",
-                "no_label",
-                "a training case without a label",
-                "give its label, or set its split to testing",
-            )
+        headers = [self._header(file) for file in self.case.images]
+        grid = next((header.grid for header in headers if header is not None), None)
+        self._channels(headers)
+        label = self._label(grid)
+        foreground = self._foreground(label, grid)
+        files = zip(headers, self.case.images, strict=True)
+        rows = [row for header, file in files for row in self._image(header, file, grid, foreground)]
+        self._promised_digests()
         measured = None
-        if image is not None:
-            self._voxels(image)
-            if label is not None:
-                self._grids(image, label)
-                self._values(label)
-            if not any(fault.severity == "fatal" for fault in self.faults):
-                measured = self._measure(image, label)
-        return Finding(self.case.id, tuple(self.faults), measured)
+        if grid is not None and not any(fault.severity == "fatal" for fault in self.faults):
+            measured = self._measured(grid, label, rows)
+        return Finding(self.case, tuple(self.faults), measured, self.content)
 
-    def _fault(self, severity: Any, file: str, code: str, found: str, cure: str) -> None:
-        self.faults.append(Fault(self.case.id, file, severity, code, found, cure))
+    def _fault(self, severity: Severity, file: str | None, code: str, found: str, cure: str) -> None:
+        self.faults.append(Fault(self.case.id, file or "", severity, code, found, cure))
 
-    def _image(self) -> Volume | None:
-        declared, paths = self.task.manifest.channels, self.case.images
-        volumes = []
-        for path in paths:
-            try:
-                volumes.append(read_image([inside(self.task.root, path)]))
-                self.digests[path] = voxel_digest(volumes[-1])
-            except DataError as error:
-                self._unreadable(path, error)
-        if len(volumes) < len(paths):
-            return None
-        first = volumes[0]
-        for path, volume in zip(paths[1:], volumes[1:], strict=True):
-            if not volume.grid.close_to(first.grid, self.task.grid_tolerance_mm):
-                self._fault("fatal", path, "channel_grid", f"lies on another grid than {paths[0]}: {_difference(volume, first)}",
-                            "resample it onto the first channel's grid")  # fmt: skip
-        if self.faults:
-            return None
-        image = first.with_array(np.concatenate([volume.array for volume in volumes]))
-        if len(image.array) != len(declared):
-            names = ", ".join(channel.name for channel in declared)
-            self._fault("fatal", paths[0], "channels", f"{len(image.array)} channel(s), the manifest declares {len(declared)} ({names})",
-                        "list one file per channel, or one 4D file with all of them")  # fmt: skip
-            return None
-        return image
-
-    def _label(self) -> Volume | None:
-        assert self.case.label is not None
+    def _header(self, file: str) -> Header | None:
         try:
-            label = read_label(inside(self.task.root, self.case.label))
-        except DataError as error:
-            self._unreadable(self.case.label, error)
+            header = read_header(inside(self.task.root, file))
+        except FileFault as fault:
+            self.faults.append(Fault.of_file(self.case.id, file, fault))
             return None
-        self.digests[self.case.label] = voxel_digest(label)
-        return label
+        except DataError as error:
+            self._fault("fatal", file, "path", str(error).partition("; ")[0], "give a path inside data.root")
+            return None
+        for note in header.notes:
+            self._fault("fixable", file, note.code, note.found, note.cure)
+        self._plausible(header, file)
+        return header
 
-    def _unreadable(self, path: str, error: DataError) -> None:
-        text = str(error).partition(": ")[2] or str(error)
-        found, _, cure = text.rpartition("; ")
-        self._fault("fatal", path, "unreadable", found or text, cure if found else "copy or export it again")
+    def _plausible(self, header: Header, file: str) -> None:
+        spacing = header.grid.spacing_mm
+        low, high = _SPACING_LIMITS_MM
+        if min(spacing) < low or max(spacing) > high:
+            shown = "×".join(f"{x:.4g}" for x in spacing)
+            self._fault(
+                "warning",
+                file,
+                "spacing",
+                f"a voxel of {shown} mm is hardly one of a patient",
+                "check the unit of its header (mm is meant)",
+            )
+        if min(header.grid.shape) == 1:
+            self._fault("warning", file, "single-slice", "it has a single slice", "check that a 3D scan is meant")
 
-    def _voxels(self, image: Volume) -> None:
-        for i, channel in enumerate(image.array):
-            file = self.case.images[min(i, len(self.case.images) - 1)]
-            bad = int(channel.size - np.isfinite(channel).sum())
-            if bad:
+    def _channels(self, headers: Sequence[Header | None]) -> None:
+        """The number of channels, and their common grid."""
+        names = [channel.name for channel in self.task.manifest.channels]
+        known = [(header, file) for header, file in zip(headers, self.case.images, strict=True) if header is not None]
+        if len(known) == len(headers):
+            count = sum(header.channels for header, _ in known)
+            if count < len(names):
+                missing = ", ".join(names[count:])
+                self._fault(
+                    "fatal",
+                    None,
+                    "missing-channel",
+                    f"{count} of {len(names)} channels are there; missing: {missing}",
+                    "give one file per channel in the manifest's order, or one 4D file",
+                )
+            for header, file in known if count > len(names) else ():
+                if header.channels > 1:
+                    self._fault(
+                        "fatal",
+                        file,
+                        "4d",
+                        f"it is 4D with {header.channels} volumes; {len(names)} ({', '.join(names)}) are meant",
+                        "write the volume that is meant as a 3D file, or declare all as channels",
+                    )
+            if count > len(names) and all(header.channels == 1 for header, _ in known):
+                self._fault(
+                    "fatal",
+                    None,
+                    "extra-channel",
+                    f"{count} images are listed for {len(names)} channel(s) ({', '.join(names)})",
+                    "list one file per channel, or declare the others",
+                )
+        for header, file in known[1:]:
+            if difference := grid_difference(known[0][0].grid, header.grid, self.task.grid_tolerance_mm):
+                found = f"it lies on another grid than {known[0][1]}: {difference}"
+                if self.task.resample_channels:
+                    self._fault("fixable", file, "channel-grid", found, "it is resampled (load.resample_channels)")
+                else:
+                    self._fault(
+                        "fatal",
+                        file,
+                        "channel-grid",
+                        found,
+                        "resample it onto that grid, or set load.resample_channels: true",
+                    )
+
+    def _image(
+        self, header: Header | None, file: str, grid: Grid | None, foreground: NDArray | None
+    ) -> list[dict[str, float]]:
+        """The intensity statistics of each of a file's channels."""
+        if header is None or grid is None:
+            return []
+        try:
+            array = image_voxels(header)
+        except FileFault as fault:
+            self.faults.append(Fault.of_file(self.case.id, file, fault))
+            return []
+        self._digest(file, array, header.grid)
+        if self.task.resample_channels and grid_difference(grid, header.grid, self.task.grid_tolerance_mm):
+            array = regrid(array, header.grid, grid)
+        rows = []
+        for i, channel in enumerate(array):
+            which = f" of volume {i}" if len(array) > 1 else ""
+            if bad := non_finite(channel):
                 self._fault(
                     "fatal",
                     file,
                     "nan",
-                    f"{bad} voxels are NaN or infinite",
+                    f"{bad:,} voxels{which} ({bad / channel.size:.2g} of all) are NaN or infinite",
                     "replace them, for instance by the background value",
                 )
             elif channel.min() == channel.max():
-                self._fault("fatal", file, "constant", f"every voxel is {channel.min():g}", "export the image again")
+                self._fault(
+                    "fatal",
+                    file,
+                    "constant",
+                    f"every voxel{which} is {channel.min():g}: there is nothing to see",
+                    "export the image again",
+                )
+            else:
+                fits = foreground is not None and foreground.shape == channel.shape
+                rows.append(intensity(channel, foreground if fits else None))
+        return rows
 
-    def _grids(self, image: Volume, label: Volume) -> None:
-        if not label.grid.close_to(image.grid, self.task.grid_tolerance_mm):
-            self._fault("fatal", str(self.case.label), "label_grid", f"image and label lie on different grids: {_difference(label, image)}",
-                        "resample the label onto the image's grid, nearest neighbour")  # fmt: skip
-
-    def _values(self, label: Volume) -> None:
-        declared = {v for region in self.task.manifest.structures.values() for v in region} | {
-            0,
-            self.task.manifest.ignore_label,
-        }
-        values, counts = np.unique(label.array, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            if value not in declared:
-                known = ", ".join(str(v) for v in sorted(declared - {None}))  # type: ignore[type-var]
-                self._fault("fatal", str(self.case.label), "undeclared_label", f"label value {value} ({count} voxels) is not declared",
-                            f"declare it in the manifest's labels, or remove it; declared: {known}")  # fmt: skip
-        if not set(values.tolist()) - {0, self.task.manifest.ignore_label}:
+    def _label(self, grid: Grid | None) -> NDArray | None:
+        file = self.case.label
+        if file is None:
+            if self.case.split == "training":
+                self._fault(
+                    "fatal",
+                    None,
+                    "no-label",
+                    "it is a training case without a label",
+                    "give its label, or set its split to testing",
+                )
+            return None
+        header = self._header(file)
+        if header is None:
+            return None
+        try:
+            label = label_voxels(header)
+        except FileFault as fault:
+            self.faults.append(Fault.of_file(self.case.id, file, fault))
+            return None
+        self._digest(file, label, header.grid)
+        if grid is not None and (difference := grid_difference(grid, header.grid, self.task.grid_tolerance_mm)):
             self._fault(
-                "warning", str(self.case.label), "empty_label", "no structure is labelled", "check that this is meant"
+                "fatal",
+                file,
+                "label-grid",
+                f"image and label lie on different grids: the label has {difference}",
+                "resample the label onto the image's grid (nearest neighbour), or find the image that it was drawn on",
             )
+        self._values(label, file)
+        return label
 
-    def _measure(self, image: Volume, label: Volume | None) -> dict[str, Any]:
+    def _values(self, label: NDArray, file: str) -> None:
+        self.counts = label_counts(label)
+        declared = {0, *(value for region in self.task.manifest.structures.values() for value in region)}
+        ignored = self.task.manifest.ignore_label
+        known = ", ".join(map(str, sorted(declared))) + (f" and {ignored} (ignored)" if ignored is not None else "")
+        for value, count in self.counts.items():
+            if value not in declared and value != ignored:
+                self._fault(
+                    "fatal",
+                    file,
+                    "undeclared-label",
+                    f"label value {value} ({count:,} voxels) is not declared",
+                    f"declare it in the manifest's labels, or correct the label map; declared: {known}",
+                )
+        if not set(self.counts) - {0, ignored}:
+            self._fault("warning", file, "empty-label", "no structure is labelled in it", "check that this is meant")
+
+    def _foreground(self, label: NDArray | None, grid: Grid | None) -> NDArray | None:
+        if label is None or grid is None or label.shape != grid.shape:
+            return None
+        declared = [value for region in self.task.manifest.structures.values() for value in region]
+        return np.isin(label, declared)
+
+    def _digest(self, file: str, array: NDArray, grid: Grid) -> None:
+        self.digests[file] = voxel_digest(array, grid)
+        canonical = to_canonical(grid)[0].apply(array)
+        kind = "<i4" if array.dtype.kind in "iub" else "<f4"
+        digest = hashlib.sha256(repr(canonical.shape[-3:]).encode())
+        for plane in canonical:
+            for rows in plane if plane.ndim == 3 else [plane]:
+                digest.update(np.ascontiguousarray(rows, dtype=kind).data)
+        self.content[file] = digest.hexdigest()
+
+    def _promised_digests(self) -> None:
+        """The manifest's digests: of voxels where it has them, else of the file."""
+        for file, digest in self.digests.items():
+            promised = self.case.voxel_digest.get(file)
+            if promised is not None and promised != digest:
+                self._fault(
+                    "fatal",
+                    file,
+                    "changed",
+                    "its voxels or its grid are not those that the manifest was made from",
+                    "use the original file, or make the manifest anew with `segpipe init`",
+                )
+            elif promised is None and file in self.case.sha256 and self._sha256(file) != self.case.sha256[file]:
+                self._fault(
+                    "fatal",
+                    file,
+                    "changed",
+                    "it is not the file that the manifest was made from (its sha256 differs)",
+                    "use the original file, or make the manifest anew with `segpipe init`",
+                )
+
+    def _sha256(self, file: str) -> str:
+        return sha256_of(inside(self.task.root, file))
+
+    def _measured(self, grid: Grid, label: NDArray | None, rows: list[dict[str, float]]) -> dict[str, Any]:
         structures = self.task.manifest.structures
-        label_voxels = {} if label is None else {n: int(np.isin(label.array, v).sum()) for n, v in structures.items()}
-        foreground = (
-            None if label is None else np.isin(label.array, [v for region in structures.values() for v in region])
-        )
         files = [*self.case.images, *([self.case.label] if self.case.label else [])]
-        return {
-            "id": self.case.id,
+        measured = self.case.model_dump(include={"id", "images", "label", "split", "fold", "extra"})
+        if label is not None:
+            measured |= {
+                "label_voxels": {n: sum(self.counts.get(v, 0) for v in region) for n, region in structures.items()},
+                "label_components": components(label, structures),
+            }
+        return measured | {
             "subject": self.case.subject or self.case.id,
-            "images": self.case.images,
-            "label": self.case.label,
-            "split": self.case.split,
-            "fold": self.case.fold,
-            "shape": image.grid.shape,
-            "spacing_mm": image.grid.spacing_mm,
-            "orientation": image.grid.axcodes,
-            "affine": tuple(map(tuple, image.grid.affine.tolist())),
-            "sha256": {file: sha256_of(inside(self.task.root, file)) for file in files},
-            "voxel_digest": self.digests,
-            "label_voxels": label_voxels,
-            "intensity": tuple(_intensity(channel, foreground) for channel in image.array),
-            "extra": self.case.extra,
+            "shape": grid.shape,
+            "spacing_mm": grid.spacing_mm,
+            "orientation": grid.axcodes,
+            "affine": tuple(map(tuple, grid.affine.tolist())),
+            "sha256": {file: self._sha256(file) for file in files},
+            "voxel_digest": {file: self.digests[file] for file in files},
+            "intensity": tuple(rows),
         }
-
-
-def _intensity(channel: NDArray, foreground: NDArray | None) -> dict[str, float]:
-    low, middle, high = np.percentile(channel, [0.5, 50, 99.5])
-    result = {"min": channel.min(), "max": channel.max(), "mean": channel.mean(dtype=np.float64), "std": channel.std(dtype=np.float64),
-              "p005": low, "p50": middle, "p995": high}  # fmt: skip
-    if foreground is not None and foreground.any():
-        inside_voxels = channel[foreground]
-        low, middle, high = np.percentile(inside_voxels, [0.5, 50, 99.5])
-        result |= {"foreground_mean": inside_voxels.mean(dtype=np.float64), "foreground_std": inside_voxels.std(dtype=np.float64),
-                   "foreground_p005": low, "foreground_p50": middle, "foreground_p995": high}  # fmt: skip
-    return {key: float(value) for key, value in result.items()}
-
-
-def _difference(a: Volume, b: Volume) -> str:
-    if a.grid.shape != b.grid.shape:
-        return f"shape {a.grid.shape} and {b.grid.shape}"
-    return f"corners are up to {a.grid.distance_mm(b.grid):.3g} mm apart"
-
-
-def faults_as_json(faults: list[Fault]) -> list[dict[str, str]]:
-    """For `faults.json` and `segpipe check --json`."""
-    return [asdict(fault) for fault in faults]

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
-from pipeline.data import itk, nifti
+from pipeline.data import dicom_series, itk, nifti
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
+from pipeline.data.regrid import regrid
 from pipeline.data.volume import Volume
 
 NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
@@ -48,9 +49,7 @@ def read_header(path: Path) -> Header:
     if not path.exists():
         raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
     if path.is_dir():
-        raise FileFault(
-            path, "folder", "it is a folder, not an image file", "convert a DICOM series to NIfTI, or name the file"
-        )
+        return dicom_series.read_header(path)
     ending = image_ending(path)
     if not ending:
         raise FileFault(
@@ -62,23 +61,47 @@ def read_header(path: Path) -> Header:
     return itk.read_header(path, ending) if ending in ITK_ENDINGS else nifti.read_header(path, ending)
 
 
-def read_image(paths: Sequence[Path]) -> Volume:
-    """One file per channel on one grid, or one file with all channels, as float32 (C, X, Y, Z), scaling applied.
+def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
+    """One file per channel, or one file with all channels, as float32 (C, X, Y, Z), scaling applied.
 
-    Grid and header are the first file's. A FileFault where a file cannot be used or lies on another grid.
+    Grid and header are the first file's. Files on another grid are resampled onto it where `resample_channels` says
+    so. A FileFault where a file cannot be used, or lies on another grid.
     """
     headers = [read_header(path) for path in paths]
-    for header in headers[1:]:
-        require_same_grid(headers[0], header)
-    parts = [_scaled_channels(header) for header in headers]
+    grid = headers[0].grid
+    parts = []
+    for header in headers:
+        difference = grid_difference(grid, header.grid)
+        if difference and not resample_channels:
+            raise FileFault(
+                header.path,
+                "channel-grid",
+                f"it lies on another grid than {headers[0].path.name}: {difference}",
+                "resample it onto that grid, or set load.resample_channels: true",
+            )
+        array = image_voxels(header)
+        parts.append(regrid(array, header.grid, grid) if difference else array)
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return Volume(array, headers[0].grid, headers[0].fields)
+    return Volume(array, grid, headers[0].fields)
 
 
 def read_label(path: Path) -> Volume:
     """A label map as integers (X, Y, Z); a FileFault where values are not whole numbers or there are 4 axes."""
     header = read_header(path)
     return Volume(label_voxels(header), header.grid, header.fields)
+
+
+def image_voxels(header: Header) -> NDArray[np.float32]:
+    """All channels behind a header as float32 (C, X, Y, Z) in C order, scaling applied in float64."""
+    raw, slope, intercept = _raw(header)
+    channels = np.moveaxis(raw, 3, 0) if raw.ndim == 4 else raw[None]
+    array = np.empty((header.channels, *header.grid.shape), np.float32)
+    for z in range(header.grid.shape[2]):
+        plane = channels[..., z]
+        scaled = plane if (slope, intercept) == (1.0, 0.0) else plane.astype(np.float64) * slope + intercept
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the checks name
+            array[..., z] = scaled
+    return array
 
 
 def label_voxels(header: Header) -> NDArray[Any]:
@@ -142,55 +165,32 @@ def voxel_digest(array: NDArray[Any], grid: Grid) -> str:
     return digest.hexdigest()
 
 
-def require_same_grid(first: Header, other: Header) -> None:
-    """A FileFault that says how the grid of `other` differs from that of `first`, where it does."""
-    difference = grid_difference(first.grid, other.grid)
-    if difference:
-        raise FileFault(
-            other.path,
-            "channel-grid",
-            f"it lies on another grid than {first.path.name}: {difference}",
-            "resample it onto that grid, or set load.resample_channels: true",
-        )
-
-
-def grid_difference(first: Grid, other: Grid) -> str | None:
+def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERANCE_MM) -> str | None:
     """How two grids differ (shape, spacing, direction or origin), in words; None where they are the same."""
     if first.shape != other.shape:
         return f"shape {_times(other.shape)} instead of {_times(first.shape)}"
     apart_mm = first.distance_mm(other)
-    if apart_mm <= GRID_TOLERANCE_MM:
+    if apart_mm <= tolerance_mm:
         return None
     spacing = np.array(first.spacing_mm), np.array(other.spacing_mm)
     extent_mm = float((np.abs(spacing[0] - spacing[1]) * (np.array(first.shape) - 1)).max())
-    if extent_mm > GRID_TOLERANCE_MM:
+    if extent_mm > tolerance_mm:
         return f"spacing {_mm(other.spacing_mm)} instead of {_mm(first.spacing_mm)} mm"
     if first.axcodes != other.axcodes:
         return f"orientation {other.axcodes} instead of {first.axcodes}, up to {apart_mm:.1f} mm apart"
     directions = first.affine[:3, :3] / spacing[0] - other.affine[:3, :3] / spacing[1]
-    if np.abs(directions).max() * max(first.shape) * max(first.spacing_mm) > GRID_TOLERANCE_MM:
+    if np.abs(directions).max() * max(first.shape) * max(first.spacing_mm) > tolerance_mm:
         return f"its directions are turned, up to {apart_mm:.1f} mm apart"
     shift = ", ".join(f"{x:.2f}" for x in other.affine[:3, 3] - first.affine[:3, 3])
     return f"its origin is shifted by ({shift}) mm"
 
 
 def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
+    if header.kind == "dicom":
+        return dicom_series.read_voxels(header.path), 1.0, 0.0
     if header.kind in ITK_ENDINGS:
         return itk.read_voxels(header), 1.0, 0.0
     return nifti.read_voxels(header)
-
-
-def _scaled_channels(header: Header) -> NDArray[np.float32]:
-    """All channels of a file as float32 (C, X, Y, Z) in C order, scaled in float64 plane by plane."""
-    raw, slope, intercept = _raw(header)
-    channels = np.moveaxis(raw, 3, 0) if raw.ndim == 4 else raw[None]
-    array = np.empty((header.channels, *header.grid.shape), np.float32)
-    for z in range(header.grid.shape[2]):
-        plane = channels[..., z]
-        scaled = plane if (slope, intercept) == (1.0, 0.0) else plane.astype(np.float64) * slope + intercept
-        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the checks name
-            array[..., z] = scaled
-    return array
 
 
 def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:

@@ -36,12 +36,20 @@ def read_header(path: Path, kind: str) -> Header:
         ) from None
     size = tuple(int(n) for n in reader.GetSize())
     if len(size) not in (3, 4):
-        raise FileFault(path, "not-3d", f"it has {len(size)} axes ({'×'.join(map(str, size))}), a scan has 3",
-                        "stack its slices into one volume")  # fmt: skip
+        raise FileFault(
+            path,
+            "not-3d",
+            f"it has {len(size)} axes ({'×'.join(map(str, size))}), a scan has 3",
+            "stack its slices into one volume",
+        )
     pixel = reader.GetPixelID()
     if "complex" in sitk.GetPixelIDValueAsString(pixel):
-        raise FileFault(path, "complex", "its voxels are complex numbers",
-                        "write the magnitude (or real and imaginary part as two channels) as a new file")  # fmt: skip
+        raise FileFault(
+            path,
+            "complex",
+            "its voxels are complex numbers",
+            "write the magnitude (or real and imaginary part as two channels) as a new file",
+        )
     channels = reader.GetNumberOfComponents() * (size[3] if len(size) == 4 else 1)
     dimension = len(size)
     direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]

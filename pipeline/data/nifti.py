@@ -232,8 +232,12 @@ def _offset(nifti: Any, kind: str) -> int:
 def _partner(path: Path) -> Path:
     partner = path.with_suffix(".img")
     if not partner.is_file():
-        raise FileFault(path, "missing-file", f"its voxels are missing: there is no {partner.name} beside it",
-                        "copy both files of the pair")  # fmt: skip
+        raise FileFault(
+            path,
+            "missing-file",
+            f"its voxels are missing: there is no {partner.name} beside it",
+            "copy both files of the pair",
+        )
     return partner
 
 

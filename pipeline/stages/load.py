@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ from pipeline.base.stage import Outcome, Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
-    from pipeline.data.checks import Fault, Finding
+    from pipeline.data.faults import Fault
     from pipeline.data.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class LoadConfig(Strict):
     """stop: end with exit code 3 before any computing. exclude: go on without the faulty cases, end with 4."""
     grid_tolerance_mm: float = Field(default=0.1, ge=0)
     """How far corners of an image and its label (or of two channels) may be apart."""
+    resample_channels: bool = False
+    """Channels on another grid than the first one are resampled onto it (linearly); false: that is a fatal fault."""
 
 
 class LoadReads(Strict):
@@ -53,25 +55,18 @@ class LoadReads(Strict):
 def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
     from pipeline.data.cases import Cases
+    from pipeline.data.faults import as_json
     from pipeline.data.fingerprint import fingerprint
     from pipeline.data.manifest import read_manifest
 
     manifest, root = read_manifest(config.data.manifest), data_root(config.data)
-    findings = examine(manifest, root, config.load, runtime)
-    faults = [fault for finding in findings for fault in finding.faults]
-    from pipeline.data.checks import faults_as_json
-
-    write_json(out / "faults.json", faults_as_json(faults))
-    excluded = tuple(finding.case for finding in findings if finding.fatal)
-    report_faults(faults, len(findings))
-    if excluded and config.load.on_fault == "stop":
-        raise DataError(
-            f"{len(excluded)} of {len(findings)} cases have fatal faults (above); repair them, or go on without them "
-            "with load.on_fault: exclude"
-        )
-    sound = [finding.measured for finding in findings if finding.measured is not None]
+    examined = examine(manifest, root, runtime, config.load)
+    write_json(out / "faults.json", as_json(examined.faults))
+    show_faults(examined.faults, len(manifest.cases))
+    _refuse_faulty_training(manifest, examined.fatal, config, out)
+    sound = [measured for measured in examined.measured if measured["id"] not in examined.fatal]
     if not any(case["split"] == "training" for case in sound):
-        raise DataError(f"{config.data.manifest}: no sound training case is left")
+        raise DataError(f"{config.data.manifest}: no sound training case is left; repair the faults above")
     cases = Cases.model_validate(
         {
             "dataset": manifest.name,
@@ -79,6 +74,7 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
             "structures": manifest.structures,
             "ignore_value": manifest.ignore_label,
             "overlapping": manifest.overlapping,
+            "resample_channels": config.load.resample_channels,
             "licence": manifest.licence,
             "cases": sound,
         }
@@ -87,7 +83,12 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
     write_json(out / "fingerprint.json", fingerprint(cases))
     write_json(out / "location.json", {"root": str(root)})
     log.info("%d cases: %d for training, %d for testing", len(sound), len(cases.training()), len(cases.testing()))
-    return Outcome(failed_cases=excluded)
+    return Outcome(failed_cases=examined.fatal)
+
+
+def check(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig | None = None) -> tuple[Fault, ...]:
+    """Every fault of every case and between cases, for `segpipe check`: nothing is written, nothing computed on."""
+    return examine(manifest, root, runtime, config or LoadConfig()).faults
 
 
 def data_root(data: DataConfig) -> Path:
@@ -103,25 +104,51 @@ def data_root(data: DataConfig) -> Path:
     return root.resolve()
 
 
-def examine(manifest: Manifest, root: Path, config: LoadConfig, runtime: Runtime) -> list[Finding]:
-    """Checks all cases in parallel, in the manifest's order."""
+@dataclass(frozen=True)
+class Examined:
+    """What is wrong with a data set, which cases have a fatal fault, and what was measured of the readable ones."""
+
+    faults: tuple[Fault, ...]
+    fatal: tuple[str, ...]
+    measured: tuple[dict[str, Any], ...]
+
+
+def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig) -> Examined:
+    """Checks all cases in parallel, then what only shows between them; in the manifest's order."""
     from pipeline.data.checks import Task, check_case
+    from pipeline.data.cohort import between_cases
     from pipeline.executors import map_cases
 
-    tasks = [
-        Task(case, manifest.model_copy(update={"cases": ()}), root, config.grid_tolerance_mm) for case in manifest.cases
-    ]
-    return list(map_cases(check_case, tasks, runtime, "checking"))
+    common = manifest.model_copy(update={"cases": ()})
+    tasks = [Task(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases]
+    findings = list(map_cases(check_case, tasks, runtime, "checking"))
+    faults = [*(fault for finding in findings for fault in finding.faults), *between_cases(findings, manifest)]
+    fatal = {fault.case for fault in faults if fault.severity == "fatal"}
+    return Examined(
+        tuple(faults),
+        tuple(case.id for case in manifest.cases if case.id in fatal),
+        tuple(finding.measured for finding in findings if finding.measured is not None),
+    )
 
 
-def report_faults(faults: Sequence[Fault], cases: int) -> None:
+def show_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
-    counts = Counter(fault.severity for fault in faults)
-    for severity in ("fatal", "fixable", "warning"):
-        for fault in (fault for fault in faults if fault.severity == severity):
-            log.info("%-7s  %s  %s: %s; %s", severity, fault.case, fault.file, fault.found, fault.cure)
-    summary = ", ".join(f"{counts[severity]} {severity}" for severity in ("fatal", "fixable", "warning"))
-    log.info("checked %d cases: %s", cases, summary if faults else "no faults")
+    from pipeline.data.faults import in_order, summary
+
+    for fault in in_order(faults):
+        log.log(logging.WARNING if fault.severity == "fatal" else logging.INFO, "%s", fault)
+    log.info("%s", summary(faults, cases))
+
+
+def _refuse_faulty_training(manifest: Manifest, fatal: Sequence[str], config: LoadReads, out: Path) -> None:
+    """Testing cases with a fatal fault are left out; training cases stop the run unless it is told otherwise."""
+    training = {case.id for case in manifest.cases if case.split == "training"}
+    faulty = [case for case in fatal if case in training]
+    if faulty and config.load.on_fault == "stop":
+        raise DataError(
+            f"{len(faulty)} of {len(training)} training cases have fatal faults (above, and in {out / 'faults.json'}): "
+            f"{', '.join(faulty)}; repair them, or go on without them with --set load.on_fault=exclude"
+        )
 
 
 def _sources(config: LoadReads) -> Mapping[str, Any]:
@@ -140,7 +167,7 @@ def _sources(config: LoadReads) -> Mapping[str, Any]:
 
 STAGE = Stage(
     name="load",
-    version=1,
+    version=2,
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),
