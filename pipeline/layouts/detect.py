@@ -83,6 +83,8 @@ def _descriptor(folder: Path) -> Path | None:
 
 def _kind_of(descriptor: Path) -> str:
     values = read_json(descriptor)
+    if not isinstance(values, dict):
+        raise DataError(f"{descriptor}: holds a {type(values).__name__}; a descriptor is an object with keys")
     return "nnunet" if {"channel_names", "file_ending", "dataset"} & set(values) else "msd"
 
 

@@ -13,9 +13,9 @@ from pipeline.base.yaml_source import read_yaml
 from pipeline.data.cases import Channel
 from pipeline.data.manifest import Manifest, ManifestCase, read_manifest
 from pipeline.layouts.copying import copy_channels, copy_label, copy_stack
+from pipeline.layouts.descriptor import NAME, distinct
 from pipeline.layouts.found import modality_of
 from pipeline.layouts.labelling import Labelling
-from pipeline.layouts.msd import distinct
 from pipeline.layouts.nnunet import SPLITS, region_order
 
 _NNUNET_ENDINGS = (".nii.gz", ".nrrd", ".mha")
@@ -101,7 +101,7 @@ def _write_nnunet(manifest: Manifest, root: Path, out: Path) -> ConvertResult:
     if any(len(old) > 1 for old in labelling.structures.values()):
         new_regions = {name: tuple(values[v] for v in old) for name, old in labelling.structures.items()}
         descriptor["regions_class_order"] = region_order(Labelling(new_regions))
-    write_json(out / "dataset.json", descriptor)
+    write_json(out / NAME, descriptor)
     if splits := splits_of(training):
         write_json(out / SPLITS, splits)
         notes.append(f"{SPLITS} belongs into nnUNet_preprocessed/{out.name}/ before nnU-Net trains")
@@ -155,7 +155,7 @@ def _write_msd(manifest: Manifest, root: Path, out: Path) -> ConvertResult:
         "numTest": len(items["test"]),
         **items,
     }
-    write_json(out / "dataset.json", descriptor)
+    write_json(out / NAME, descriptor)
     return ConvertResult(out, len(manifest.cases), tuple(_lost(manifest, extra_too=False)))
 
 

@@ -5,69 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pipeline.base.errors import DataError, Problem
+from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
-from pipeline.data.cases import Channel
-from pipeline.layouts.found import Found, FoundCase, by_channel, channel_stack, image_files, modality_of
-from pipeline.layouts.labelling import Labelling, from_descriptor
-from pipeline.layouts.msd import distinct
+from pipeline.layouts.descriptor import NAME, Descriptor, Listed, read_descriptor
+from pipeline.layouts.found import Found, FoundCase, by_channel, channel_stack, image_files
+from pipeline.layouts.labelling import Labelling
 
 SPLITS = "splits_final.json"
 
 
 def read(folder: Path) -> Found:
     """Reads imagesTr, labelsTr, imagesTs (labelsTs where it is there) and `splits_final.json` where it is found."""
-    path = folder / "dataset.json"
-    descriptor = read_json(path)
+    path = folder / NAME
+    descriptor = read_descriptor(path)
+    labelling, channels = descriptor.labelling(path), descriptor.channels
+    needed = {"channel_names": (channels, '{"0": "CT"}'), "labels": (labelling, '{"background": 0, "liver": 1}')}
+    absent = [key for key, (given, _) in needed.items() if not given]
+    if absent:
+        problems = [Problem(key, f"is missing; expected for instance {needed[key][1]}") for key in absent]
+        raise DataError(problem_list(str(path), problems))
     notes: list[str] = []
-    problems: list[Problem] = []
-    channels = tuple(_channels(descriptor, path))
-    listed = descriptor.get("dataset")
+    problems = []
+    listed = descriptor.dataset
     cases = _listed(folder, listed, problems) if listed else _training(folder, len(channels), problems)
     cases += _testing(folder, len(channels), problems)
-    labelling = from_descriptor(descriptor.get("labels") or {}, str(path))
-    notes += _class_order_note(descriptor, labelling)
+    notes += _class_order_note(descriptor, labelling or Labelling())
     folds = read_folds(folder, [case.id for case in cases if case.split == "training"], notes)
     count = sum(case.split == "training" for case in cases)
-    if descriptor.get("numTraining", count) != count:
-        problems.append(
-            Problem("dataset.json", f"numTraining is {descriptor['numTraining']}, but {count} cases were found")
-        )
+    if descriptor.num_training not in (None, count):
+        problems.append(Problem(NAME, f"numTraining is {descriptor.num_training}, but {count} cases were found"))
     return Found(
         layout="nnunet",
         folder=folder,
-        name=str(descriptor.get("name") or folder.name),
+        name=descriptor.name or folder.name,
         channels=channels,
         cases=tuple(_with_fold(case, folds) for case in cases),
         labelling=labelling,
-        description=str(descriptor.get("description", "")),
-        licence=str(descriptor.get("licence") or descriptor.get("license") or ""),
-        source=str(descriptor.get("reference", "")),
+        description=descriptor.description,
+        licence=descriptor.licence,
+        source=descriptor.reference,
         notes=tuple(notes),
         problems=tuple(problems),
     )
 
 
-def _channels(descriptor: Mapping[str, Any], path: Path) -> list[Channel]:
-    named = descriptor.get("channel_names") or descriptor.get("modality")
-    if not named:
-        raise DataError(f'{path}: \'channel_names\' is missing; expected for instance {{"0": "CT"}}')
-    names = [str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0]))]
-    return [Channel(name=name, modality=modality_of(name)) for name in distinct(names)]
-
-
-def _listed(folder: Path, listed: Mapping[str, Any], problems: list[Problem]) -> list[FoundCase]:
+def _listed(folder: Path, listed: Mapping[str, Listed], problems: list[Problem]) -> list[FoundCase]:
     """Cases under `dataset`; their paths are absolute or relative to the folder."""
     cases = []
     for name, entry in listed.items():
-        images = tuple(folder / image for image in entry["images"])
-        label = folder / entry["label"] if entry.get("label") else None
-        missing = [str(file) for file in (*images, *([label] if label else [])) if not file.exists()]
-        if missing:
+        label = folder / entry.label if entry.label else None
+        case = FoundCase(id=name, images=tuple(folder / image for image in entry.images), label=label)
+        if missing := [str(file) for file in case.files if not file.exists()]:
             problems.append(Problem(name, f"listed under 'dataset', but not there: {', '.join(missing)}"))
-        cases.append(FoundCase(id=name, images=images, label=label))
+        cases.append(case)
     return cases
 
 
@@ -133,8 +124,8 @@ def region_order(labelling: Labelling) -> list[int]:
     return order
 
 
-def _class_order_note(descriptor: Mapping[str, Any], labelling: Labelling) -> list[str]:
-    given = descriptor.get("regions_class_order")
+def _class_order_note(descriptor: Descriptor, labelling: Labelling) -> list[str]:
+    given = descriptor.regions_class_order
     if given is None or list(given) == region_order(labelling):
         return []
     return [
@@ -152,8 +143,11 @@ def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         return {}
+    splits = read_json(path)
+    if not isinstance(splits, list) or not all(isinstance(fold, dict) and "val" in fold for fold in splits):
+        raise DataError(f'{path}: is not a list of {{"train": [ids], "val": [ids]}}')
     folds: dict[str, int] = {}
-    for number, fold in enumerate(read_json(path)):
+    for number, fold in enumerate(splits):
         for case in fold["val"]:
             if folds.setdefault(case, number) != number:
                 notes.append(f"{path.name}: {case} is validated in folds {folds[case]} and {number}; splits left out")

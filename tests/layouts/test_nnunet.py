@@ -116,7 +116,7 @@ def test_one_case_in_two_endings_is_refused_by_name(tmp_path):
 def test_missing_channel_names_say_what_to_write(tmp_path):
     folder = raw(tmp_path)
     descriptor(folder, {"labels": {"background": 0, "PZ": 1}, "file_ending": ".nii.gz"})
-    with pytest.raises(DataError, match="'channel_names' is missing; expected for instance"):
+    with pytest.raises(DataError, match="channel_names  is missing; expected for instance"):
         read(folder)
 
 
@@ -128,3 +128,19 @@ def test_four_digits_in_the_id_with_and_without_the_channel_suffix(tmp_path, suf
     found = read(descriptor(tmp_path, {**PROSTATE, "channel_names": {"0": "CT"}, "numTraining": 2}))
     assert [(case.id, case.label is not None) for case in found.cases] == [("liver_0001", True), ("liver_0002", True)]
     assert not found.problems
+
+
+def test_every_unusable_value_of_a_descriptor_is_named(tmp_path):
+    folder = descriptor(
+        tmp_path, {"channel_names": {"zero": "CT"}, "labels": [], "file_ending": ".nii.gz", "numTraining": "many"}
+    )
+    with pytest.raises(DataError) as raised:
+        read(folder)
+    assert all(word in str(raised.value) for word in ("channel_names", "labels", "numTraining", "has 3 problems"))
+
+
+def test_splits_of_another_form_are_refused(tmp_path):
+    folder = raw(tmp_path)
+    (folder / "splits_final.json").write_text('{"train": [], "val": []}')
+    with pytest.raises(DataError, match="is not a list of"):
+        read(folder)
