@@ -65,8 +65,7 @@ def _check_size(settings: AnyNetwork, spatial: Sequence[int]) -> None:
             f"network {settings.name} takes sizes divisible by {list(divisor)}, but the patch is {list(spatial)}; "
             f"use {fitting}, or leave plan.patch_size open"
         )
-    normalises_each_sample = isinstance(settings, SwinUNETRConfig) or getattr(settings, "norm", "") == "instance"
-    if normalises_each_sample and tuple(spatial) == divisor:
+    if not isinstance(settings, SegResNetConfig) and tuple(spatial) == divisor:
         raise ConfigError(
             f"network {settings.name} reduces a patch of {list(spatial)} to a single voxel, which has no variance to "
             f"normalise by; use a patch of at least {[2 * divisor[0], *divisor[1:]]} or, for a unet, fewer levels"

@@ -1,0 +1,151 @@
+"""The stage: its files, its folds, exact resuming through the stage contract, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.files import read_json
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import execute
+from pipeline.data.augment import augment
+from pipeline.data.plan import ChannelPlan
+from pipeline.models.checkpoint import load_weights
+from pipeline.stages.train import STAGE, TrainReads
+from pipeline.training import assemble
+from pipeline.training.settings import TrainConfig
+from tests.training.prepared import prepare
+
+DIGESTED = ("train.json", "fold_0/last.safetensors", "fold_0/best.safetensors", "fold_0/metrics.csv")
+
+
+@pytest.fixture(autouse=True)
+def _same_number_of_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def _train(inputs, out, seed=0, **settings):
+    config = TrainReads(train=TrainConfig(**{"tensorboard": False, **settings}), seed=seed)
+    execute(STAGE, config, inputs, out, Runtime("cpu", "serial", 1))
+    return read_json(out / "train.json")
+
+
+def _bytes(folder, names=DIGESTED):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_it_leaves_what_it_promises_and_equal_runs_are_equal_byte_by_byte(tmp_path):
+    inputs = prepare(tmp_path)
+    summary = _train(inputs, tmp_path / "one", tensorboard=True)
+    assert summary["folds"] == [0] and summary["steps"] == 6
+    assert set(summary["validation"]["0"]["dice"]) == {"large", "small"}
+    assert list((tmp_path / "one/fold_0/tensorboard").iterdir())
+    assert not (tmp_path / "one/fold_0/state.pt").exists()
+    _train(inputs, tmp_path / "two")
+    assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
+    _train(inputs, tmp_path / "three", seed=1)
+    assert _bytes(tmp_path / "one") != _bytes(tmp_path / "three")
+
+
+def test_it_learns(tmp_path):
+    optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+    summary = _train(prepare(tmp_path, max_steps=60), tmp_path / "out", optimizer=optimizer)
+    assert summary["validation"]["0"]["dice"]["large"] > 0.7
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{"name": "vnet"}, {"name": "segresnet", "init_filters": 8, "blocks_down": (1, 1)}],
+    ids=lambda n: n["name"],
+)
+def test_other_networks_train_too(tmp_path, network):
+    inputs = prepare(tmp_path, network=network, patch_size=(32, 16, 16), max_steps=1, batch_size=1)
+    assert _train(inputs, tmp_path / "out")["network"]["name"] == network["name"]
+
+
+def _killed_at(monkeypatch, fatal_call):
+    """Augmentation fails at its n-th call, as if the process had been killed there."""
+    calls = []
+
+    def failing(*arguments, **more):
+        calls.append(1)
+        if len(calls) == fatal_call:
+            raise SystemExit("killed")
+        return augment(*arguments, **more)
+
+    monkeypatch.setattr(assemble, "augment", failing)
+
+
+@pytest.mark.parametrize("fatal_call", [4, 9])
+def test_several_folds_go_on_where_they_stopped(tmp_path, monkeypatch, fatal_call, caplog):
+    """Two folds of six steps, with accumulation and moving average; killed in the first or the second fold."""
+    settings = {"folds": (0, 2), "accumulate": 2, "ema": 0.5, "save_every": 1e-9}
+    inputs = prepare(tmp_path)
+    _train(inputs, tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        _killed_at(patch, fatal_call)
+        _train(inputs, tmp_path / "resumed", **settings)
+    assert (tmp_path / "resumed.partial").is_dir() and not (tmp_path / "resumed").exists()
+    with caplog.at_level("INFO"):
+        _train(inputs, tmp_path / "resumed", **settings)
+    assert "resumed at step" in caplog.text
+    names = [*DIGESTED, *(name.replace("fold_0", "fold_2") for name in DIGESTED)]
+    assert _bytes(tmp_path / "whole", names) == _bytes(tmp_path / "resumed", names)
+
+
+def test_folds_all_and_full(tmp_path):
+    inputs = prepare(tmp_path, max_steps=1)
+    assert _train(inputs, tmp_path / "all", folds="all")["folds"] == [0, 1, 2]
+    assert _train(inputs, tmp_path / "full", folds="full")["folds"] == ["full"]
+    assert (tmp_path / "full/fold_full/best.safetensors").is_file()
+
+
+def test_a_fold_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.folds names 3, but there are only folds 0 to 2"):
+        _train(prepare(tmp_path), tmp_path / "out", folds=(0, 3))
+
+
+def test_overlapping_structures_and_ignored_voxels_train(tmp_path):
+    structures = {"large": (1, 2), "small": (2,)}
+    _train(prepare(tmp_path / "a", overlapping=True, structures=structures), tmp_path / "a/out")
+    _train(prepare(tmp_path / "b", ignore_value=9), tmp_path / "b/out")
+
+
+def test_a_loss_that_does_not_fit_is_refused_before_training(tmp_path):
+    with pytest.raises(ConfigError, match="structures of this data exclude one another"):
+        _train(prepare(tmp_path), tmp_path / "out", loss={"name": "ce", "activation": "sigmoid"})
+
+
+def test_epochs_instead_of_steps(tmp_path):
+    """Four training cases and two patches a step make two steps an epoch."""
+    assert _train(prepare(tmp_path), tmp_path / "out", max_epochs=3)["steps"] == 6
+
+
+def test_fine_tuning_begins_from_given_weights(tmp_path, caplog):
+    inputs = prepare(tmp_path)
+    _train(inputs, tmp_path / "first")
+    last = tmp_path / "first/fold_0/last.safetensors"
+    with caplog.at_level("INFO"):
+        _train(inputs, tmp_path / "second", pretrained=last, optimizer={"name": "sgd", "lr": 1e-12})
+    assert "pretrained weights:" in caplog.text
+    for name, tensor in load_weights(tmp_path / "second/fold_0/last.safetensors").items():
+        torch.testing.assert_close(tensor, load_weights(last)[name])
+    with pytest.raises(DataError, match="neither a safetensors file nor a package"):
+        _train(inputs, tmp_path / "third", pretrained=tmp_path)
+
+
+def test_several_channels(tmp_path):
+    channels = tuple(ChannelPlan(name=name, modality="MR", scheme="zscore") for name in ("T1", "T2", "FLAIR"))
+    _train(prepare(tmp_path, channels=channels, max_steps=2), tmp_path / "out")
+
+
+def test_reading_the_settings_loads_nothing_heavy():
+    program = "import sys, pipeline.stages.train; print([m for m in ('torch', 'monai', 'numpy') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
