@@ -84,6 +84,7 @@ def evaluate_pairs(
         {"labels": ["background", *names], "voxels": np.sum(matrices, axis=0).tolist()} if matrices else None
     )
     summary["not_scored"] = [{"case": case, "reason": reason} for case, reason in sorted((not_scored or {}).items())]
+    summary["label_values"] = {name: list(values) for name, values in evaluation.structures.items()}
     summary["definitions"] = definitions(evaluation.metrics, names, evaluation.bootstrap_resamples)
     write_text(output / "per_case.csv", _per_case_csv(cases))
     write_json(output / "summary.json", summary)

@@ -84,6 +84,20 @@ def test_wilcoxon_on_darwins_maize() -> None:
     assert wilcoxon(differences) == pytest.approx(0.041, abs=0.001)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_wilcoxon_equals_scipy(seed: int) -> None:
+    """Without ties by scipy's exact table, with ties by its walk over all signs, for many cases by its normal one."""
+    rng = np.random.default_rng(seed)
+    plain = rng.normal(0.3, 1, 40)
+    assert wilcoxon(plain) == pytest.approx(stats.wilcoxon(plain, method="exact").pvalue)
+    tied = rng.integers(-3, 5, 9).astype(float)
+    assert wilcoxon(tied) == pytest.approx(
+        stats.wilcoxon(tied, method=stats.PermutationMethod(n_resamples=9999)).pvalue
+    )
+    many = rng.integers(-20, 24, 500).astype(float)
+    assert wilcoxon(many) == pytest.approx(stats.wilcoxon(many, method="approx").pvalue)
+
+
 def test_wilcoxon_without_a_difference() -> None:
     assert wilcoxon(np.zeros(5)) == 1.0
     assert wilcoxon(np.array([])) is None
