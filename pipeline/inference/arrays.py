@@ -36,6 +36,9 @@ class Arrays(Protocol):
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
         """values[low]·(1 − fraction) + values[high]·fraction along `axis`."""
 
+    def permute(self, array: Array, axes: Sequence[int]) -> Array:
+        """A view with the axes in another order."""
+
 
 class NumpyArrays:
     """Arrays of numpy."""
@@ -63,6 +66,9 @@ class NumpyArrays:
         upper *= share
         upper += lower
         return upper
+
+    def permute(self, array: Array, axes: Sequence[int]) -> Array:
+        return array.transpose(axes)
 
 
 class TorchArrays:
@@ -94,3 +100,6 @@ class TorchArrays:
         share = self.take(fraction.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
         lower = values.index_select(axis, self.take(low))
         return lower.lerp_(values.index_select(axis, self.take(high)), share)
+
+    def permute(self, array: Array, axes: Sequence[int]) -> Array:
+        return array.permute(tuple(axes))

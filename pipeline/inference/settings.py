@@ -41,5 +41,9 @@ class InferenceSettings(Strict):
     """How overlapping logits are kept; auto: fp32 where it fits into memory, else half."""
     memory_gib: float | None = Field(default=None, gt=0.0)
     """Most memory to use; null: what is free. A case that needs more is refused before it starts."""
-    postprocess: PostprocessSettings | Literal["none"] = "none"
-    """What is done to finished label maps."""
+    uncertainty: bool = False
+    """Write a map of entropy (and, for an ensemble, of disagreement) beside each segmentation, and a score per case."""
+    probabilities: bool = False
+    """Write the probability of every structure beside each segmentation, as a 4D image."""
+    postprocess: PostprocessSettings | Literal["none", "auto"] = "none"
+    """What is done to finished label maps; auto: what raises the Dice of the validation cases, and nothing else."""

@@ -1,0 +1,114 @@
+"""`segpipe predict`: scans in, segmentations out, with a model package and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import digest_of
+from pipeline.base.stage import duration
+from pipeline.base.terminal import format_table, progress
+from pipeline.data.formats import image_ending
+from pipeline.inference.batch import CaseResult, Job, Journal
+from pipeline.inference.outputs import output_names
+from pipeline.inference.settings import InferenceSettings
+from pipeline.serving.engine import EngineSpec
+from pipeline.serving.inputs import Scan, list_scans
+from pipeline.serving.model import ModelPackage, load_package
+from pipeline.serving.segmenting import segment_jobs
+
+log = logging.getLogger(__name__)
+
+_JOURNAL = ".segpipe-predict.json"
+
+
+def predict(
+    package: Path,
+    inputs: Path,
+    output: Path,
+    device: str = "auto",
+    strict: bool = False,
+    settings: InferenceSettings | None = None,
+) -> list[CaseResult]:
+    """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
+
+    output: a folder, or a file where there is one scan. settings: instead of the package's own. strict: refuse scans
+    unlike those of the training data. A scan that cannot be segmented is named and the others go on; an interrupted
+    call goes on where it was. Raises DataError (nothing to segment, a damaged package) and ConfigError.
+    """
+    model = load_package(package)
+    chosen = settings or model.settings
+    scans = list_scans(inputs, [channel.name for channel in model.plan.channels])
+    jobs, faults = _jobs(scans, inputs, output)
+    journal = _journal(model, chosen, jobs, output)
+    left = journal.left_of(jobs) if journal else jobs
+    results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
+    if len(left) < len(jobs):
+        log.info("resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
+    for fault in faults:
+        _say(fault)
+    spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
+    with progress("predict", len(jobs), len(jobs) - len(left)) as bar:
+        for result in segment_jobs(left, spec):
+            results[result.id] = result
+            if journal is not None:
+                journal.add(result)
+            bar.advance(note=result.id)
+            _say(result)
+    if journal is not None:
+        journal.path.unlink(missing_ok=True)
+    return [results[scan.id] for scan in scans]
+
+
+def summary(results: Sequence[CaseResult]) -> str:
+    """A table of the cases for the terminal."""
+    scored = any(result.score is not None for result in results)
+    columns = ("case", "status", "seconds", "peak GiB", *(["uncertainty"] if scored else []), "message")
+    rows = []
+    for r in results:
+        score = [] if not scored else ["" if r.score is None else f"{r.score:.4f}"]
+        rows.append((r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", *score, r.message))
+    return format_table(columns, rows)
+
+
+def _jobs(scans: Sequence[Scan], inputs: Path, output: Path) -> tuple[list[Job], list[CaseResult]]:
+    """What to segment, and the scans that cannot be."""
+    sound = [scan for scan in scans if not scan.fault]
+    faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
+    to_file = bool(image_ending(output)) and not output.is_dir()
+    if to_file and len(scans) > 1:
+        raise ConfigError(f"--output {output} is one file, but {inputs} holds {len(scans)} scans; give a folder")
+    names = output_names({scan.id: scan.images for scan in sound})
+    jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id]) for scan in sound]
+    for job in jobs:
+        for image in job.images:
+            if job.output.exists() and image.exists() and job.output.samefile(image):
+                raise ConfigError(f"--output would overwrite the scan {image}; give another folder")
+    return jobs, faults
+
+
+def _journal(model: ModelPackage, settings: InferenceSettings, jobs: Sequence[Job], output: Path) -> Journal | None:
+    if len(jobs) < 2:
+        return None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be made: {error.strerror}; choose another") from None
+    scans = {job.id: [[str(path), *_stat(path)] for path in job.images] for job in jobs}
+    request = digest_of({"package": model.digest, "settings": settings.model_dump(mode="json"), "scans": scans})
+    return Journal(output / _JOURNAL, request)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0)
+
+
+def _say(result: CaseResult) -> None:
+    if result.status == "failed":
+        log.warning("%s  failed: %s", result.id, result.message)
+    else:
+        log.info(
+            "%s  done in %s%s", result.id, duration(result.seconds), f"; {result.message}" if result.message else ""
+        )
