@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside, sha256_of
+from pipeline.base.files import digest_of, inside, sha256_of
 from pipeline.data.faults import Fault, Severity
 from pipeline.data.formats import grid_difference, image_voxels, label_voxels, read_header, voxel_digest
 from pipeline.data.geometry import Grid, to_canonical
@@ -70,15 +70,19 @@ class _Check:
         self.faults: list[Fault] = []
         self.digests: dict[str, str] = {}
         self.content: dict[str, str] = {}
+        self.counts: dict[int, int] = {}
+        self.label_grid: Grid | None = None
 
     def run(self) -> Finding:
         headers = [self._header(file) for file in self.case.images]
         grid = next((header.grid for header in headers if header is not None), None)
         self._channels(headers)
-        label = self._label(grid)
+        label = self._label()
         foreground = self._foreground(label, grid)
         files = zip(headers, self.case.images, strict=True)
         rows = [row for header, file in files for row in self._image(header, file, grid, foreground)]
+        if self.case.images[0] in self.digests:  # else its header, and with it the grid, cannot be trusted
+            self._label_grid(grid)
         self._promised_digests()
         measured = None
         if grid is not None and not any(fault.severity == "fatal" for fault in self.faults):
@@ -94,8 +98,9 @@ class _Check:
         except FileFault as fault:
             self.faults.append(Fault.of_file(self.case.id, file, fault))
             return None
-        except DataError as error:
-            self._fault("fatal", file, "path", str(error).partition("; ")[0], "give a path inside data.root")
+        except DataError:
+            found = f"its path {file!r} is absolute or leaves the data root"
+            self._fault("fatal", file, "path", found, "give a path below data.root, without '..'")
             return None
         for note in header.notes:
             self._fault("fixable", file, note.code, note.found, note.cure)
@@ -201,7 +206,7 @@ class _Check:
                 rows.append(intensity(channel, foreground if fits else None))
         return rows
 
-    def _label(self, grid: Grid | None) -> NDArray | None:
+    def _label(self) -> NDArray | None:
         file = self.case.label
         if file is None:
             if self.case.split == "training":
@@ -222,16 +227,21 @@ class _Check:
             self.faults.append(Fault.of_file(self.case.id, file, fault))
             return None
         self._digest(file, label, header.grid)
-        if grid is not None and (difference := grid_difference(grid, header.grid, self.task.grid_tolerance_mm)):
+        self.label_grid = header.grid
+        self._values(label, file)
+        return label
+
+    def _label_grid(self, grid: Grid | None) -> None:
+        if grid is None or self.label_grid is None:
+            return
+        if difference := grid_difference(grid, self.label_grid, self.task.grid_tolerance_mm):
             self._fault(
                 "fatal",
-                file,
+                self.case.label,
                 "label-grid",
                 f"image and label lie on different grids: the label has {difference}",
                 "resample the label onto the image's grid (nearest neighbour), or find the image that it was drawn on",
             )
-        self._values(label, file)
-        return label
 
     def _values(self, label: NDArray, file: str) -> None:
         self.counts = label_counts(label)
@@ -288,7 +298,10 @@ class _Check:
                 )
 
     def _sha256(self, file: str) -> str:
-        return sha256_of(inside(self.task.root, file))
+        path = inside(self.task.root, file)
+        if not path.is_dir():
+            return sha256_of(path)
+        return digest_of(sorted(sha256_of(slice_) for slice_ in path.iterdir() if slice_.is_file()))
 
     def _measured(self, grid: Grid, label: NDArray | None, rows: list[dict[str, float]]) -> dict[str, Any]:
         structures = self.task.manifest.structures

@@ -34,13 +34,15 @@ Measured = Mapping[str, Any]
 def between_cases(findings: Sequence[Finding], manifest: Manifest) -> list[Fault]:
     """All faults between cases, in the order of the manifest."""
     measured = [finding.measured for finding in findings if finding.measured is not None]
+    extents = list(_extent_outliers(measured))
+    off_scale = {fault.case for fault in extents}  # then volumes in ml say nothing new
     faults = [
         *_copies(findings),
         *_leaks([finding.case for finding in findings]),
-        *_label_outliers(measured, manifest),
+        *_label_outliers([case for case in measured if case["id"] not in off_scale], manifest),
         *_missing_structures(measured, manifest),
         *_intensity_outliers(measured, manifest),
-        *_extent_outliers(measured),
+        *extents,
     ]
     place = {finding.case.id: i for i, finding in enumerate(findings)}
     return sorted(faults, key=lambda fault: place.get(fault.case, len(place)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.files import inside, sha256_of, write_json
+from pipeline.base.files import sha256_of, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import Outcome, Stage
 from pipeline.base.strict import Strict
@@ -159,10 +159,15 @@ def _sources(config: LoadReads) -> Mapping[str, Any]:
     result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
     for case in read_manifest(config.data.manifest).cases:
         for name in (*case.images, *([case.label] if case.label else [])):
-            path = inside(root, name)
-            status = path.stat() if path.exists() else None
-            result[name] = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
+            result[name] = _size_and_date(root / name)
     return result
+
+
+def _size_and_date(path: Path) -> str:
+    """Of a file, or of all files of a DICOM series."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
+    return f"{sum(s.st_size for s in stats)} {max((s.st_mtime_ns for s in stats), default='missing')}"
 
 
 STAGE = Stage(

@@ -1,0 +1,453 @@
+"""A corpus of seeded faults: each is found, named with case and cure, and nothing else is invented beside it."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline.base.runtime import Runtime
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.stages.load import LoadConfig, check
+from tests.data.making import SHAPE, affine, dataset, label, manifest, save, scan, with_case
+
+SERIAL = Runtime(executor="serial")
+IMAGE, LABEL = "images/c3.nii.gz", "labels/c3.nii.gz"
+Seed = Callable[[Path, Manifest], Manifest | None]
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A fault: `seed` puts it into case c3 of a sound data set; its report must have these traits and words."""
+
+    name: str
+    seed: Seed
+    severity: str
+    code: str
+    words: tuple[str, ...]
+    case: str = "c3"
+    modality: str = "MR"
+
+
+CORPUS: list[Seeded] = []
+
+
+def seeded(severity: str, code: str, *words: str, case: str = "c3", modality: str = "MR") -> Callable[[Seed], Seed]:
+    def add(seed: Seed) -> Seed:
+        name = seed.__name__.removeprefix("_")
+        CORPUS.append(Seeded(name, seed, severity, code, words, case, modality))
+        return seed
+
+    return add
+
+
+def header_of(path: Path, change: Callable[[bytearray], None]) -> None:
+    """Changes bytes of an uncompressed copy of the header in place."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    change(content)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+# Files that cannot be read
+
+
+@seeded("fatal", "missing-file", "there is no such file", "check the manifest's path")
+def _missing_image(root, _):
+    (root / IMAGE).unlink()
+
+
+@seeded("fatal", "empty-file", "the file is empty", "copy or download it again")
+def _empty_file(root, _):
+    (root / IMAGE).write_bytes(b"")
+
+
+@seeded("fatal", "truncated", "it is truncated", "copy or download it again")
+def _truncated_in_its_voxels(root, _):
+    content = (root / IMAGE).read_bytes()
+    (root / IMAGE).write_bytes(content[: len(content) // 2])
+
+
+@seeded("fatal", "truncated", "its compressed data ends too early: it is truncated")
+def _truncated_in_its_checksum(root, _):
+    (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:-6])
+
+
+@seeded("fatal", "damaged", "its compressed data is damaged")
+def _one_byte_flipped(root, _):
+    content = bytearray((root / IMAGE).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (root / IMAGE).write_bytes(content)
+
+
+@seeded("fatal", "truncated", "its header promises 6,720 bytes of voxels, the file holds 3,000", case="c3")
+def _truncated_without_compression(root, manifest):
+    plain = root / "images/c3.nii"
+    save(plain, scan(3))
+    plain.write_bytes(plain.read_bytes()[: 352 + 3000])
+    return with_case(manifest, 3, images=["images/c3.nii"])
+
+
+@seeded("fatal", "false-promise", "its header promises 64,000,000,000,000 bytes", "compressed bytes can hold")
+def _header_promises_terabytes(root, _):
+    header_of(
+        root / IMAGE, lambda b: b.__setitem__(slice(40, 56), struct.pack("<8h", 3, 32000, 31250, 16000, 1, 1, 1, 1))
+    )
+
+
+@seeded("fatal", "truncated", "the file holds 6,720: it is truncated")
+def _header_promises_twice_as_much(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(42, 44), struct.pack("<h", 2 * SHAPE[0])))
+
+
+@seeded("fatal", "not-nifti", "it is not a NIfTI file", "convert it to NIfTI")
+def _text_under_the_name_of_an_image(root, _):
+    (root / IMAGE).write_bytes(gzip.compress(b"<html>404 not found</html>" * 40))
+
+
+@seeded("fatal", "unknown-kind", "its ending '.jpg' is not one of an image", ".nii.gz")
+def _unknown_ending(root, manifest):
+    (root / "images/c3.jpg").write_bytes(b"\xff\xd8\xff")
+    return with_case(manifest, 3, images=["images/c3.jpg"])
+
+
+@seeded("fatal", "path", "leaves the data root", "give a path below data.root")
+def _path_out_of_the_root(_, manifest):
+    return with_case(manifest, 3, images=["../elsewhere.nii.gz"])
+
+
+@seeded("fatal", "missing-file", "there is no c3.img beside it", "copy both files of the pair")
+def _pair_without_its_voxels(root, manifest):
+    nib.Nifti1Pair(scan(3), affine()).to_filename(root / "images/c3.hdr")
+    (root / "images/c3.img").unlink()
+    return with_case(manifest, 3, images=["images/c3.hdr"])
+
+
+@seeded("fatal", "truncated", "the file holds 1,680: it is truncated")
+def _truncated_mha_that_itk_fills_with_zeros(root, manifest):
+    write_itk(root / "images/c3.mha", scan(3))
+    content = (root / "images/c3.mha").read_bytes()
+    (root / "images/c3.mha").write_bytes(content[: -3 * 1680])
+    return with_case(manifest, 3, images=["images/c3.mha"])
+
+
+@seeded("fatal", "truncated", "it is truncated")
+def _truncated_compressed_nrrd(root, manifest):
+    write_itk(root / "images/c3.nrrd", scan(3), compress=True)
+    content = (root / "images/c3.nrrd").read_bytes()
+    (root / "images/c3.nrrd").write_bytes(content[: len(content) * 2 // 3])
+    return with_case(manifest, 3, images=["images/c3.nrrd"])
+
+
+def write_itk(path: Path, array: np.ndarray, compress: bool = False) -> None:
+    """Writes on the grid of `making.affine`, which ITK has in LPS."""
+    image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+    image.SetSpacing([1.0, 1.0, 2.0])
+    image.SetOrigin([-5.0, 7.0, 9.0])
+    image.SetDirection([-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0])
+    sitk.WriteImage(image, str(path), useCompression=compress)
+
+
+# Voxels that cannot be used
+
+
+@seeded("fatal", "colour", "it holds colours (RGB)", "convert it to grey values")
+def _colours(root, _):
+    rgb = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    save(root / IMAGE, rgb)
+
+
+@seeded("fatal", "complex", "its voxels are complex numbers", "write the magnitude")
+def _complex_numbers(root, _):
+    save(root / IMAGE, scan(3).astype(np.complex64))
+
+
+@seeded("fatal", "4d", "it is 4D with 3 volumes; 1 (scan) are meant", "write the volume that is meant as a 3D file")
+def _four_axes_where_three_are_meant(root, _):
+    save(root / IMAGE, np.stack([scan(3), scan(30), scan(31)], axis=-1))
+
+
+@seeded("fatal", "nan", "2 voxels (0.0012 of all) are NaN or infinite", "replace them")
+def _nan_and_infinity(root, _):
+    array = scan(3)
+    array[1, 2, 3], array[4, 5, 6] = np.nan, np.inf
+    save(root / IMAGE, array)
+
+
+@seeded("fatal", "constant", "every voxel is 7: there is nothing to see", "export the image again")
+def _constant_image(root, _):
+    save(root / IMAGE, np.full(SHAPE, 7, np.int16))
+
+
+@seeded("fatal", "missing-channel", "1 of 2 channels are there; missing: T2")
+def _missing_channel(root, manifest):
+    content = manifest.model_dump(mode="json") | {"channels": [{"name": "T1"}, {"name": "T2"}]}
+    for i, case in enumerate(content["cases"]):
+        if case["id"] != "c3":
+            save(root / f"images/c{i}_0001.nii.gz", scan(50 + i))
+            case["images"].append(f"images/c{i}_0001.nii.gz")
+    return Manifest.model_validate(content)
+
+
+# Places
+
+
+@seeded("fatal", "label-grid", "different grids", "shape 14×12×9 instead of 14×12×10", "nearest neighbour")
+def _label_of_another_shape(root, _):
+    save(root / LABEL, label()[:, :, :9])
+
+
+@seeded("fatal", "label-grid", "different grids", "spacing 1×1×1.9 instead of 1×1×2 mm")
+def _label_of_another_spacing(root, _):
+    save(root / LABEL, label(), affine((1, 1, 1.9)))
+
+
+@seeded("fatal", "label-grid", "different grids", "its origin is shifted by (0.00, 3.00, 0.00) mm")
+def _label_shifted(root, _):
+    save(root / LABEL, label(), affine(origin_mm=(5, -4, 9)))
+
+
+@seeded("fatal", "label-grid", "different grids", "its directions are turned")
+def _label_turned(root, _):
+    angle = np.deg2rad(10)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    save(root / LABEL, label(), turn @ affine())
+
+
+@seeded("fatal", "label-grid", "different grids", "orientation LAS instead of RAS")
+def _label_mirrored(root, _):
+    save(root / LABEL, label(), np.diag([-1.0, 1, 1, 1]) @ affine())
+
+
+@seeded("fixable", "forms-disagree", "its sform and qform disagree by up to 4.00 mm; the sform is used")
+def _forms_disagree(root, _):
+    image = nib.load(root / IMAGE)
+    array = np.asarray(image.dataobj)
+    image = nib.Nifti1Image(array, image.affine, image.header)
+    image.set_qform(affine(origin_mm=(5, -3, 9)), 1)
+    image.set_sform(affine(), 1)
+    nib.save(image, root / IMAGE)
+
+
+@seeded("fatal", "sheared", "two of them meet at 78.7 instead of 90 degrees", "onto a grid with right angles")
+def _sheared(root, _):
+    matrix = affine((1, 1, 1))
+    matrix[0, 1] = 0.2
+    image = nib.Nifti1Image(scan(3), matrix)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, root / IMAGE)
+
+
+@seeded("fatal", "bad-affine", "its affine is singular or not finite")
+def _singular_affine(root, _):
+    image = nib.Nifti1Image(scan(3), affine())
+    image.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), 1)
+    nib.save(image, root / IMAGE)
+
+
+@seeded("fixable", "units", "its lengths are in meters; they are converted to mm")
+def _metres(root, _):
+    for path in (root / IMAGE, root / LABEL):
+        array = np.asarray(nib.load(path).dataobj)
+        image = nib.Nifti1Image(array, np.diag([0.001, 0.001, 0.001, 1]) @ affine())
+        image.header.set_xyzt_units("meter")
+        nib.save(image, path)
+
+
+@seeded("warning", "extent", "times that of other cases", "check its voxel size, and that it is in mm")
+def _centimetres_that_say_millimetres(root, _):
+    for path in (root / IMAGE, root / LABEL):
+        save(path, np.asarray(nib.load(path).dataobj), affine((0.1, 0.1, 0.2)))
+
+
+# Labels
+
+
+@seeded("fatal", "undeclared-label", "label value 7 (1 voxels) is not declared", "declared: 0, 1, 2")
+def _undeclared_value(root, _):
+    array = label()
+    array[0, 0, 0] = 7
+    save(root / LABEL, array)
+
+
+@seeded("fatal", "label-not-integer", "for instance 0.5", "nearest-neighbour interpolation")
+def _fractions_in_a_label(root, _):
+    array = label().astype(np.float32)
+    array[3, 3, 3] = 0.5
+    save(root / LABEL, array)
+
+
+@seeded("fatal", "label-not-finite", "1 of its voxels are NaN or infinite; label values are whole numbers")
+def _nan_in_a_label(root, _):
+    array = label().astype(np.float32)
+    array[3, 3, 3] = np.nan
+    save(root / LABEL, array)
+
+
+@seeded("fatal", "label-4d", "it is a label map with 2 volumes; one is meant", "merge them")
+def _label_with_four_axes(root, _):
+    save(root / LABEL, np.stack([label(), label()], axis=-1))
+
+
+@seeded("warning", "empty-label", "no structure is labelled in it", "check that this is meant")
+def _empty_label(root, _):
+    save(root / LABEL, np.zeros(SHAPE, np.uint8))
+
+
+@seeded("fatal", "no-label", "it is a training case without a label", "set its split to testing")
+def _training_without_label(_, manifest):
+    return with_case(manifest, 3, label=None)
+
+
+@seeded("warning", "label-outlier", "tail has 0.744 ml, 15.5 times its usual 0.048 ml", "look at the label map")
+def _structure_far_larger_than_usual(root, _):
+    array = label()
+    array[8:14, :, :5] = 2
+    save(root / LABEL, array)
+
+
+@seeded("warning", "absent-structure", "fin is declared and occurs in no label map", case="all cases")
+def _structure_that_no_case_has(_, sound):
+    return Manifest.model_validate(sound.model_dump(mode="json") | {"labels": {"head": 1, "tail": 2, "fin": 3}})
+
+
+# Between cases
+
+
+@seeded("fatal", "duplicate", "it holds the same voxels as images/c1.nii.gz of c1", "tested on what it was trained on")
+def _copy_under_another_name(root, _):
+    save(root / IMAGE, scan(1).astype(np.float64))
+
+
+@seeded("fatal", "duplicate", "it holds the same voxels as images/c1.nii.gz of c1")
+def _copy_with_turned_axes(root, _):
+    turned = nib.load(root / "images/c1.nii.gz").as_reoriented(nib.orientations.axcodes2ornt("AIL"))
+    save(root / IMAGE, np.asarray(turned.dataobj), turned.affine)
+    turned = nib.load(root / LABEL).as_reoriented(nib.orientations.axcodes2ornt("AIL"))
+    save(root / LABEL, np.asarray(turned.dataobj), turned.affine)
+
+
+@seeded("warning", "same-label", "it is the same label map as labels/c1.nii.gz of c1, whose image is another one")
+def _label_of_another_case(root, _):
+    (root / LABEL).write_bytes((root / "labels/c1.nii.gz").read_bytes())
+
+
+@seeded("fatal", "leak", "its subject p is in testing too (c4)", "put all cases of a subject into one split")
+def _subject_in_two_splits(_, manifest):
+    return with_case(with_case(manifest, 3, subject="p"), 4, subject="p", split="testing")
+
+
+@seeded("fatal", "changed", "its voxels or its grid are not those that the manifest was made from")
+def _not_the_voxels_of_the_manifest(_, manifest):
+    return with_case(manifest, 3, voxel_digest={IMAGE: "0" * 64})
+
+
+@seeded(
+    "warning",
+    "intensity-shift",
+    "its labelled voxels have a median of",
+    "Hounsfield units stored with 1024 added?",
+    modality="CT",
+)
+def _hounsfield_units_shifted(root, _):
+    save(root / IMAGE, scan(3) * 5 - 500 + 1024)
+
+
+@seeded(
+    "warning",
+    "intensity-scale",
+    "times as widely as those of other cases",
+    "export it again without rescaling",
+    modality="CT",
+)
+def _hounsfield_units_rescaled(root, _):
+    save(root / IMAGE, (scan(3) * 5 - 500) / 1000)
+
+
+@seeded("warning", "intensity-scale", "its values span", "for PET: SUV", modality="PET")
+def _becquerel_among_suv(root, _):
+    save(root / IMAGE, scan(3) * 4000)
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry.name)
+def test_seeded_fault_is_found_and_nothing_else(entry: Seeded, tmp_path: Path) -> None:
+    sound = dataset(tmp_path, modality=entry.modality)
+    faults = check(entry.seed(tmp_path, sound) or sound, tmp_path, SERIAL)
+    assert {(fault.case, fault.severity, fault.code) for fault in faults} == {(entry.case, entry.severity, entry.code)}
+    text = str(faults[0])
+    assert all(word in text for word in entry.words), text
+    assert entry.case in text
+    assert faults[0].cure
+    assert str(tmp_path) not in text
+
+
+def test_corpus_is_large() -> None:
+    assert len(CORPUS) >= 25
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT", "PET"])
+def test_sound_data_has_no_faults(modality: str, tmp_path: Path) -> None:
+    assert check(dataset(tmp_path, modality=modality), tmp_path, SERIAL) == ()
+
+
+def test_two_faults_of_two_cases_are_both_named(tmp_path: Path) -> None:
+    sound = dataset(tmp_path)
+    _empty_file(tmp_path, sound)
+    save(tmp_path / "labels/c5.nii.gz", label()[:, :, :9])
+    assert [(fault.case, fault.code) for fault in check(sound, tmp_path, SERIAL)] == [
+        ("c3", "empty-file"),
+        ("c5", "label-grid"),
+    ]
+
+
+def test_no_orientation_is_settled_by_rule(tmp_path: Path) -> None:
+    sound = dataset(tmp_path)
+    for path in (tmp_path / IMAGE, tmp_path / LABEL):
+        image = nib.Nifti1Image(np.asarray(nib.load(path).dataobj), None)
+        image.header.set_zooms((1.0, 1.0, 2.0))
+        nib.save(image, path)
+    faults = check(sound, tmp_path, SERIAL)
+    assert {(fault.code, fault.severity) for fault in faults} == {("no-orientation", "fixable")}
+    assert "neither sform nor qform is set, so left and right cannot be told" in faults[0].found
+
+
+def test_one_subject_in_two_folds(tmp_path: Path) -> None:
+    split = dataset(tmp_path)
+    split = with_case(with_case(split, 0, subject="p", fold=0), 1, subject="p", fold=1)
+    faults = check(split, tmp_path, SERIAL)
+    assert {(fault.case, fault.code) for fault in faults} == {("c0", "leak"), ("c1", "leak")}
+    assert "validated in more than one fold (c0 in fold 0, c1 in fold 1)" in faults[0].found
+
+
+def test_a_copy_of_the_same_subject_is_a_warning(tmp_path: Path) -> None:
+    sound = dataset(tmp_path)
+    save(tmp_path / IMAGE, scan(1))
+    own = with_case(with_case(sound, 1, subject="p"), 3, subject="p")
+    assert [(fault.case, fault.severity) for fault in check(own, tmp_path, SERIAL)] == [("c3", "warning")]
+
+
+def test_channel_on_another_grid_is_resampled_when_asked(tmp_path: Path) -> None:
+    dataset(tmp_path, cases=1)
+    save(tmp_path / "images/c0_pet.nii.gz", scan(9, (7, 6, 10)), affine((2, 2, 2), (5.5, -6.5, 9)))
+    two = manifest(1, channels=[{"name": "MR"}, {"name": "PET", "modality": "PET"}])
+    two = with_case(two, 0, images=["images/c0.nii.gz", "images/c0_pet.nii.gz"])
+    refused = check(two, tmp_path, SERIAL)
+    assert [(fault.code, fault.severity) for fault in refused] == [("channel-grid", "fatal")]
+    assert "load.resample_channels: true" in refused[0].cure
+    asked = check(two, tmp_path, SERIAL, LoadConfig(resample_channels=True))
+    assert [(fault.code, fault.severity) for fault in asked] == [("channel-grid", "fixable")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["msd_task04_hippocampus", "openkbp", "sts_multi"])
+def test_clean_data_has_no_faults(name: str, repository: Path, segpipe_data: Path) -> None:
+    folder = {"msd_task04_hippocampus": "hippocampus"}.get(name, name)
+    shipped = read_manifest(repository / "data_manifests" / f"{name}.json")
+    assert check(shipped, segpipe_data / folder, Runtime()) == ()
