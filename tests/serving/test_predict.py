@@ -1,0 +1,183 @@
+"""Scans in, segmentations out: input forms, names, headers, bad cases, interrupted calls."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.inference import batch
+from pipeline.serving.inputs import list_scans
+from pipeline.serving.predict import predict, summary
+from tests.serving.small_package import small_package
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return small_package(tmp_path_factory.mktemp("package") / "model", seeds=(0, 1))
+
+
+def write_scan(path, shape=(34, 48, 30), seed=0, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).uniform(0, 100, shape).astype(np.float32)
+    image = nib.Nifti1Image(voxels, np.diag([-1.0, 1.0, 1.0, 1.0]) if affine is None else affine)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+    return path
+
+
+def test_a_segmentation_lies_on_its_scans_grid_with_both_header_forms(package, tmp_path):
+    scan = write_scan(tmp_path / "in" / "a.nii.gz")
+    image = nib.load(scan)
+    image.set_qform(image.affine, 1)
+    image.set_sform(image.affine, 4)
+    nib.save(image, scan)
+    (result,) = predict(package, scan, tmp_path / "out.nii.gz")
+    found = nib.load(tmp_path / "out.nii.gz")
+    assert result.status == "done"
+    assert found.get_data_dtype() == np.uint8
+    assert set(np.unique(found.dataobj)) <= {0, 1, 2}
+    for form in ("qform", "sform"):
+        assert int(found.header[f"{form}_code"]) == int(nib.load(scan).header[f"{form}_code"])
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert found.header["xyzt_units"] == image.header["xyzt_units"]
+
+
+def test_one_bad_case_is_named_and_the_others_are_done(package, tmp_path):
+    """A truncated file and NaN voxels are what nnU-Net segments without a word."""
+    write_scan(tmp_path / "in" / "good.nii.gz")
+    whole = write_scan(tmp_path / "in" / "cut.nii.gz").read_bytes()
+    (tmp_path / "in" / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    image = nib.load(write_scan(tmp_path / "in" / "nan.nii.gz"))
+    voxels = image.get_fdata(dtype=np.float32)
+    voxels[3, 4, 5] = np.nan
+    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "in" / "nan.nii.gz")
+    results = {r.id: r for r in predict(package, tmp_path / "in", tmp_path / "out")}
+    assert {case: r.status for case, r in results.items()} == {"cut": "failed", "good": "done", "nan": "failed"}
+    assert "NaN or infin" in results["nan"].message
+    assert "cut.nii.gz" in results["cut"].message
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+    assert "failed" in summary(list(results.values()))
+
+
+def test_metaimage_stays_metaimage(package, tmp_path):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).uniform(0, 100, (20, 32, 24)).astype(np.float32))
+    image.SetSpacing((1.0, 1.2, 1.5))
+    image.SetOrigin((3.0, -7.0, 11.0))
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "in" / "a.mha"))
+    predict(package, tmp_path / "in", tmp_path / "out")
+    found = sitk.ReadImage(str(tmp_path / "out" / "a.mha"))
+    assert found.GetPixelIDTypeAsString() == "8-bit unsigned integer"
+    assert (found.GetSize(), found.GetSpacing(), found.GetOrigin()) == (
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+    )
+
+
+def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch):
+    for case in "abc":
+        write_scan(tmp_path / "in" / f"{case}.nii.gz")
+    done, real = [], batch.Journal.add
+
+    def interrupted(journal, result):
+        real(journal, result)
+        done.append(result.id)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch.Journal, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(package, tmp_path / "in", tmp_path / "out")
+    times = {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
+    results = predict(package, tmp_path / "in", tmp_path / "out")
+    assert done == ["a", "b", "c"]
+    assert [r.status for r in results] == ["done"] * 3
+    assert times == {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
+    assert not list((tmp_path / "out").glob(".*"))
+    predict(package, tmp_path / "in", tmp_path / "out")
+    assert done == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_strict_refuses_a_scan_unlike_the_training_data(package, tmp_path):
+    scan = write_scan(tmp_path / "in" / "thick.nii.gz", affine=np.diag([1.0, 1.0, 9.0, 1.0]))
+    (lenient,) = predict(package, scan, tmp_path / "out")
+    (strict,) = predict(package, scan, tmp_path / "out", strict=True)
+    assert (lenient.status, strict.status) == ("done", "failed")
+    assert "spacing" in lenient.message
+    assert "unlike the training data" in strict.message
+
+
+def test_several_scans_do_not_go_into_one_file(package, tmp_path):
+    for case in "ab":
+        write_scan(tmp_path / "in" / f"{case}.nii.gz")
+    with pytest.raises(ConfigError, match=r"is one file, but .* holds 2 scans"):
+        predict(package, tmp_path / "in", tmp_path / "out.nii.gz")
+
+
+def test_a_scan_is_never_overwritten(package, tmp_path):
+    scan = write_scan(tmp_path / "in" / "a.nii.gz")
+    with pytest.raises(ConfigError, match="would overwrite the scan"):
+        predict(package, scan, tmp_path / "in")
+
+
+@pytest.mark.parametrize("layout", ["flat", "folders", "manifest"])
+def test_channels_come_as_files_folders_or_a_manifest(tmp_path, layout):
+    for case in ("p1", "p2"):
+        for number in range(2):
+            folder = tmp_path / case if layout == "folders" else tmp_path
+            write_scan(folder / f"{case}_{number:04d}.nii.gz", (4, 4, 4))
+    source = tmp_path
+    if layout == "manifest":
+        source = tmp_path / "manifest.json"
+        cases = [
+            {"id": c, "images": [f"{c}_{n:04d}.nii.gz" for n in range(2)], "split": "testing"} for c in ("p1", "p2")
+        ]
+        channels = [{"name": "t1"}, {"name": "t2"}]
+        content = {"format": "segpipe-manifest/1", "name": "x", "channels": channels, "labels": {}, "cases": cases}
+        source.write_text(json.dumps(content))
+    scans = list_scans(source, ["t1", "t2"])
+    assert [scan.id for scan in scans] == ["p1", "p2"]
+    assert [[path.name for path in scan.images] for scan in scans] == [
+        [f"{case}_0000.nii.gz", f"{case}_0001.nii.gz"] for case in ("p1", "p2")
+    ]
+    assert not any(scan.fault for scan in scans)
+
+
+def test_missing_channels_are_named_case_by_case(tmp_path):
+    for name in ("p1_0000", "p1_0001", "p2_0001", "p3_0000", "p3_0001", "p3_0002"):
+        write_scan(tmp_path / f"{name}.nii.gz", (4, 4, 4))
+    faults = {scan.id: scan.fault for scan in list_scans(tmp_path, ["t1", "flair"])}
+    assert faults == {
+        "p1": "",
+        "p2": "channel missing: t1 (…_0000)",
+        "p3": "the model has no channel for p3_0002.nii.gz",
+    }
+
+
+def test_one_channel_of_a_case_stands_for_the_case(tmp_path):
+    for number in range(2):
+        write_scan(tmp_path / f"p1_{number:04d}.nii.gz", (4, 4, 4))
+    (scan,) = list_scans(tmp_path / "p1_0001.nii.gz", ["t1", "t2"])
+    assert [path.name for path in scan.images] == ["p1_0000.nii.gz", "p1_0001.nii.gz"]
+
+
+def test_two_files_of_one_name_are_refused_by_name(tmp_path):
+    write_scan(tmp_path / "a.nii.gz", (4, 4, 4))
+    (tmp_path / "a.nii").write_bytes(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
+    scans = list_scans(tmp_path, ["t1"])
+    assert [scan.id for scan in scans] == ["a.nii", "a.nii.gz"]
+    assert all("a.nii, a.nii.gz are one case's by their names" in scan.fault for scan in scans)
+
+
+def test_nothing_to_segment_is_said(package, tmp_path):
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        predict(package, tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(DataError, match="no image in it"):
+        predict(package, tmp_path, tmp_path / "out")
