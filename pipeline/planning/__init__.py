@@ -1,0 +1,1 @@
+"""Planning: from what the data are and what the machine can do to every value that was left open, with its reason."""

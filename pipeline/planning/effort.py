@@ -1,0 +1,210 @@
+"""How the time is spent: width, batch, precision and number of steps.
+
+With a budget, steps are measured on this machine and as many are planned as fit. What a budget buys is counted in
+patches: a batch of two while they are few, since then more steps teach more; a wider network once it gets to see
+enough of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipeline.base.errors import ConfigError
+from pipeline.planning.measure import Precision, Work
+
+# Time outside the steps: validation (5 % of the work), start-up, saving.
+BUDGET_SHARE = 0.92
+DEFAULT_BUDGET = "30m"
+# Drawing and augmenting run beside the network, and take cores from it on a CPU.
+_BESIDE = {"cpu": 1.05, "cuda": 1.0}
+# Patches that a network must get to see before its width pays.
+_PATCHES_FOR_WIDTH = {16: 0, 32: 40_000}
+# Patches in all from which on a larger batch pays.
+_PATCHES_FOR_BATCH = {2: 0, 4: 8_000, 8: 400_000}
+_WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
+_WIDEST = 320
+
+Timer = Callable[[Work, Precision], float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How long to train: exactly one of them decides."""
+
+    budget_seconds: float | None = None
+    max_steps: int | None = None
+    patches: int | None = None
+
+    @classmethod
+    def of(cls, budget: str | None, max_steps: int | None, max_epochs: int | None, cases: int) -> tuple[Goal, str]:
+        """The goal that the configuration sets, and how it was set; `max_steps` goes before the others."""
+        if max_steps is not None:
+            unused = f", so that the budget of {budget} is not looked at" if budget else ""
+            return cls(max_steps=max_steps), f"given (train.max_steps){unused}"
+        if max_epochs is not None:
+            return cls(patches=max_epochs * cases), f"{max_epochs} epochs (train.max_epochs) of {cases} patches"
+        text = budget or DEFAULT_BUDGET
+        said = f"{text} a fold" if budget else f"{text} a fold, since no train.budget is given"
+        return cls(budget_seconds=seconds(text)), said
+
+
+@dataclass
+class Effort:
+    """What was decided, and why."""
+
+    network: dict[str, Any]
+    batch_size: int
+    precision: Precision
+    max_steps: int
+    seconds_per_step: float | None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def seconds(text: str) -> float:
+    """30m as 1800; s, m, h and d are known."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if not found or float(found[1]) == 0:
+        raise ConfigError(f"train.budget: {text!r} is no time; write for instance 90s, 30m, 2h or 1d")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def decide_effort(
+    goal: Goal,
+    goal_reason: str,
+    work: Work,
+    width_is_open: bool,
+    batch_pin: int | None,
+    precision_pin: Precision | None,
+    device: torch.device,
+    timer: Timer,
+    largest_batch: int,
+) -> Effort:
+    """Decides what is open. `timer` is only asked where a measurement decides something."""
+    reasons: dict[str, str] = {}
+    narrow = widened(work, 16) if width_is_open else work
+    first = Work(narrow.network, work.in_channels, work.out_channels, work.patch_size, batch_pin or 2, work.overlapping)
+    times = _precisions(first, precision_pin, device, timer, measured=goal.budget_seconds is not None)
+    precision = min(times, key=lambda name: times[name] or math.inf)
+    reasons["precision"] = _precision_reason(times, precision, precision_pin, device)
+
+    chosen, step_seconds = first, times[precision]
+    patches = _patches(goal, first, step_seconds, device)
+    if width_is_open and goal.budget_seconds is not None:
+        chosen, step_seconds, patches = _widest(goal, first, precision, step_seconds, device, timer)
+    reasons["network"] = _width_reason(chosen, width_is_open, patches)
+
+    batch = batch_pin or min(_of_table(_PATCHES_FOR_BATCH, patches), largest_batch)
+    reasons["batch_size"] = "pinned" if batch_pin else _batch_reason(batch, patches, largest_batch)
+    if batch != chosen.batch_size:
+        chosen = Work(chosen.network, work.in_channels, work.out_channels, work.patch_size, batch, work.overlapping)
+        step_seconds = timer(chosen, precision) if goal.budget_seconds is not None else None
+
+    steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
+    return Effort(dict(chosen.network), batch, precision, steps, step_seconds, reasons)
+
+
+def widened(work: Work, width: int) -> Work:
+    """The same work with a network of `width` channels at the finest level."""
+    network = dict(work.network)
+    if network["name"] == "unet":
+        network["channels"] = [min(width * 2**level, _WIDEST) for level in range(len(network["strides"]))]
+    elif network["name"] == "segresnet":
+        network["init_filters"] = width
+    return Work(network, work.in_channels, work.out_channels, work.patch_size, work.batch_size, work.overlapping)
+
+
+def has_width(network: Mapping[str, Any]) -> bool:
+    """Whether planning may choose the network's width: it has one, and the configuration leaves it open."""
+    key = _WIDTH_KEY.get(network["name"])
+    return key is not None and network.get(key) is None
+
+
+def _precisions(
+    work: Work, pin: Precision | None, device: torch.device, timer: Timer, measured: bool
+) -> dict[Precision, float | None]:
+    """The precisions that may be chosen, with the seconds of a step where they had to be measured."""
+    if pin is not None:
+        return {pin: timer(work, pin) if measured else None}
+    if device.type == "cuda":
+        only: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return {only: timer(work, only) if measured else None}
+    return {"fp32": timer(work, "fp32"), "bf16": timer(work, "bf16")}
+
+
+def _precision_reason(
+    times: Mapping[Precision, float | None], chosen: Precision, pin: Precision | None, device: torch.device
+) -> str:
+    if pin:
+        return "pinned"
+    if device.type == "cuda":
+        return "this GPU has bf16" if chosen == "bf16" else "this GPU has no bf16"
+    slower = "fp32" if chosen == "bf16" else "bf16"
+    ratio = (times[slower] or 0) / (times[chosen] or 1)
+    return f"measured on this machine: {ratio:.2g} times as fast as {slower}"
+
+
+def _widest(
+    goal: Goal, narrow: Work, precision: Precision, narrow_seconds: float | None, device: torch.device, timer: Timer
+) -> tuple[Work, float | None, float]:
+    """The widest network that the budget can show enough patches to."""
+    best = narrow, narrow_seconds, _patches(goal, narrow, narrow_seconds, device)
+    for width, needed in sorted(_PATCHES_FOR_WIDTH.items())[1:]:
+        if best[2] < needed:  # the wider one is slower still: no need to measure it
+            break
+        wide = widened(narrow, width)
+        wide_seconds = timer(wide, precision)
+        patches = _patches(goal, wide, wide_seconds, device)
+        if patches < needed:
+            break
+        best = wide, wide_seconds, patches
+    return best
+
+
+def _patches(goal: Goal, work: Work, step_seconds: float | None, device: torch.device) -> float:
+    """How many patches training will see."""
+    if goal.patches is not None:
+        return goal.patches
+    if goal.max_steps is not None:
+        return goal.max_steps * work.batch_size
+    if goal.budget_seconds is None or step_seconds is None:
+        raise AssertionError("a budget needs a measured step")
+    return goal.budget_seconds * BUDGET_SHARE / (step_seconds * _BESIDE[device.type]) * work.batch_size
+
+
+def _steps(
+    goal: Goal, goal_reason: str, batch: int, step_seconds: float | None, device: torch.device
+) -> tuple[int, str]:
+    if goal.max_steps is not None:
+        return goal.max_steps, goal_reason
+    if goal.patches is not None:
+        return max(math.ceil(goal.patches / batch), 1), goal_reason
+    if goal.budget_seconds is None or step_seconds is None:
+        raise AssertionError("a budget needs a measured step")
+    each = step_seconds * _BESIDE[device.type]
+    steps = max(int(goal.budget_seconds * BUDGET_SHARE / each), 1)
+    return steps, f"{goal_reason}: {each:.3g} s a step as measured here, {1 - BUDGET_SHARE:.0%} left for validation"
+
+
+def _of_table(table: Mapping[int, int], patches: float) -> int:
+    return max(value for value, needed in table.items() if patches >= needed)
+
+
+def _width_reason(work: Work, was_open: bool, patches: float) -> str:
+    if not was_open:
+        return "width as given, or of fixed width"
+    width = work.network["channels"][0] if work.network["name"] == "unet" else work.network["init_filters"]
+    wider = [w for w in _PATCHES_FOR_WIDTH if w > width]
+    beyond = f"; {wider[0]} would want {_PATCHES_FOR_WIDTH[wider[0]]} to pay" if wider else ""
+    return f"{width} channels wide: about {patches:.0f} patches can be seen{beyond}"
+
+
+def _batch_reason(batch: int, patches: float, largest: int) -> str:
+    if batch == largest:
+        return f"{largest} is 5 % of the data set's voxels, or what memory holds"
+    return f"with about {patches:.0f} patches in all, more steps teach more than larger batches"

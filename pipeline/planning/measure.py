@@ -1,0 +1,95 @@
+"""How long a training step takes on this machine: measured, since no table knows it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from pipeline.base.runtime import usable_cores
+from pipeline.data.geometry import Shape
+from pipeline.models.loss_config import DiceCEConfig
+from pipeline.models.losses import build_loss
+from pipeline.models.networks import build_network
+from pipeline.models.optim import MovingAverage, build_optimizer
+from pipeline.models.optim_config import SGDConfig
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_WARM_UP, _FEWEST, _MOST = 3, 4, 12
+# Enough for a stable median; a slow network is measured a little shorter rather than stealing from its training.
+_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step works on."""
+
+    network: Mapping[str, Any]
+    in_channels: int
+    out_channels: int
+    patch_size: Shape
+    batch_size: int
+    overlapping: bool = False
+
+
+def seconds_per_step(work: Work, precision: Precision, device: torch.device, num_threads: int | None = None) -> float:
+    """The median of some steps of forward, loss, backward, optimiser and moving average, after a warm-up.
+
+    Sets the number of threads of this process. Random numbers of the caller are left as they were.
+    """
+    torch.set_num_threads(num_threads or usable_cores())
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        step = _Step(work, precision, device)
+        for _ in range(_WARM_UP):
+            step()
+        times: list[float] = []
+        while len(times) < _FEWEST or (len(times) < _MOST and sum(times) < _SECONDS):
+            begin = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+class _Step:
+    """A training step as training takes it, on made-up data."""
+
+    def __init__(self, work: Work, precision: Precision, device: torch.device) -> None:
+        self.network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size).to(device)
+        if device.type == "cuda":
+            self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.loss = build_loss(DiceCEConfig(), work.out_channels, work.overlapping).to(device)
+        self.optimizer = build_optimizer(SGDConfig(lr=1e-6), self.network.parameters())
+        self.average = MovingAverage(self.network, 10)
+        self.device, self.dtype = device, AUTOCAST[precision]
+        shape = (work.batch_size, *work.patch_size)
+        self.image = torch.randn(shape[0], work.in_channels, *shape[1:], device=device)
+        self.label = torch.randint(0, work.out_channels, shape, dtype=torch.uint8, device=device)
+
+    def __call__(self) -> None:
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            output = self.network(self.image)
+        levels = [output] if isinstance(output, torch.Tensor) else output
+        losses = [self.loss(logits, _reduced(self.label, logits)) for logits in levels]
+        torch.stack(losses).mean().backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
+        self.optimizer.step()
+        self.average.update(self.network, 100)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _reduced(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    size = logits.shape[2:]
+    if label_BXYZ.shape[1:] == size:
+        return label_BXYZ
+    return nn.functional.interpolate(label_BXYZ[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.uint8)

@@ -1,0 +1,47 @@
+"""What may be pinned of a plan. Without torch: configurations are read before anything heavy is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.base.strict import Strict
+
+Scheme = Literal["ct", "zscore", "none"]
+_Length = Annotated[float, Field(gt=0)]
+_Size = Annotated[int, Field(ge=4)]
+
+
+class PlanConfig(Strict):
+    """Pins. Whatever stays null is decided from the data, the machine and the time, and frozen with its reason."""
+
+    spacing_mm: tuple[_Length, _Length, _Length] | None = None
+    """Voxel size of the planned grid along R, A and S."""
+    crop: Literal["none", "nonzero"] | None = None
+    """nonzero: crop to the box that is not background before resampling."""
+    normalisation: dict[str, Scheme] = Field(default={})
+    """Channel name to ct (clip to percentiles of the data set), zscore (image by image) or none."""
+    image_interpolation: Literal["linear", "cubic"] | None = None
+    label_interpolation: Literal["linear", "nearest"] | None = None
+    """linear: structure by structure, the largest share wins."""
+    patch_size: tuple[_Size, _Size, _Size] | None = None
+    """Voxels of a patch on the planned grid; must suit the network's divisor."""
+    batch_size: int | None = Field(default=None, ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Arithmetic of the network in training; weights stay fp32."""
+    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
+    """Axes that may be flipped: 0 left–right, 1 front–back, 2 head–feet. Never 0 where structures have sides."""
+    left_right_pairs: tuple[tuple[str, str], ...] = ()
+    """Structures that change places when the image is flipped left–right, which then is allowed."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """Threads of a CPU training; null: all cores."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Most memory that training may take; null: what is free."""
+
+    @field_validator("mirror_axes")
+    @classmethod
+    def _each_once(cls, axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if axes is not None and len(set(axes)) != len(axes):
+            raise ValueError(f"names an axis twice: {list(axes)}")
+        return axes

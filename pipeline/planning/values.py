@@ -1,0 +1,117 @@
+"""What voxels mean: normalisation, crop, class weights, and what mirroring would do to left and right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.data.cases import Case, Cases, Channel
+from pipeline.data.plan import ChannelPlan
+from pipeline.planning.settings import Scheme
+
+# More than half of an image at its smallest value is background; in this share of the cases, it is worth a crop.
+_MOST_CASES = 0.75
+
+
+def plan_channels(
+    channels: Sequence[Channel], cases: Sequence[Case], pins: Mapping[str, Scheme]
+) -> tuple[tuple[ChannelPlan, ...], str]:
+    """How each channel is normalised, and why. ConfigError where a pin names no channel."""
+    names = [channel.name for channel in channels]
+    for name in pins:
+        if name not in names:
+            raise ConfigError(f"plan.normalisation names the channel {name!r}; {did_you_mean(name, names)}")
+    plans, reasons = [], []
+    for i, channel in enumerate(channels):
+        pinned = pins.get(channel.name)
+        scheme: Scheme = pinned or ("ct" if channel.modality.upper() == "CT" else "zscore")
+        plan = ChannelPlan(name=channel.name, modality=channel.modality, scheme=scheme)
+        because = "pinned" if pinned else f"{channel.modality} has no fixed scale: each image by its own"
+        if scheme == "ct":
+            plan = _percentiles(plan, i, cases)
+            because = "pinned, " if pinned else "CT has a fixed scale: "
+            because += f"percentiles of the structures in {len(cases)} cases"
+        elif scheme == "zscore" and _is_mostly_zero(i, cases):
+            plan = plan.model_copy(update={"nonzero": True})
+            because += ", over voxels that are not 0, since most are"
+        plans.append(plan)
+        reasons.append(f"{channel.name}: {because}")
+    return tuple(plans), "; ".join(reasons)
+
+
+def _percentiles(plan: ChannelPlan, index: int, cases: Sequence[Case]) -> ChannelPlan:
+    """Means over cases of the foreground's percentiles; mean and deviation as of all its voxels together."""
+    rows = [case.intensity[index] for case in cases if index < len(case.intensity)]
+    part = "foreground_" if any("foreground_p005" in row for row in rows) else ""
+    rows = [row for row in rows if f"{part}p005" in row]
+    if not rows:
+        raise ConfigError(
+            f"plan.normalisation: channel {plan.name} cannot be normalised as CT without intensity statistics; "
+            "use zscore or none"
+        )
+    mean = np.array([row[f"{part}mean"] for row in rows])
+    variance = np.array([row[f"{part}std"] for row in rows]) ** 2
+    return plan.model_copy(
+        update={
+            "lower": round(float(np.mean([row[f"{part}p005"] for row in rows])), 4),
+            "upper": round(float(np.mean([row[f"{part}p995"] for row in rows])), 4),
+            "mean": round(float(mean.mean()), 4),
+            "std": round(float(np.sqrt(variance.mean() + mean.var())), 4),
+        }
+    )
+
+
+def decide_crop(channels: Sequence[Channel], cases: Sequence[Case]) -> tuple[str, str]:
+    """`nonzero` where most images are background in more than half of their voxels, in every channel."""
+    share = np.mean([all(_half_is_background(case, i) for i in range(len(channels))) for case in cases])
+    if share >= _MOST_CASES:
+        return "nonzero", f"more than half of the voxels are background in {share:.0%} of the cases"
+    return "none", "background is no large part of the images"
+
+
+def _half_is_background(case: Case, channel: int) -> bool:
+    row = case.intensity[channel] if channel < len(case.intensity) else {}
+    return "p50" in row and "min" in row and row["p50"] <= row["min"] + 1e-3 * (row["max"] - row["min"])
+
+
+def _is_mostly_zero(channel: int, cases: Sequence[Case]) -> bool:
+    zero = [_half_is_background(case, channel) and case.intensity[channel]["min"] == 0 for case in cases]
+    return float(np.mean(zero)) >= _MOST_CASES
+
+
+def inverse_frequency(cases: Cases) -> tuple[float, ...]:
+    """One weight per output channel, background first (none where structures overlap): 1 / volume, with mean 1."""
+    training = cases.training()
+    voxels = [sum(case.label_voxels.get(name, 0) for case in training) for name in cases.structures]
+    if not cases.overlapping:
+        total = sum(int(np.prod(case.shape, dtype=np.int64)) for case in training)
+        voxels.insert(0, max(total - sum(voxels), 1))
+    weights = 1 / np.maximum(np.array(voxels, float), 1)
+    return tuple(float(f"{weight:.5g}") for weight in weights / weights.mean())
+
+
+_SIDED = re.compile(r"(?<![a-z])(left|right|links|rechts|gauche|droite?|lt|rt)(?![a-z])|^[lr][ _-]|[ _-][lr]$")
+
+
+def sided_structures(structures: Sequence[str]) -> list[str]:
+    """Structures whose name says on which side they lie: LeftParotid, kidney_right, femur-l."""
+    spaced = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in structures}
+    return [name for name, text in spaced.items() if _SIDED.search(text)]
+
+
+def decide_mirroring(structures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], str]:
+    """Left–right, unless structures have sides: other flips do not occur in scans whose axes are anatomical.
+
+    ConfigError where a pair names no structure.
+    """
+    for name in {name for pair in pairs for name in pair}:
+        if name not in structures:
+            raise ConfigError(f"plan.left_right_pairs names {name!r}; {did_you_mean(name, list(structures))}")
+    if pairs:
+        return (), "flipped left–right only with the structures' names exchanged (plan.left_right_pairs)"
+    if sided := sided_structures(structures):
+        return (), f"none: {', '.join(sided)} would be taken for their other side (unless plan.left_right_pairs)"
+    return (0,), "left–right: no structure has a side; axes are anatomical, so that other flips do not occur"
