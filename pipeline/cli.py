@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pipeline import __version__
 from pipeline.base.errors import (
+    EXIT_DATA,
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_OUR_FAULT,
@@ -331,4 +332,37 @@ def _view(arguments: argparse.Namespace) -> int:
     from pipeline.serving.view import view
 
     view(arguments.run, port=arguments.port, open_browser=not arguments.no_browser)
+    return EXIT_DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import json
+
+    from pipeline.base.files import write_text
+    from pipeline.base.runtime import Runtime
+    from pipeline.data.faults import as_json, as_page
+    from pipeline.data.manifest import read_manifest
+    from pipeline.stages.load import DataConfig, LoadConfig, check, data_root, show_faults
+
+    if arguments.source.suffix == ".json":
+        data, load, runtime = DataConfig(manifest=arguments.source), LoadConfig(), Runtime()
+    else:
+        config = _load_config(arguments.source, arguments.overrides)
+        data, load = config.data, config.load
+        runtime = Runtime(config.device, config.executor.name, config.executor.workers)
+    manifest = read_manifest(data.manifest)
+    faults = check(manifest, data_root(data), runtime, load)
+    if arguments.json:
+        print(json.dumps(as_json(faults), indent=2))
+    else:
+        show_faults(faults, len(manifest.cases))
+    if arguments.html:
+        write_text(arguments.html, as_page(faults, len(manifest.cases), manifest.name))
+    return EXIT_DATA if any(fault.severity == "fatal" for fault in faults) else EXIT_DONE
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from pipeline.comparison import compare
+
+    compare(arguments.sources, arguments.output)
     return EXIT_DONE

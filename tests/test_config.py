@@ -132,4 +132,4 @@ def test_every_section_refuses_unknown_keys(write):
 def test_what_a_stage_reads_exists_and_changes_only_with_its_keys(write):
     base, other = load_config(write(GOOD)), load_config(write(GOOD), ["seed=9"])
     changed = {name for name, stage in STAGES.items() if settings_for(stage, base) != settings_for(stage, other)}
-    assert changed == {"train"}
+    assert changed == {"train", "report"}
