@@ -1,0 +1,116 @@
+"""Stage load: its files, what stops it, what it leaves out, and that a moved data set is the same data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import execute, failed_cases, output_digest
+from pipeline.data.cases import data_root, read_cases
+from pipeline.data.manifest import Manifest, write_manifest
+from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads
+from tests.data.making import dataset, label, save, scan, with_case
+
+SERIAL = Runtime(executor="serial")
+
+
+def load(root: Path, out: Path, manifest: Manifest, **settings: object) -> Path:
+    write_manifest(root / "manifest.json", manifest)
+    config = LoadReads(data=DataConfig(manifest=root / "manifest.json"), load=LoadConfig(**settings))
+    execute(STAGE, config, {}, out, SERIAL)
+    return out
+
+
+def test_cases_hold_what_was_measured(tmp_path: Path) -> None:
+    out = load(tmp_path / "data", tmp_path / "load", dataset(tmp_path / "data"))
+    cases = read_cases(out)
+    first = cases.cases[0]
+    assert (first.id, first.subject, first.orientation) == ("c0", "c0", "RAS")
+    assert (first.shape, first.spacing_mm) == ((14, 12, 10), (1.0, 1.0, 2.0))
+    assert first.label_voxels == {"head": 37, "tail": 24}
+    assert first.label_components == {"head": 2, "tail": 1}
+    assert first.intensity[0]["mean"] == pytest.approx(scan(0).mean(), rel=1e-6)
+    assert first.intensity[0]["foreground_p50"] == pytest.approx(np.median(scan(0)[np.r_[label()] > 0]), abs=3)
+    assert set(first.sha256) == {"images/c0.nii.gz", "labels/c0.nii.gz"} == set(first.voxel_digest)
+    assert data_root(out) == (tmp_path / "data").resolve()
+    assert json.loads((out / "faults.json").read_text()) == []
+    assert json.loads((out / "fingerprint.json").read_text())["n_cases"] == 6
+
+
+def test_a_faulty_training_case_stops_before_anything_is_computed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    manifest = dataset(tmp_path / "data")
+    (tmp_path / "data/images/c2.nii.gz").write_bytes(b"")
+    save(tmp_path / "data/labels/c4.nii.gz", label()[:, :, :9])
+    with pytest.raises(DataError, match=r"2 of 6 training cases have fatal faults .* c2, c4; repair them, or go on"):
+        load(tmp_path / "data", tmp_path / "load", manifest)
+    assert not (tmp_path / "load").exists()
+    faults = json.loads((tmp_path / "load.partial/faults.json").read_text())
+    assert [(fault["case"], fault["code"]) for fault in faults] == [("c2", "empty-file"), ("c4", "label-grid")]
+    assert not (tmp_path / "load.partial/cases.json").exists()
+    assert "c2  images/c2.nii.gz: the file is empty; copy or download it again" in caplog.text
+    assert "checked 6 cases: 2 fatal, 0 fixable, 0 warning" in caplog.text
+
+
+def test_excluded_cases_are_left_out_and_named(tmp_path: Path) -> None:
+    manifest = dataset(tmp_path / "data")
+    (tmp_path / "data/images/c2.nii.gz").write_bytes(b"")
+    out = load(tmp_path / "data", tmp_path / "load", manifest, on_fault="exclude")
+    assert [case.id for case in read_cases(out).cases] == ["c0", "c1", "c3", "c4", "c5"]
+    assert failed_cases(out) == ["c2"]
+
+
+def test_a_faulty_testing_case_does_not_stop_training(tmp_path: Path) -> None:
+    manifest = with_case(dataset(tmp_path / "data"), 2, split="testing")
+    (tmp_path / "data/images/c2.nii.gz").write_bytes(b"")
+    out = load(tmp_path / "data", tmp_path / "load", manifest)
+    assert failed_cases(out) == ["c2"]
+    assert len(read_cases(out).training()) == 5
+
+
+def test_no_sound_case_is_an_error(tmp_path: Path) -> None:
+    manifest = dataset(tmp_path / "data", cases=1)
+    (tmp_path / "data/images/c0.nii.gz").write_bytes(b"")
+    with pytest.raises(DataError, match="no sound training case is left"):
+        load(tmp_path / "data", tmp_path / "load", manifest, on_fault="exclude")
+
+
+def test_a_moved_data_set_has_the_same_result(tmp_path: Path) -> None:
+    first = load(tmp_path / "data", tmp_path / "a", dataset(tmp_path / "data"))
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    config = LoadReads(
+        data=DataConfig(manifest=tmp_path / "data/manifest.json", root=tmp_path / "moved"), load=LoadConfig()
+    )
+    execute(STAGE, config, {}, tmp_path / "b", SERIAL)
+    assert output_digest(first) == output_digest(tmp_path / "b")
+    assert data_root(tmp_path / "b") == (tmp_path / "moved").resolve()
+
+
+def test_a_replaced_scan_is_noticed(tmp_path: Path) -> None:
+    manifest = dataset(tmp_path / "data")
+    out = load(tmp_path / "data", tmp_path / "load", manifest)
+    config = LoadReads(data=DataConfig(manifest=tmp_path / "data/manifest.json"), load=LoadConfig())
+    assert not execute(STAGE, config, {}, out, SERIAL)
+    save(tmp_path / "data/images/c1.nii.gz", scan(77))
+    assert execute(STAGE, config, {}, out, SERIAL)
+
+
+def test_a_missing_root_names_the_key(tmp_path: Path) -> None:
+    dataset(tmp_path / "data")
+    with pytest.raises(
+        ConfigError, match=r"data\.root: there is no folder .*; give the folder of the scans with --set"
+    ):
+        write_manifest(tmp_path / "manifest.json", dataset(tmp_path / "data"))
+        config = LoadReads(
+            data=DataConfig(manifest=tmp_path / "manifest.json", root=tmp_path / "nowhere"), load=LoadConfig()
+        )
+        execute(STAGE, config, {}, tmp_path / "load", SERIAL)

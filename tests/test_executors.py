@@ -1,0 +1,89 @@
+"""Work per case: in order, with the same results in every executor, and a killed worker's case by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.runtime import Runtime
+from pipeline.executors import map_cases
+
+POOL = Runtime(executor="process", workers=2)
+
+
+@dataclass(frozen=True)
+class Item:
+    id: str
+    folder: Path
+
+
+def name_and_process(item: Item) -> tuple[str, int]:
+    return item.id, os.getpid()
+
+
+def die_in_case_two(item: Item) -> str:
+    if item.id == "c2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item.id
+
+
+def die_once_in_case_two(item: Item) -> str:
+    mark = item.folder / "died"
+    if item.id == "c2" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item.id
+
+
+def refuse_case_two(item: Item) -> str:
+    if item.id == "c2":
+        raise DataError("c2: is odd")
+    return item.id
+
+
+def items(folder: Path, count: int = 5) -> list[Item]:
+    return [Item(f"c{i}", folder) for i in range(count)]
+
+
+@pytest.mark.parametrize("executor", ["serial", "process"])
+def test_results_come_in_order(executor: str, tmp_path: Path) -> None:
+    results = list(map_cases(name_and_process, items(tmp_path, 7), Runtime(executor=executor, workers=2), "x"))
+    assert [name for name, _ in results] == [f"c{i}" for i in range(7)]
+    assert ({process for _, process in results} == {os.getpid()}) is (executor == "serial")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_items(count: int, tmp_path: Path) -> None:
+    assert len(list(map_cases(name_and_process, items(tmp_path, count), POOL, "x"))) == count
+
+
+def test_the_case_whose_process_is_killed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"the process that worked on case c2 was killed, most likely for want of memory"
+    ):
+        list(map_cases(die_in_case_two, items(tmp_path), POOL, "x"))
+
+
+def test_a_killed_worker_alone_does_not_end_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert list(map_cases(die_once_in_case_two, items(tmp_path), POOL, "x")) == [f"c{i}" for i in range(5)]
+    assert "going on one case at a time" in caplog.text
+
+
+@pytest.mark.parametrize("runtime", [Runtime(executor="serial"), POOL])
+def test_an_error_of_a_call_is_raised(runtime: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="c2: is odd"):
+        list(map_cases(refuse_case_two, items(tmp_path), runtime, "x"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
+def test_without_ray_the_command_that_installs_it_is_named(tmp_path: Path) -> None:
+    function: Callable = name_and_process
+    with pytest.raises(ConfigError, match=r"executor\.name: ray needs ray, .* pip install 'segpipe\[ray\]'"):
+        list(map_cases(function, items(tmp_path), Runtime(executor="ray"), "x"))
