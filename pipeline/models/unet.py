@@ -122,8 +122,8 @@ class _Head(nn.Module):
 def _convolution(
     in_channels: int,
     out_channels: int,
-    kernel: Sequence[int],
-    stride: Sequence[int],
+    kernel: Triple,
+    stride: Triple,
     dropout: float,
     bias: bool = False,
 ) -> nn.Module:
