@@ -132,5 +132,6 @@ def _with_values(image_CXYZ: torch.Tensor, drawn: Intensity) -> torch.Tensor:
 
 def _middle(tensor: torch.Tensor, size: Shape) -> torch.Tensor:
     """The central part of the last three axes."""
-    first = [(n - m) // 2 for n, m in zip(tensor.shape[-3:], size, strict=True)]
-    return tensor[(..., *(slice(f, f + m) for f, m in zip(first, size, strict=True)))]
+    for axis, length in zip((-3, -2, -1), size, strict=True):
+        tensor = tensor.narrow(axis, (tensor.shape[axis] - length) // 2, length)
+    return tensor

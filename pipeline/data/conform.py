@@ -12,7 +12,7 @@ from pipeline.data.geometry import AxisMap, Grid, resampled_grid, to_canonical
 from pipeline.data.labels import encode, ignore_index
 from pipeline.data.normalise import normaliser
 from pipeline.data.plan import Plan
-from pipeline.data.resample import resample_bits, resample_classes, resample_image, resample_nearest
+from pipeline.data.resample import Order, resample_bits, resample_classes, resample_image, resample_nearest
 from pipeline.data.volume import Volume
 
 Crop = tuple[slice, slice, slice]
@@ -51,7 +51,7 @@ def conform(image: Volume, plan: Plan) -> Conformed:
     crop = _crop(whole, plan)
     kept = whole[(slice(None), *crop)]
     grid = resampled_grid(cropped(canonical, crop), plan.spacing_mm)
-    order = 3 if plan.image_interpolation == "cubic" else 1
+    order: Order = 3 if plan.image_interpolation == "cubic" else 1
     result = np.empty((kept.shape[0], *grid.shape), np.float32)
     for i, channel in enumerate(plan.channels):
         result[i] = resample_image(kept[i], grid.shape, order, normaliser(channel, kept[i]))

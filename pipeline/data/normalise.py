@@ -22,10 +22,10 @@ def normaliser(channel: ChannelPlan, image_XYZ: NDArray) -> Callable[[NDArray], 
     if channel.scheme == "none":
         return lambda part: part.astype(np.float32)
     if channel.scheme == "ct":
-        lower, upper, mean, std = channel.lower, channel.upper, channel.mean, channel.std
-        if lower is None or upper is None or mean is None or std is None:
+        lower, upper, middle, deviation = channel.lower, channel.upper, channel.mean, channel.std
+        if lower is None or upper is None or middle is None or deviation is None:
             raise AssertionError(f"channel {channel.name} is planned as CT without its percentiles")
-        return lambda part: _scaled(np.clip(part, lower, upper, dtype=np.float32), mean, std)
+        return lambda part: _scaled(np.clip(part, lower, upper, dtype=np.float32), middle, deviation)
     mean, std = _mean_and_std(image_XYZ, channel.nonzero)
     if not np.isfinite(mean + std):
         raise DataError(f"channel {channel.name}: the image holds NaN or infinity; replace them, or exclude the case")

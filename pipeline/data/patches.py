@@ -20,6 +20,7 @@ from pipeline.data.geometry import Shape
 from pipeline.data.random import Purpose, generator
 
 NO_MARGIN: Shape = (0, 0, 0)
+Box = tuple[slice, ...]
 # torch computes with uint8, but hardly with larger unsigned types. Bytes of a stored type to one that holds it.
 _SIGNED = {2: np.int32, 4: np.int64, 8: np.int64}
 
@@ -103,19 +104,37 @@ def place_patch(
     return PatchPlace(case, (x, y, z), structure)
 
 
-def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
-    """Cuts patches; only the voxels inside them are read. Beyond the image: 0, for both image and label."""
+def cut_batch(
+    store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN
+) -> PatchBatch:
+    """Cuts patches; only the voxels inside them are read.
+
+    Along an axis on which the image is smaller than the patch, it is filled up with 0, as at inference. Where only the
+    margin reaches beyond the image, the image's edge is repeated.
+    """
     size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
     first_image, first_label = store.image(places[0].case), store.label(places[0].case)
     image = np.empty((len(places), first_image.shape[0], *size), np.float32)
     label = np.empty((len(places), *size), _SIGNED.get(first_label.dtype.itemsize, np.uint8))
     for i, place in enumerate(places):
-        source, target = _overlap(place.start, store.shape(place.case), size, margin)
-        if any(along.stop - along.start < n for along, n in zip(target, size, strict=True)):
-            image[i], label[i] = 0, 0
-        image[(i, slice(None), *target)] = store.image(place.case)[(slice(None), *source)]
-        label[(i, *target)] = store.label(place.case)[source]
+        shape = store.shape(place.case)
+        source, target = _overlap(place.start, shape, size, margin)
+        inner = (slice(None), *target)
+        image[i][inner] = store.image(place.case)[(slice(None), *source)]
+        label[i][target] = store.label(place.case)[source]
+        for axis, (along, n, length) in enumerate(zip(target, shape, patch_size, strict=True)):
+            _fill(image[i], axis + 1, along, repeat=n >= length)
+            _fill(label[i], axis, along, repeat=n >= length)
     return PatchBatch(image, label, tuple(places))
+
+
+def _fill(patch: NDArray, axis: int, inner: slice, repeat: bool) -> None:
+    """Fills what lies before and behind `inner` along one axis: with the edge, or with 0."""
+    view = np.moveaxis(patch, axis, 0)
+    if inner.start > 0:
+        view[: inner.start] = view[inner.start] if repeat else 0
+    if inner.stop < len(view):
+        view[inner.stop :] = view[inner.stop - 1] if repeat else 0
 
 
 def _limits(shape: Shape, patch_size: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -137,11 +156,10 @@ def _epoch_order(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
     return generator(seed, Purpose.EPOCH_ORDER, epoch).permutation(cases)
 
 
-def _overlap(
-    start: Shape, shape: Shape, size: tuple[int, ...], margin: Shape
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _overlap(start: Shape, shape: Shape, size: tuple[int, ...], margin: Shape) -> tuple[Box, Box]:
     """The part of the image that a patch with its margin covers, and where it lies in the patch."""
-    source, target = [], []
+    source: list[slice] = []
+    target: list[slice] = []
     for first, n, length, extra in zip(start, shape, size, margin, strict=True):
         begin = first - extra
         inner = slice(max(begin, 0), min(begin + length, n))

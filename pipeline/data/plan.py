@@ -67,6 +67,12 @@ class Plan(Strict):
     """Key to one sentence: why the value is what it is."""
 
     @property
+    def swap_indices(self) -> tuple[tuple[int, int], ...]:
+        """`mirror_swaps` as structure indices, which begin at 1."""
+        index = {name: i + 1 for i, name in enumerate(self.structures)}
+        return tuple((index[one], index[other]) for one, other in self.mirror_swaps)
+
+    @property
     def out_channels(self) -> int:
         """Channels of the network's output: structures, plus background unless structures overlap."""
         return len(self.structures) + (0 if self.overlapping else 1)

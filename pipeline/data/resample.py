@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from scipy import ndimage
 
 from pipeline.data.geometry import Shape, source_coordinates
 
+Order = Literal[1, 3]
+
 _SLAB_VOXELS = 8_000_000
 
 
 @lru_cache(maxsize=64)
-def axis_matrix(n_source: int, n_target: int, order: int) -> NDArray[np.float32]:
+def axis_matrix(n_source: int, n_target: int, order: Order) -> NDArray[np.float32]:
     """The matrix (n_target, n_source) that resamples one axis; order 1 is linear, 3 a cubic spline."""
     if order == 1:
         at = np.clip(source_coordinates(n_source, n_target), 0, n_source - 1)
@@ -32,9 +35,9 @@ def axis_matrix(n_source: int, n_target: int, order: int) -> NDArray[np.float32]
         # The spline is linear in the samples, so its matrix is what it makes of the unit vectors.
         factors = (n_target / n_source, 1.0)
         matrix = ndimage.zoom(np.eye(n_source), factors, order=order, mode="nearest", grid_mode=True)
-    matrix = matrix.astype(np.float32)
-    matrix.flags.writeable = False
-    return matrix
+    weights = matrix.astype(np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def nearest_indices(n_source: int, n_target: int) -> NDArray[np.intp]:
@@ -43,7 +46,7 @@ def nearest_indices(n_source: int, n_target: int) -> NDArray[np.intp]:
 
 
 def resample_image(
-    source: NDArray, shape: Shape, order: int = 1, prepare: Callable[[NDArray], NDArray[np.float32]] | None = None
+    source: NDArray, shape: Shape, order: Order = 1, prepare: Callable[[NDArray], NDArray[np.float32]] | None = None
 ) -> NDArray[np.float32]:
     """A volume (X, Y, Z) on the grid of `shape` as float32.
 

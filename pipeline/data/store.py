@@ -123,7 +123,8 @@ def write_case(
     """Writes one case and returns its entry of the index."""
     np.save(folder / f"{case}.image.npy", image_CXYZ, allow_pickle=False)
     np.save(folder / f"{case}.label.npy", label_XYZ, allow_pickle=False)
-    np.savez(folder / f"{case}.locations.npz", **{str(structure): found for structure, found in locations.items()})
+    named: dict[str, Any] = {str(structure): found for structure, found in locations.items()}
+    np.savez(folder / f"{case}.locations.npz", **named)
     return {
         "subject": subject,
         "shape": list(label_XYZ.shape),

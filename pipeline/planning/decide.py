@@ -236,7 +236,8 @@ def _free_gib(device: torch.device) -> float:
 def shown(plan: Plan) -> list[tuple[str, str, str]]:
     """The plan as rows for a person: key, value, reason."""
     values: Mapping[str, Any] = plan.model_dump(mode="json")
-    network = " ".join(f"{key}={value}" for key, value in plan.network.items() if value not in (None, 0, 0.0, False))
+    settings = (f"{key}={_short(value)}" for key, value in plan.network.items() if value not in (None, 0, 0.0, False))
+    network = " ".join(settings).removeprefix("name=")
     special = {
         "network": network,
         "channels": ", ".join(f"{channel.name} {channel.scheme}" for channel in plan.channels),
@@ -244,3 +245,10 @@ def shown(plan: Plan) -> list[tuple[str, str, str]]:
     keys = ("spacing_mm", "crop", "channels", "patch_size", "batch_size", "network", "precision", "max_steps")
     rows = [(key, special.get(key, str(values[key])), plan.reasons.get(key, "")) for key in (*keys, "mirror_axes")]
     return [*rows, *((key, f"{value:.3g}", "predicted") for key, value in plan.predicted.items())]
+
+
+def _short(value: Any) -> str:
+    """Levels as 16-32-64, per axis as 111-222."""
+    if isinstance(value, (list, tuple)):
+        return "-".join("".join(map(str, each)) if isinstance(each, (list, tuple)) else str(each) for each in value)
+    return str(value)

@@ -144,7 +144,7 @@ def _precision_reason(
         return "pinned"
     if device.type == "cuda":
         return "this GPU has bf16" if chosen == "bf16" else "this GPU has no bf16"
-    slower = "fp32" if chosen == "bf16" else "bf16"
+    slower: Precision = "fp32" if chosen == "bf16" else "bf16"
     ratio = (times[slower] or 0) / (times[chosen] or 1)
     return f"measured on this machine: {ratio:.2g} times as fast as {slower}"
 

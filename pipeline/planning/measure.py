@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from pipeline.models.optim_config import SGDConfig
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_WARM_UP, _FEWEST, _MOST = 3, 4, 12
+_WARM_UP, _MOST = 3, 12
 # Enough for a stable median; a slow network is measured a little shorter rather than stealing from its training.
 _SECONDS = 6.0
 
@@ -48,14 +48,18 @@ def seconds_per_step(work: Work, precision: Precision, device: torch.device, num
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         step = _Step(work, precision, device)
-        for _ in range(_WARM_UP):
-            step()
-        times: list[float] = []
-        while len(times) < _FEWEST or (len(times) < _MOST and sum(times) < _SECONDS):
-            begin = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+        _timed(step, _WARM_UP, _SECONDS / 3)
+        return statistics.median(_timed(step, _MOST, _SECONDS))
+
+
+def _timed(step: Callable[[], None], most: int, seconds: float) -> list[float]:
+    """Seconds of each of at most `most` steps, fewer (but at least two) where they take long."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < most and sum(times) < seconds):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return times
 
 
 class _Step:

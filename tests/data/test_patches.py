@@ -143,9 +143,19 @@ def test_the_margin_shows_what_lies_around_the_patch() -> None:
     assert wide.image_BCXYZ.shape == (1, 1, 7, 6, 11)
     assert np.array_equal(wide.image_BCXYZ[..., 2:-2, 1:-1, 3:-3], plain.image_BCXYZ)
     assert np.array_equal(wide.label_BXYZ[..., 2:-2, 1:-1, 3:-3], plain.label_BXYZ)
-    padded = np.pad(store.image("a")[0], [(2, 2), (1, 1), (3, 3)])
+    padded = np.pad(store.image("a")[0], [(2, 2), (1, 1), (3, 3)], mode="edge")
     x, y, z = place.start
     assert np.array_equal(wide.image_BCXYZ[0, 0], padded[x : x + 7, y : y + 6, z : z + 11])
+
+
+def test_what_lies_beyond_a_small_image_is_0_and_beyond_a_large_one_its_edge() -> None:
+    store = MemoryCases({"a": (2, 9, 9)})
+    for index in range(10):
+        place = place_patch(store, ["a"], (4, 9, 9), 0, index)
+        cut = cut_batch(store, [place], (4, 9, 9), margin=(1, 2, 0)).image_BCXYZ[0, 0]
+        filled = np.zeros((6, 9, 9), np.float32)
+        filled[1 - place.start[0] : 3 - place.start[0]] = store.image("a")[0]
+        assert np.array_equal(cut, np.pad(filled, [(0, 0), (2, 2), (0, 0)], mode="edge"))
 
 
 def test_labels_come_in_types_that_torch_computes_with() -> None:
