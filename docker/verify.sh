@@ -1,0 +1,153 @@
+#!/bin/sh
+# Builds the inference image with whichever container engine works here and proves that it does what docker/README.md
+# says: same labels as `segpipe predict`, non-root, read-only input and root, no network. Exits non-zero otherwise.
+#
+#   docker/verify.sh [--base cpu|slim] [--engine docker|podman|buildah] [PACKAGE] [SCANS]
+#
+# Without arguments it makes its own base image (Debian with debootstrap), a small model, and takes a real scan from
+# $SEGPIPE_DATA where that is set, else a phantom. With buildah it needs root; wheels are downloaded by this machine's pip,
+# with its own configuration, and reach the build as a mount.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+base=cpu engine="" package="" scans=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --base) base=$2; shift ;;
+    --engine) engine=$2; shift ;;
+    -*) echo "verify.sh: unknown option $1" >&2; exit 2 ;;
+    *) if [ -z "$package" ]; then package=$1; else scans=$1; fi ;;
+  esac
+  shift
+done
+tag=localhost/segpipe-verify:$base
+debian=localhost/segpipe-verify-base:bookworm
+work=$(mktemp -d)
+container=""
+finish() {
+  [ -z "$container" ] || { buildah umount "$container"; buildah rm "$container"; } >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap finish EXIT
+say() { printf '\n== %s\n' "$*"; }
+fail() { echo "verify.sh: $*" >&2; exit 1; }
+
+# --- which engine -------------------------------------------------------------------------------------------------
+if [ -z "$engine" ]; then
+  for candidate in docker podman buildah; do
+    if command -v $candidate >/dev/null && $candidate info >/dev/null 2>&1; then engine=$candidate; break; fi
+  done
+fi
+[ -n "$engine" ] || fail "no container engine works here: install docker, podman or buildah (apt-get install buildah)"
+say "engine: $engine, base: $base"
+
+# --- a base of our own --------------------------------------------------------------------------------------------
+has_image() {
+  case $engine in buildah) buildah inspect --type image "$1" ;; *) $engine image inspect "$1" ;; esac >/dev/null 2>&1
+}
+make_base() {
+  command -v debootstrap >/dev/null || fail "debootstrap is needed to make a base (apt-get install debootstrap)"
+  debootstrap --variant=minbase --include=python3,python3-venv bookworm "$work/debian" >"$work/debootstrap.log" 2>&1 ||
+    { tail -n 5 "$work/debootstrap.log"; fail "debootstrap could not make a base"; }
+  rm -rf "$work"/debian/var/cache/apt/* "$work"/debian/var/lib/apt/lists/* "$work"/debian/usr/share/doc/*
+  tar -C "$work/debian" -cf "$work/debian.tar" .
+  case $engine in
+    buildah)
+      new=$(buildah from scratch)
+      buildah add --quiet "$new" "$work/debian.tar" / >/dev/null
+      buildah commit --quiet --rm "$new" "$debian" >/dev/null ;;
+    *) $engine import "$work/debian.tar" "$debian" >/dev/null ;;
+  esac
+  rm -rf "$work/debian" "$work/debian.tar"
+}
+if [ -z "${SEGPIPE_PYTHON_IMAGE:-}" ]; then
+  has_image "$debian" || { say "making the base image with debootstrap"; make_base; }
+  export SEGPIPE_PYTHON_IMAGE=$debian
+fi
+
+# --- model, scan, wheels ------------------------------------------------------------------------------------------
+if [ -z "$package" ]; then
+  package=$work/package
+  "$python" -m tests.serving.small_package "$package"
+fi
+mkdir -p "$work/in" "$work/gc/images/scan"
+if [ -n "$scans" ]; then
+  cp -r "$scans/." "$work/in/"
+elif [ -n "${SEGPIPE_DATA:-}" ] && [ -d "$SEGPIPE_DATA/hippocampus/images" ]; then
+  cp "$(find "$SEGPIPE_DATA/hippocampus/images" -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
+else
+  "$python" -c "from pathlib import Path; from pipeline.data.synthetic import make_phantoms; make_phantoms(Path('$work/phantoms'))"
+  cp "$(find "$work/phantoms" -path '*images*' -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
+fi
+"$python" docker/as_mha.py "$work/in" "$work/gc/images/scan"
+if [ -z "${SEGPIPE_WHEELS:-}" ]; then
+  say "downloading wheels with this machine's pip"
+  export SEGPIPE_WHEELS="$work/wheels"
+  for lock in build "$base"; do
+    set -- --quiet --no-deps --require-hashes --only-binary :all: --python-version 3.11 --dest "$SEGPIPE_WHEELS" \
+      --requirement "docker/requirements/$lock.lock"
+    for glibc in 28 27 26 24 17 12 5; do set -- "$@" --platform "manylinux_2_${glibc}_x86_64"; done
+    set -- "$@" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64
+    "$python" -m pip download "$@" 2>"$work/pip.log" ||
+      "$python" -m pip download --extra-index-url https://download.pytorch.org/whl/cpu "$@" ||
+      { cat "$work/pip.log"; fail "the wheels of $lock.lock could not be downloaded"; }
+  done
+fi
+
+# --- build --------------------------------------------------------------------------------------------------------
+say "building $tag"
+"$python" -m pipeline image "$package" -t "$tag" --base "$base" --engine "$engine" >"$work/build.log" 2>&1 ||
+  { tail -n 30 "$work/build.log"; fail "the image could not be built"; }
+
+# --- run: always as a user that the image does not know, with a read-only root and input, and without a network ----
+chmod 755 "$work"
+user=4321:4321
+run() {
+  input=$1 output=$2
+  shift 2
+  mkdir -p "$output"
+  chown "$user" "$output" 2>/dev/null || user=$(id -u):$(id -g)
+  case $engine in
+    buildah) run_in_chroot "$input" "$output" "$@" ;;
+    *)
+      $engine run --rm --network none --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
+        --security-opt no-new-privileges --shm-size 64m -v "$input:/input:ro" -v "$output:/output" "$tag" "$@" ;;
+  esac
+}
+# What the flags above do, with what the kernel offers: own network and mount namespaces, read-only bind mounts, no
+# capabilities, no new privileges.
+run_in_chroot() {
+  unshare --net --mount --ipc --pid --fork docker/in_chroot.sh "$root" "$user" "$@"
+}
+if [ "$engine" = buildah ]; then
+  container=$(buildah from --pull-never "$tag")
+  root=$(buildah mount "$container")
+  [ "$(buildah inspect --format '{{.OCIv1.Config.User}}' "$container")" = 10001:10001 ] || fail "the image runs as root"
+  buildah inspect --format '{{.Docker.Config.Healthcheck}}' "$container" | grep -q health || fail "no health check"
+  for trace in pip.conf wheels; do
+    [ ! -e "$root/etc/$trace" ] && [ ! -e "$root/$trace" ] || fail "the build machine's $trace is in the image"
+  done
+  [ -z "$(find "$root" -xdev -name '*.whl' -path '*segpipe*')" ] || fail "a wheel is in the image"
+  [ -z "$(find "$root/usr/bin" "$root/opt" \( -name gcc -o -name cc -o -name 'c++' \))" ] || fail "a compiler is in it"
+fi
+
+say "versions"
+run "$work/in" "$work/out-version" --version | head -n 5
+
+say "plain folders: /input to /output"
+run "$work/in" "$work/out"
+"$python" -m pipeline predict --model "$package" --input "$work/in" --output "$work/expected" --device cpu >/dev/null
+"$python" docker/same_labels.py "$work/expected" "$work/out" "$([ "$base" = slim ] && echo 0.999 || echo 1)"
+[ -s "$work/out/cases.csv" ] && [ -s "$work/out/volumes.json" ] || fail "cases.csv or volumes.json is missing"
+
+say "grand-challenge: /input/images/SLUG to /output/images/SLUG"
+run "$work/gc" "$work/out-gc"
+[ -n "$(find "$work/out-gc/images" -name '*.mha')" ] || fail "no .mha in /output/images/SLUG"
+
+say "sizes"
+case $engine in
+  buildah) buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' "$tag"
+           du -sm "$root/opt/segpipe" "$root/opt/ml/model" | sed "s#$root##; s#\t# MiB #" ;;
+  *) $engine image inspect --format '{{.Size}} bytes' "$tag"; $engine history "$tag" ;;
+esac
+say "verified: $tag gives the labels of segpipe predict, as $user, without network, root or a writable root"

@@ -1,0 +1,149 @@
+"""Keeps one worker process alive, gives it one case at a time, and bounds how many wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_LONGEST_ANSWER = 2**20
+_PAUSE_AFTER_A_FAILED_START_S = 5.0
+
+
+class Busy(Exception):
+    """The queue is full, or the service is about to end; `retry_after_s` says when to ask again."""
+
+    def __init__(self, what: str, retry_after_s: int) -> None:
+        super().__init__(what)
+        self.retry_after_s = retry_after_s
+
+
+class WorkerLost(Exception):
+    """The worker ended, or was ended because it took too long; another one is being started."""
+
+
+@dataclass
+class Supervisor:
+    """Owns the worker. `admitted` counts cases that run, wait, or are being uploaded; at most 1 + `queue` of them."""
+
+    package: Path
+    device: str
+    queue: int
+    timeout_s: float
+    admitted: int = 0
+    started: int = 0
+    """Workers started so far; every one after the first replaces a lost one."""
+    ready: bool = False
+    draining: bool = False
+    """The service ends after the running case."""
+    peak_memory_gib: float = 0.0
+    seconds_per_case: float = 10.0
+    _process: asyncio.subprocess.Process | None = None
+    _keeper: asyncio.Task[None] | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _became_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self) -> None:
+        """Starts the worker and whatever replaces it later."""
+        self._keeper = asyncio.create_task(self._keep_alive())
+
+    async def stop(self) -> None:
+        """Ends the worker; it finishes nothing more."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._end_worker()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place in the queue for as long as the context lasts; raises Busy at once where there is none."""
+        if self.draining:
+            raise Busy("the service is about to end", 5)
+        if self.admitted > self.queue:
+            raise Busy(f"{self.admitted} cases run or wait already", self.expected_wait_s())
+        self.admitted += 1
+        try:
+            yield
+        finally:
+            self.admitted -= 1
+
+    def expected_wait_s(self) -> int:
+        """About how long until a place is free."""
+        return max(1, round(self.seconds_per_case))
+
+    async def segment(self, images: tuple[Path, ...], output: Path, strict: bool) -> dict[str, Any]:
+        """The worker's answer for one case. Raises Busy where the service ends before its turn, and WorkerLost."""
+        async with self._turn:
+            if self.draining:
+                raise Busy("the service is about to end", 5)
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    await self._became_ready.wait()
+                    answer = await self._ask(
+                        {"images": [str(p) for p in images], "output": str(output), "strict": strict}
+                    )
+            except TimeoutError:
+                await self._end_worker()
+                raise WorkerLost(f"the case took over {self.timeout_s:g} s and was ended") from None
+            except (
+                asyncio.CancelledError
+            ):  # the client went away: a new worker beats waiting for an answer nobody reads
+                await self._end_worker()
+                raise
+            self.seconds_per_case += 0.3 * (float(answer["seconds"]) - self.seconds_per_case)
+            self.peak_memory_gib = max(self.peak_memory_gib, float(answer["peak_memory_gib"]))
+            return answer
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise WorkerLost("the worker ended before the case began")
+        try:
+            process.stdin.write((json.dumps(request) + "\n").encode())
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+        except (BrokenPipeError, ConnectionResetError):
+            line = b""
+        if not line:
+            self.ready = False
+            self._became_ready.clear()
+            raise WorkerLost("the worker ended while it had this case, perhaps for want of memory; try again")
+        return dict(json.loads(line))
+
+    async def _keep_alive(self) -> None:
+        while True:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pipeline.serving.worker", str(self.package), self.device,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                limit=_LONGEST_ANSWER, start_new_session=True,
+            )  # fmt: skip  # its own session: Ctrl-C and SIGTERM are for the service, which lets it finish
+            self._process, self.started = process, self.started + 1
+            first = await process.stdout.readline() if process.stdout is not None else b""
+            if first:
+                self.ready = True
+                self._became_ready.set()
+                log.info("worker %d is ready", self.started)
+            code = await process.wait()
+            self.ready = False
+            self._became_ready.clear()
+            log.warning("worker %d ended with code %d; starting another", self.started, code)
+            if not first:
+                await asyncio.sleep(_PAUSE_AFTER_A_FAILED_START_S)
+
+    async def _end_worker(self) -> None:
+        process, self.ready = self._process, False
+        self._became_ready.clear()
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

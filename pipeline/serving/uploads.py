@@ -1,0 +1,133 @@
+"""What clients send, made into image files of our own naming: nothing of theirs is a path, and nothing can swell.
+
+What an upload is, is read from its first bytes. A zip is unpacked entry by entry under names that we give, up to a
+number of entries and bytes; headers are checked before any voxel is unpacked.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.base.errors import DataError
+from pipeline.data.dicom_series import is_dicom
+from pipeline.data.formats import image_ending, read_header
+from pipeline.data.header import FileFault
+from pipeline.serving.inputs import list_scans
+
+MOST_ENTRIES = 4096
+_PIECE = 2**20
+
+
+class Refused(Exception):
+    """An upload that is not taken: an HTTP status and a sentence."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Image files of one case as the model takes them, and the ending that its segmentation gets."""
+
+    images: tuple[Path, ...]
+    ending: str
+
+
+def accept(received: Path, folder: Path, channels: tuple[str, ...], most_bytes: int) -> Upload:
+    """Makes the received file into one case below `folder`.
+
+    most_bytes: how large it may be when unpacked. Raises Refused: 415 for what is no scan, 413 for what is too large,
+    422 for a scan that does not fit the model or is damaged.
+    """
+    place = folder / "scan"
+    place.mkdir()
+    ending = kind_of(received)
+    if ending == ".zip":
+        _unzip(received, place, most_bytes)
+    else:
+        received.rename(place / f"scan{ending}")
+    try:
+        scans = list_scans(place, channels)
+    except DataError:
+        raise Refused(415, "no scan in it: NIfTI, .mha, .nrrd, or a zip of one DICOM series") from None
+    if len(scans) != 1:
+        raise Refused(422, f"{len(scans)} cases in it; send one at a time")
+    if scans[0].fault:
+        raise Refused(422, scans[0].fault)
+    _check_headers(scans[0].images, channels, most_bytes)
+    kept = image_ending(scans[0].images[0])
+    return Upload(scans[0].images, kept if kept in {".mha", ".nrrd"} else ".nii.gz")
+
+
+def kind_of(path: Path) -> str:
+    """The ending that a file's first bytes ask for; Refused (415) where they are none that is known."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        return ".zip"
+    if head.startswith(b"\x1f\x8b"):
+        return ".nii.gz"
+    if head.startswith(b"NRRD"):
+        return ".nrrd"
+    if head.startswith((b"ObjectType", b"NDims")):
+        return ".mha"
+    if head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] == b"n+2\0":
+        return ".nii"
+    what = "is empty" if not head else "is of another kind"
+    raise Refused(415, f"the upload {what}; send NIfTI, .mha, .nrrd, or a zip of one DICOM series")
+
+
+def _check_headers(images: tuple[Path, ...], channels: tuple[str, ...], most_bytes: int) -> None:
+    try:
+        headers = [read_header(path) for path in images]
+    except FileFault as fault:
+        raise Refused(422, f"{fault.found}; {fault.cure}") from None
+    if (found := sum(header.channels for header in headers)) != len(channels):
+        raise Refused(422, f"{found} channel(s) or time points; the model takes {len(channels)}: {', '.join(channels)}")
+    if (size := sum(header.voxel_bytes for header in headers)) > most_bytes:
+        raise Refused(413, f"{size:,} bytes of voxels by its header; at most {most_bytes:,} are taken")
+
+
+def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
+    left = most_bytes
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            if len(entries) > MOST_ENTRIES:
+                raise Refused(413, f"{len(entries)} files in the zip; at most {MOST_ENTRIES} are taken")
+            if (size := sum(entry.file_size for entry in entries)) > most_bytes:
+                raise Refused(413, f"the zip unpacks to {size:,} bytes; at most {most_bytes:,} are taken")
+            for number, entry in enumerate(entries):
+                left -= _extract(opened, entry, folder / _our_name(entry.filename, number), left)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise Refused(422, f"the zip is damaged or encrypted ({type(error).__name__})") from None
+    for path in sorted(folder.iterdir()):  # licences, DICOMDIR, previews
+        if not image_ending(path) and not is_dicom(path):
+            path.unlink()
+
+
+def _our_name(theirs: str, number: int) -> str:
+    """A name of ours; of theirs only an image ending and a channel number are kept."""
+    name = PurePosixPath(theirs.replace("\\", "/")).name
+    ending = image_ending(Path(name))
+    if not ending or name.startswith("."):
+        return f"{number:05d}"
+    channel = re.search(r"_(\d{4})$", name[: -len(ending)])
+    return f"scan_{channel.group(1)}{ending}" if channel else f"scan{number}{ending}"
+
+
+def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most_bytes: int) -> int:
+    """Writes one entry and returns its size; a zip that lies about sizes is stopped where it passes the limit."""
+    written = 0
+    with opened.open(entry) as source, target.open("wb") as out:
+        while block := source.read(_PIECE):
+            written += len(block)
+            if written > most_bytes:
+                raise Refused(413, f"the zip unpacks to more than {most_bytes:,} bytes")
+            out.write(block)
+    return written
