@@ -148,8 +148,16 @@ def _case_pictures(run: RunRecord, scenes: Scenes, sets: Mapping[str, str]) -> H
     key = tag(
         "p",
         "Slices through the place where both differ most, patient's right on the left. ",
-        tag("span", tag("i", class_="reference"), "reference", class_="key"),
-        tag("span", tag("i", class_="prediction"), "prediction", class_="key"),
+        [
+            tag(
+                "label",
+                tag("input", type="checkbox", checked=True, class_=role),
+                tag("i", class_=role),
+                role,
+                class_="key",
+            )
+            for role in ("reference", "prediction")
+        ],
         class_="muted",
     )
     return join([key, [_case_picture(run, index, scene, sets) for index, scene in scenes]])

@@ -84,6 +84,8 @@ def plan_section(run: RunRecord) -> Html:
         + (f" [{number(channel.lower)}, {number(channel.upper)}]" if channel.lower is not None else "")
         for channel in run.plan.channels
     ]
+    for key in ("spacing_mm", "patch_size"):
+        values[key] = " × ".join(map(_shown, values[key]))
     rows = [
         [key, _shown(value), run.plan.reasons.get(key, "")]
         for key, value in values.items()
@@ -198,8 +200,7 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items() if item is not None)
     if isinstance(value, (list, tuple)):
-        plain = all(isinstance(item, (int, float)) for item in value) and len(value) == 3
-        return (" × " if plain else ", ").join(map(_shown, value))
+        return ", ".join(map(_shown, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,106 @@
+"""What the viewer shows of a run: its cases with scores, worst first, and their volumes as plain NIfTI bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import inside, read_json
+from pipeline.base.stage import is_finished
+from pipeline.data.cases import Case, Cases, data_root, image_paths, read_cases
+from pipeline.data.volume import Volume
+from pipeline.reporting.results import Results, read_results
+
+_SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")
+
+
+@dataclass(frozen=True)
+class ViewedRun:
+    """The cases of a run that have a prediction, in the order in which they are gone through."""
+
+    name: str
+    cases: Cases
+    root: Path
+    order: tuple[Case, ...]
+    predictions: dict[str, Path]
+    results: Results | None
+
+    def listing(self) -> dict[str, Any]:
+        """What the page needs to know, as JSON; cases are addressed by their index in this list."""
+        return {
+            "run": self.name,
+            "structures": list(self.cases.structures),
+            "channels": [channel.name for channel in self.cases.channels],
+            "cases": [self._entry(case) for case in self.order],
+        }
+
+    def image(self, index: int, channel: int) -> bytes:
+        """One channel of a case's image. IndexError where there is no such case or channel."""
+        from pipeline.data.formats import read_image
+
+        image = read_image(image_paths(self.order[index], self.root))
+        return _nifti(image, image.array[channel])
+
+    def reference(self, index: int) -> bytes | None:
+        """A case's reference with voxels numbered by structure; None where it has none."""
+        case = self.order[index]
+        return None if case.label is None else self._labels(inside(self.root, case.label))
+
+    def prediction(self, index: int) -> bytes:
+        """A case's prediction, numbered like the reference."""
+        return self._labels(self.predictions[self.order[index].id])
+
+    def _labels(self, path: Path) -> bytes:
+        """0 is background, i the i-th structure; where structures overlap, the last one is on top."""
+        from pipeline.data.formats import read_label
+
+        volume = read_label(path)
+        indices = np.zeros(volume.array.shape, np.min_scalar_type(len(self.cases.structures)))
+        for index, values in enumerate(self.cases.structures.values(), start=1):
+            indices[np.isin(volume.array, values)] = index
+        return _nifti(volume, indices)
+
+    def _entry(self, case: Case) -> dict[str, Any]:
+        scores, mean = {}, None
+        if self.results and case.id in self.results.cases:
+            i = self.results.cases.index(case.id)
+            mean = _finite(self.results.mean_over_structures("dice")[i])
+            for s, structure in enumerate(self.results.structures):
+                scores[structure] = {metric: _finite(self.results.of(metric)[i, s]) for metric in _SHOWN}
+        return {"id": case.id, "split": case.split, "reference": case.label is not None, "dice": mean, "scores": scores}
+
+
+def read_viewed(run: Path) -> ViewedRun:
+    """Reads a run folder, with scores where there are any. ConfigError where `load` or `infer` is not finished."""
+    for stage in ("load", "infer"):
+        if not is_finished(run / stage):
+            raise ConfigError(
+                f"{run}: there is no finished {stage} stage; give the folder of a run: `segpipe run CONFIG` makes one"
+            )
+    cases = read_cases(run / "load")
+    inferred = read_json(run / "infer" / "cases.json")["cases"]
+    predictions = {e["id"]: inside(run / "infer", e["prediction"]) for e in inferred if e.get("prediction")}
+    results = read_results(run / "evaluate") if is_finished(run / "evaluate") else None
+    worst = [results.cases[i] for i in results.worst_first()] if results else []
+    rank = {case: place for place, case in enumerate(worst)}
+    shown = [case for case in cases.cases if case.id in predictions]
+    if not shown:
+        raise ConfigError(f"{run}: no case has a prediction, so there is nothing to view")
+    order = tuple(sorted(shown, key=lambda case: (rank.get(case.id, len(rank)), case.id)))
+    return ViewedRun(run.resolve().name, cases, data_root(run / "load"), order, predictions, results)
+
+
+def _nifti(volume: Volume, array: NDArray[Any]) -> bytes:
+    """Voxels and grid alone: nothing else of the original header."""
+    import nibabel as nib
+
+    return nib.Nifti1Image(np.ascontiguousarray(array), volume.grid.affine).to_bytes()
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
