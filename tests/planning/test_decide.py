@@ -1,0 +1,133 @@
+"""The plan as a whole, with a clock that we set: budgets, pins and their price, memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.base.errors import ConfigError
+from pipeline.models.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
+from pipeline.planning.decide import make_plan, shown
+from pipeline.planning.effort import BUDGET_SHARE, seconds
+from pipeline.planning.measure import Precision, Work, seconds_per_step
+from pipeline.planning.settings import PlanConfig
+from tests.planning.making import make_case, make_cases
+
+CPU = torch.device("cpu")
+CASES = make_cases([make_case(i, (35, 50, 36), (1.0, 1.0, 1.0)) for i in range(200)])
+
+
+class Clock:
+    """A machine on which a patch takes a given time, four times it for 32 channels, and bf16 halves it."""
+
+    def __init__(self, seconds_per_patch: float) -> None:
+        self.seconds_per_patch, self.asked = seconds_per_patch, 0
+
+    def __call__(self, work: Work, precision: Precision) -> float:
+        self.asked += 1
+        wide = work.network.get("channels", [16])[0] / 16
+        return self.seconds_per_patch * work.batch_size * wide**2 * (0.5 if precision == "bf16" else 1.0)
+
+
+def plan_with(seconds_per_patch: float = 0.1, config: PlanConfig | None = None, **given: Any) -> Any:
+    network = given.pop("network", UNetConfig())
+    given.setdefault("budget", "5m")
+    timer = given.pop("timer", Clock(seconds_per_patch))
+    return make_plan(config or PlanConfig(), network, given.pop("cases", CASES), CPU, timer=timer, **given)
+
+
+def test_the_steps_fit_the_budget() -> None:
+    for budget in ("2m", "10h"):
+        plan = plan_with(budget=budget)
+        used = plan.max_steps * plan.predicted["seconds_per_step"]
+        assert 0.8 * BUDGET_SHARE * seconds(budget) < used <= BUDGET_SHARE * seconds(budget)
+
+
+def test_time_buys_batch_and_width() -> None:
+    """0.05 s a patch: 5 minutes are 5 257 patches, 30 are 31 543, 10 hours 157 714 of the network twice as wide."""
+    assert [(p.batch_size, p.network["channels"][0]) for p in (plan_with(budget=b) for b in ("5m", "30m", "10h"))] == [
+        (2, 16),
+        (4, 16),
+        (4, 32),
+    ]
+
+
+def test_the_faster_precision_is_taken() -> None:
+    assert plan_with().precision == "bf16"
+    slow = lambda work, precision: 0.2 if precision == "bf16" else 0.1  # noqa: E731
+    plan = plan_with(timer=slow)
+    assert plan.precision == "fp32" and "2 times as fast as bf16" in plan.reasons["precision"]
+
+
+def test_nothing_is_measured_where_all_is_pinned() -> None:
+    clock = Clock(0.1)
+    plan = plan_with(timer=clock, budget=None, max_steps=77, config=PlanConfig(precision="fp32", batch_size=3))
+    assert clock.asked == 0
+    assert (plan.max_steps, plan.precision, plan.batch_size) == (77, "fp32", 3)
+
+
+def test_max_steps_go_before_the_budget_and_epochs_count_cases() -> None:
+    plan = plan_with(max_steps=50)
+    assert plan.max_steps == 50 and "the budget of 5m is not looked at" in plan.reasons["max_steps"]
+    plan = plan_with(budget=None, max_epochs=7)
+    assert plan.max_steps == math.ceil(7 * 200 / plan.batch_size)
+    assert "no train.budget is given" in plan_with(budget=None).reasons["max_steps"]
+
+
+@pytest.mark.parametrize("network", [UNetConfig(), VNetConfig(), SegResNetConfig()])
+def test_patches_suit_every_network(network: Any) -> None:
+    plan = plan_with(network=network)
+    assert all(size % step == 0 for size, step in zip(plan.patch_size, size_divisor(plan.network), strict=True))
+    assert all(size >= n for size, n in zip(plan.patch_size, (35, 50, 36), strict=True))
+
+
+def test_pins_are_kept_and_their_price_is_said() -> None:
+    config = PlanConfig(patch_size=(40, 56, 80), spacing_mm=(1.0, 1.0, 2.0), crop="nonzero", mirror_axes=(0, 1))
+    plan = plan_with(config=config)
+    assert (plan.patch_size, plan.spacing_mm, plan.crop, plan.mirror_axes) == (
+        (40, 56, 80), (1.0, 1.0, 2.0), "nonzero", (0, 1),
+    )  # fmt: skip
+    assert "times the time and memory a patch" in plan.reasons["patch_size"]
+    assert "0.5 times the voxels" in plan.reasons["spacing_mm"]
+    assert "open it would be none" in plan.reasons["crop"]
+
+
+def test_pins_that_do_not_suit_are_refused_with_one_that_does() -> None:
+    with pytest.raises(ConfigError, match=r"\[40, 50, 40\] is not divisible by .* use \[40, 48, 40\]"):
+        plan_with(config=PlanConfig(patch_size=(40, 50, 40)))
+    with pytest.raises(ConfigError, match=r"'soon' is no time"):
+        plan_with(budget="soon")
+
+
+def test_given_strides_and_channels_are_kept() -> None:
+    network = UNetConfig(channels=(8, 16, 32))
+    plan = plan_with(network=network, budget="10h")
+    assert plan.network["channels"] == [8, 16, 32] and len(plan.network["strides"]) == 3
+    network = UNetConfig(strides=((1, 1, 1), (2, 2, 2), (2, 2, 1)))
+    assert plan_with(network=network).network["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 1]]
+
+
+def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
+    large = make_cases([make_case(i, (200, 200, 200), (1.0, 1.0, 1.0)) for i in range(20)])
+    wide, narrow = (plan_with(cases=large, config=PlanConfig(memory_gib=gib)) for gib in (8.0, 0.8))
+    assert math.prod(narrow.patch_size) < math.prod(wide.patch_size)
+    assert narrow.predicted["train_memory_gib"] <= 0.8
+    with pytest.raises(ConfigError, match=r"plan\.memory_gib: even a patch of"):
+        plan_with(cases=large, config=PlanConfig(memory_gib=0.1))
+
+
+def test_every_printed_value_has_a_reason() -> None:
+    for key, value, reason in shown(plan_with()):
+        assert value and reason, key
+
+
+def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    work = Work({"name": "unet", "channels": [4, 8, 8]}, 1, 3, (16, 16, 16), 1)
+    assert 0 < seconds_per_step(work, "fp32", CPU, num_threads=1) < 10
+    assert torch.equal(torch.rand(1), expected)

@@ -1,0 +1,72 @@
+"""Normalisation, crop, class weights and sides, from numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import ConfigError
+from pipeline.planning.values import (
+    decide_crop,
+    decide_mirroring,
+    inverse_frequency,
+    plan_channels,
+    sided_structures,
+)
+from tests.planning.making import make_case, make_cases
+
+SHAPE, SPACING = (10, 10, 10), (1.0, 1.0, 1.0)
+
+
+def test_ct_takes_the_foregrounds_percentiles_and_pooled_deviation() -> None:
+    rows = [
+        {"foreground_p005": -100.0, "foreground_p995": 200.0, "foreground_mean": 40.0, "foreground_std": 30.0},
+        {"foreground_p005": -80.0, "foreground_p995": 300.0, "foreground_mean": 60.0, "foreground_std": 50.0},
+    ]
+    cases = make_cases([make_case(i, SHAPE, SPACING, intensity=row) for i, row in enumerate(rows)], modality="CT")
+    (plan,), reason = plan_channels(cases.channels, cases.training(), {})
+    assert (plan.scheme, plan.lower, plan.upper, plan.mean) == ("ct", -90.0, 250.0, 50.0)
+    assert plan.std == pytest.approx(np.sqrt((30**2 + 50**2) / 2 + 10**2), abs=1e-3)
+    assert "CT has a fixed scale" in reason
+
+
+def test_other_channels_are_scaled_by_themselves_and_pins_go_first() -> None:
+    cases = make_cases([make_case(0, SHAPE, SPACING)])
+    assert plan_channels(cases.channels, cases.training(), {})[0][0].scheme == "zscore"
+    (pinned,), reason = plan_channels(cases.channels, cases.training(), {"x": "none"})
+    assert pinned.scheme == "none" and "pinned" in reason
+    with pytest.raises(ConfigError, match=r"plan.normalisation names the channel 'xx'; did you mean 'x'\?"):
+        plan_channels(cases.channels, cases.training(), {"xx": "none"})
+
+
+def test_images_that_are_mostly_background_are_cropped() -> None:
+    empty = {"p50": 0.0, "min": 0.0}
+    cases = make_cases([make_case(i, SHAPE, SPACING, intensity=empty if i < 3 else None) for i in range(4)])
+    assert decide_crop(cases.channels, cases.training())[0] == "nonzero"
+    assert plan_channels(cases.channels, cases.training(), {})[0][0].nonzero
+    full = make_cases([make_case(i, SHAPE, SPACING) for i in range(4)])
+    assert decide_crop(full.channels, full.training())[0] == "none"
+    assert not plan_channels(full.channels, full.training(), {})[0][0].nonzero
+
+
+def test_class_weights_are_inverse_to_volume_with_mean_1() -> None:
+    cases = make_cases([make_case(i, SHAPE, SPACING, label_voxels={"a": 90, "b": 10}) for i in range(2)])
+    weights = inverse_frequency(cases)
+    assert np.mean(weights) == pytest.approx(1, abs=1e-4)
+    assert np.allclose(np.array(weights) * [900, 90, 10], weights[0] * 900, rtol=1e-3)
+    overlapping = make_cases(cases.cases, overlapping=True)
+    assert len(inverse_frequency(overlapping)) == 2
+
+
+def test_sides_are_read_from_names() -> None:
+    names = ["LeftParotid", "kidney_right", "Femur-L", "lung lt", "Liver", "bright_spot", "Leftover", "cleft"]
+    assert sided_structures(names) == ["LeftParotid", "kidney_right", "Femur-L", "lung lt"]
+
+
+def test_mirroring_keeps_sides_apart() -> None:
+    assert decide_mirroring(["liver", "spleen"], ())[0] == (0,)
+    axes, reason = decide_mirroring(["RightParotid", "LeftParotid", "Mandible"], ())
+    assert axes == () and "RightParotid, LeftParotid" in reason
+    assert decide_mirroring(["r", "l"], [("r", "l")])[0] == ()
+    with pytest.raises(ConfigError, match=r"left_right_pairs names 'LeftParotit'; did you mean 'LeftParotid'"):
+        decide_mirroring(["RightParotid", "LeftParotid"], [("RightParotid", "LeftParotit")])

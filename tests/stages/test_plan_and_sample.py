@@ -1,0 +1,98 @@
+"""From phantoms through load, plan and sample, as the runner runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import DataError
+from pipeline.base.files import read_json
+from pipeline.base.runtime import Runtime
+from pipeline.base.stage import execute
+from pipeline.data.cases import read_cases
+from pipeline.data.plan import read_plan
+from pipeline.data.store import open_store
+from pipeline.data.synthetic import make_phantoms
+from pipeline.models.network_config import UNetConfig
+from pipeline.planning.settings import PlanConfig
+from pipeline.stages import load, plan, sample
+
+SERIAL = Runtime(device="cpu", executor="serial")
+PINNED = PlanConfig(precision="fp32", batch_size=2)
+
+
+def run_stages(folder: Path, manifest: Path, settings: sample.SampleConfig, pins: PlanConfig = PINNED) -> None:
+    data = load.DataConfig(manifest=manifest)
+    execute(load.STAGE, load.LoadReads(data=data, load=load.LoadConfig()), {}, folder / "load", SERIAL)
+    reads = plan.PlanReads(plan=pins, network=UNetConfig(), budget=None, max_steps=3, max_epochs=None, device="cpu")
+    execute(plan.STAGE, reads, {"load": folder / "load"}, folder / "plan", SERIAL)
+    inputs = {"load": folder / "load", "plan": folder / "plan"}
+    execute(sample.STAGE, sample.SampleReads(sample=settings), inputs, folder / "sample", SERIAL)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_stages(folder, make_phantoms(folder / "data", cases=6), sample.SampleConfig(folds=3, locations_per_class=50))
+    return folder
+
+
+def test_the_store_holds_what_the_plan_asks_for(prepared: Path) -> None:
+    chosen, store = read_plan(prepared / "plan"), open_store(prepared / "sample" / "store")
+    assert store.ids == tuple(case.id for case in read_cases(prepared / "load").training())
+    for case in store.ids:
+        image, label = store.image(case), store.label(case)
+        assert image.dtype == np.float32 and image.shape[1:] == label.shape == store.shape(case)
+        assert abs(float(image.mean())) < 0.05 and abs(float(image.std()) - 1) < 0.15  # scaled before resampling
+        assert set(np.unique(label)) == {0, 1, 2, 3}
+        for structure, voxels in store.locations(case).items():
+            assert (label[tuple(voxels.T)] == structure).all() and len(voxels) <= 50
+            assert store.cases[case].foreground[structure] == (label == structure).sum()
+    assert chosen.spacing_mm[2] > 1.6 > chosen.spacing_mm[0]
+
+
+def test_orientations_agree_in_the_store(prepared: Path) -> None:
+    """Organ, cyst and nodule lie on the same sides in every phantom, along whichever axes its file goes."""
+    store = open_store(prepared / "sample" / "store")
+    for case in store.ids:
+        label = store.label(case)
+        organ, cyst = (np.argwhere(label == k).mean(axis=0) for k in (1, 2))
+        assert (cyst - organ)[0] > 5 and (cyst - organ)[1] > 4
+
+
+def test_folds_and_preview_are_there(prepared: Path) -> None:
+    folds = read_json(prepared / "sample" / "folds.json")
+    assert folds["source"] == "made" and [len(fold["val"]) for fold in folds["folds"]] == [2, 2, 2]
+    assert (prepared / "sample" / "preview.png").stat().st_size > 5000
+
+
+def test_predicted_disk_space_is_what_was_written(prepared: Path) -> None:
+    files = [path for path in (prepared / "sample" / "store").iterdir() if "locations" not in path.name]
+    written = sum(path.stat().st_size for path in files) / 2**30
+    assert read_plan(prepared / "plan").predicted["store_gib"] == pytest.approx(written, rel=0.05)
+
+
+def test_the_same_in_memory_as_from_disk(prepared: Path) -> None:
+    ram, disk = (open_store(prepared / "sample" / "store", mode) for mode in ("ram", "disk"))
+    assert ram.in_ram and not disk.in_ram
+    assert isinstance(disk.image(disk.ids[0]), np.memmap) and not isinstance(ram.image(ram.ids[0]), np.memmap)
+    assert np.array_equal(ram.image(ram.ids[0]), disk.image(disk.ids[0]))
+
+
+def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
+    inputs = {"load": prepared / "load", "plan": prepared / "plan"}
+    reads = sample.SampleReads(sample=sample.SampleConfig(folds=3, locations_per_class=50))
+    execute(sample.STAGE, reads, inputs, tmp_path / "sample", Runtime(device="cpu", executor="process", workers=2))
+    outputs = [read_json(folder / "sample" / "stage.json")["outputs"] for folder in (prepared, tmp_path)]
+    assert outputs[0] == outputs[1]
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(prepared: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.data.store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    inputs = {"load": prepared / "load", "plan": prepared / "plan"}
+    with pytest.raises(DataError, match=r"the patch store needs .* GiB free; free some"):
+        sample.run(sample.SampleReads(sample=sample.SampleConfig()), inputs, tmp_path, SERIAL)
+    assert not list((tmp_path / "store").iterdir())
