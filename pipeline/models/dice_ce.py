@@ -56,10 +56,12 @@ class FusedDiceCE(nn.Module):
         self, intersection: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The Dice term from its three sums (B, K), and its derivatives by the first two."""
+        processes = 1
         if self.batch:
             sums = torch.stack([intersection, predicted, reference]).sum(1, keepdim=True)
             if dist.is_available() and dist.is_initialized():
                 dist.all_reduce(sums)
+                processes = dist.get_world_size()
             intersection, predicted, reference = sums.unbind()
         numerator = 2 * intersection + self.smooth_nr
         denominator = predicted + reference + self.smooth_dr
@@ -68,6 +70,8 @@ class FusedDiceCE(nn.Module):
             weight = torch.cat([torch.zeros_like(weight[:, :1]), weight[:, 1:]], 1)
         weight = weight / (weight.shape[0] * (weight.shape[1] - (not self.include_background)))
         value = (weight * (1 - numerator / denominator)).sum()
+        # DistributedDataParallel takes the mean of the processes' gradients, but here they are parts of one sum.
+        weight = weight * processes
         return value, -2 * weight / denominator, weight * numerator / denominator**2
 
 

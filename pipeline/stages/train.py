@@ -24,27 +24,32 @@ class TrainReads(Strict):
 
 
 def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
-    """Trains the folds one after the other into `out`; folds that are finished stay, an unfinished one goes on."""
+    """Trains the folds one after the other into `out`; folds that are finished stay, an unfinished one goes on.
+
+    Started by torchrun, all processes call it together, and the first one writes.
+    """
     from pipeline.base.allocator import keep_freed_memory
 
     keep_freed_memory()
     from pipeline.data.store import open_store
     from pipeline.training.assemble import Workshop, make_course, make_learner, set_up_torch
+    from pipeline.training.distributed import joined
     from pipeline.training.folds import folds_to_train
     from pipeline.training.loop import RESULT, fit
 
-    plan, device = read_plan(inputs["plan"]), resolve_device(runtime.device)
-    set_up_torch(config.train, plan, device)
-    shop = Workshop(config.train, plan, open_store(inputs["sample"] / "store", "auto"), config.seed, device)
-    results = {}
-    for fold in folds_to_train(config.train.folds, inputs["sample"]):
-        folder = fold.folder(out)
-        if (folder / RESULT).is_file():
-            results[fold.name] = read_json(folder / RESULT)
-            log.info("fold %s is trained already", fold.name)
-            continue
-        results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop, fold))
-    _write_summary(config.train, plan.network, plan.precision, results, out)
+    with joined(resolve_device(runtime.device)) as (world, device):
+        plan, results = read_plan(inputs["plan"]), {}
+        set_up_torch(config.train, plan, device)
+        shop = Workshop(config.train, plan, open_store(inputs["sample"] / "store"), config.seed, device, world)
+        for fold in folds_to_train(config.train.folds, inputs["sample"]):
+            folder = fold.folder(out)
+            if (folder / RESULT).is_file():
+                results[fold.name] = read_json(folder / RESULT)
+                log.info("fold %s is trained already", fold.name)
+                continue
+            results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop, fold))
+        if world.is_first:
+            _write_summary(config.train, plan.network, plan.precision, results, out)
 
 
 def _write_summary(

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import usable_cores
 from pipeline.data.augment import augment
 from pipeline.data.augment_spatial import spatial_margin
@@ -20,11 +21,13 @@ from pipeline.data.patches import draw_batch
 from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
+from pipeline.models.loss_config import DiceCEConfig
 from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
 from pipeline.training.batches import Batch, to_device
 from pipeline.training.compiled import compiled
+from pipeline.training.distributed import ALONE, World
 from pipeline.training.folds import Fold
 from pipeline.training.learner import AUTOCAST, Learner
 from pipeline.training.loop import Course
@@ -43,6 +46,7 @@ class Workshop:
     store: PatchStore
     seed: int
     device: torch.device
+    world: World = ALONE
 
     @property
     def labelling(self) -> Labelling:
@@ -53,14 +57,14 @@ class Workshop:
 
     @property
     def batch_size(self) -> int:
-        """Patches per step."""
+        """Patches per step and process."""
         return self.plan.batch_size * self.config.accumulate
 
     def max_steps(self, fold: Fold) -> int:
         """Steps of the schedule: as planned, or as many as `max_epochs` makes."""
         if self.config.max_epochs is None:
             return self.plan.max_steps
-        return self.config.max_epochs * math.ceil(len(fold.train) / self.batch_size)
+        return self.config.max_epochs * math.ceil(len(fold.train) / (self.batch_size * self.world.size))
 
 
 def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
@@ -95,8 +99,22 @@ def make_learner(shop: Workshop, fold: Fold) -> Learner:
         level_weights=config.deep_supervision_weights,
         micro_batch=plan.batch_size,
         batch_dice=sums_over_batch(config.loss),
-        forward=compiled(network) if config.compile else None,
+        distributed=shop.world.size > 1,
+        forward=_called(shop, network),
     )
+
+
+def _called(shop: Workshop, network: nn.Module) -> Callable[[torch.Tensor], Any] | None:
+    """The network as training calls it: compiled, with gradients averaged over the processes, or as it is (None)."""
+    if shop.world.size > 1:
+        if sums_over_batch(shop.config.loss) and not isinstance(shop.config.loss, DiceCEConfig):
+            raise ConfigError(
+                f"train.loss {shop.config.loss.name} sums over the batch, which only dice_ce does across "
+                "several processes; use dice_ce, batch: false, or one process"
+            )
+        network = nn.parallel.DistributedDataParallel(network)
+        return compiled(network) if shop.config.compile else network
+    return compiled(network) if shop.config.compile else None
 
 
 def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
@@ -118,7 +136,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         structures=tuple(plan.structures),
         seed=shop.seed,
         max_steps=max_steps,
-        batch_size=shop.batch_size,
+        batch_size=shop.batch_size * shop.world.size,
         draw=_drawer(shop, fold),
         rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, max_steps),
         validate=_validator(shop, validation.cases),
@@ -126,6 +144,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         early_stopping=config.early_stopping,
         save_every=config.save_every,
         tensorboard=config.tensorboard,
+        world=shop.world,
     )
 
 
@@ -147,13 +166,14 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     margin = spatial_margin(config.augment, plan.patch_size, plan.spacing_mm)
 
     def draw(step: int) -> Batch:
+        part = step * shop.world.size + shop.world.rank  # parts of one batch, as if it had been drawn whole
         patches = draw_batch(
             shop.store,
             fold.train,
             plan.patch_size,
             shop.batch_size,
             shop.seed,
-            step,
+            part,
             oversample=config.oversample,
             margin=margin,
         )
@@ -162,7 +182,7 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
             to_device(patches.label_BXYZ, shop.device),
             config.augment,
             shop.seed,
-            step,
+            part,
             plan.mirror_axes,
             plan.spacing_mm,
             plan.patch_size,

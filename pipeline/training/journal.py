@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,22 +16,31 @@ from pipeline.base.stage import duration
 from pipeline.training.records import Records
 from pipeline.training.standing import NotFiniteError, Standing
 
+if TYPE_CHECKING:
+    from pipeline.training.loop import Course
+
 _PURPOSES = ("data", "step", "validation")
 
 
 class Journal:
-    """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words."""
+    """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words.
 
-    def __init__(
-        self, folder: Path, structures: Sequence[str], batch_size: int, standing: Standing, tensorboard: bool
-    ) -> None:
-        self.standing, self.batch_size = standing, batch_size
-        self.records = Records(folder, structures, standing.step, tensorboard)
+    Of several processes only the first writes rows.
+    """
+
+    def __init__(self, course: Course, standing: Standing) -> None:
+        self.course, self.standing = course, standing
+        self.records = (
+            Records(course.folder, course.structures, standing.step, course.tensorboard)
+            if course.world.is_first
+            else None
+        )
         self.pending: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.since_row = dict.fromkeys(_PURPOSES, 0.0)
         self.since_start = dict.fromkeys(_PURPOSES, 0.0)
         self.first_step = self.row_step = standing.step
         self.started, self.earlier = time.monotonic(), standing.seconds
+        self.last_loss = math.nan
 
     def __enter__(self) -> Journal:
         return self
@@ -39,7 +48,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.records.close()
+        if self.records is not None:
+            self.records.close()
 
     @contextmanager
     def times(self, purpose: str) -> Iterator[None]:
@@ -61,7 +71,8 @@ class Journal:
         if not look:
             return
         first = self.standing.step - len(self.pending) + 1
-        losses, norms = (torch.stack(values).tolist() for values in zip(*self.pending, strict=True))
+        lost, grown = (torch.stack(values) for values in zip(*self.pending, strict=True))
+        losses, norms = self.course.world.mean(lost).tolist(), grown.tolist()
         self.pending.clear()
         for offset, (one_loss, one_norm) in enumerate(zip(losses, norms, strict=True)):
             if not math.isfinite(one_loss):
@@ -85,10 +96,11 @@ class Journal:
             "step": standing.step,
             "seconds": standing.seconds,
             **{f"{purpose}_s": seconds for purpose, seconds in self.since_row.items()},
-            "patches_per_s": self.batch_size * (standing.step - self.row_step) / busy if busy else 0.0,
+            "patches_per_s": self.course.batch_size * (standing.step - self.row_step) / busy if busy else 0.0,
             "peak_memory_gib": self._peak_memory_gib(),
         }
-        self.records.add(metrics, timing)
+        if self.records is not None:
+            self.records.add(metrics, timing)
         self.last_loss, self.row_step = metrics["loss"], standing.step
         standing.losses, standing.norms = [], []
         self.since_row = dict.fromkeys(_PURPOSES, 0.0)
@@ -101,9 +113,9 @@ class Journal:
         total = sum(self.since_start.values()) or 1.0
         return "  ".join([loss, dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
 
-    def line(self, max_steps: int) -> str:
+    def line(self) -> str:
         """A validation in one line: step, Dice per structure, loss, time left."""
-        standing = self.standing
+        standing, max_steps = self.standing, self.course.max_steps
         passed = max(time.monotonic() - self.started, 1e-9)
         left = passed / max(standing.step - self.first_step, 1) * (max_steps - standing.step)
         each = ", ".join(f"{name} {value:.3f}" for name, value in standing.dice.items())
@@ -113,8 +125,6 @@ class Journal:
         if torch.cuda.is_available():
             return torch.cuda.max_memory_allocated() / 2**30
         return peak_memory_gib()
-
-    last_loss = math.nan
 
 
 def _mean(values: Sequence[float]) -> float:

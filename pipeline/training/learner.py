@@ -30,7 +30,8 @@ class Learner:
 
     precision: fp32, bf16 or fp16 (autocast; fp16 with scaled gradients). level_weights: of the losses of a network
     that gives several outputs. micro_batch: samples that go through the network at once; their gradients are added up
-    to those of the whole batch. forward: the network as it is called (compiled or distributed), if not `network`.
+    to those of the whole batch. distributed: other processes take part, so that this one cannot change its portions
+    alone. forward: the network as it is called (compiled or distributed), if not `network`.
     """
 
     network: nn.Module
@@ -43,10 +44,16 @@ class Learner:
     level_weights: Sequence[float] | None
     micro_batch: int
     batch_dice: bool = False
+    distributed: bool = False
     forward: Callable[[torch.Tensor], Any] | None = None
 
     def __post_init__(self) -> None:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients are scaled (fp16), so that one that is not finite is ordinary and leaves its step out."""
+        return self.scaler.is_enabled()
 
     def learn(self, batch: Batch, step: int, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of gradient descent; returns the loss and the gradient's norm as they were before it."""
@@ -69,7 +76,7 @@ class Learner:
                 self.optimizer.zero_grad(set_to_none=True)
                 return self._gradients_by_portions(batch)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not _out_of_memory(error) or self.distributed:
                     raise
                 message = str(error).splitlines()[0]
             self._halve_micro_batch(message)

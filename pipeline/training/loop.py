@@ -19,8 +19,9 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_json
 from pipeline.base.stage import duration
 from pipeline.base.terminal import progress
-from pipeline.models.checkpoint import load_weights, save_weights
+from pipeline.models.checkpoint import save_weights
 from pipeline.training.batches import Batch, drawn_ahead
+from pipeline.training.distributed import ALONE, World
 from pipeline.training.journal import Journal
 from pipeline.training.learner import Learner
 from pipeline.training.signals import asked_to_stop
@@ -56,6 +57,7 @@ class Course:
     early_stopping: EarlyStoppingConfig | None = None
     save_every: float = 30.0
     tensorboard: bool = True
+    world: World = ALONE
 
     def row_due(self, step: int) -> bool:
         """Whether a row of metrics.csv follows step number `step`: about 200 rows in all."""
@@ -78,11 +80,11 @@ def fit(course: Course, learner: Learner) -> dict[str, Any]:
 
 
 def _train(course: Course, learner: Learner, standing: Standing) -> None:
-    saved_at = time.monotonic()
+    world, saved_at = course.world, time.monotonic()
     with (
-        Journal(course.folder, course.structures, course.batch_size, standing, course.tensorboard) as journal,
+        Journal(course, standing) as journal,
         drawn_ahead(course.draw, standing.step, course.max_steps) as batches,
-        asked_to_stop() as stop,
+        asked_to_stop() as asked,
         progress(course.name, course.max_steps, standing.step) as bar,
     ):
         for step in range(standing.step, course.max_steps):
@@ -90,28 +92,33 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
             with journal.times("data"):
                 batch = next(batches)
             with journal.times("step"):
-                torch.manual_seed(course.seed * 1_000_003 + step)
+                torch.manual_seed((course.seed * 1_000_003 + step) * world.size + world.rank)
                 loss, norm = learner.learn(batch, step, lr)
             standing.step = step + 1
 
             validate = course.validation.due(standing.step, course.max_steps)
             row = validate or course.row_due(standing.step)
-            save = validate or stop.is_set() or time.monotonic() - saved_at > course.save_every
+            # Several processes can only decide together, and meet at rows; one decides at any step.
+            meet = row or world.size == 1
+            stop = meet and world.any(asked.is_set(), learner.device)
+            save = meet and world.any(
+                validate or stop or time.monotonic() - saved_at > course.save_every, learner.device
+            )
             journal.take_in(
-                loss, norm, look=row or save or learner.device.type == "cpu", scaled=learner.scaler.is_enabled()
+                loss, norm, look=meet and (row or save or learner.device.type == "cpu"), scaled=learner.scaled
             )
             if validate:
                 with journal.times("validation"):
                     standing.dice = course.validate(learner.validated_weights())
                 _note_best(course, learner, standing)
-                log.info("%s", journal.line(course.max_steps))
+                log.info("%s", journal.line())
             if row:
                 journal.write_row(lr, validated=validate)
             if save:
-                save_standing(course.folder, standing, learner)
+                _save(course, standing, learner)
                 saved_at = time.monotonic()
             bar.advance(1, journal.note())
-            if stop.is_set():
+            if stop:
                 log.info("stopped at step %d of %d, saved", standing.step, course.max_steps)
                 raise KeyboardInterrupt
             if _patience_is_over(course, standing):
@@ -120,12 +127,20 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
 
 
 def _begin_or_resume(course: Course, learner: Learner) -> Standing:
-    if not has_state(course.folder):
-        save_standing(course.folder, Standing(), learner)
+    resumes = has_state(course.folder)
+    course.world.wait()
+    if not resumes:
+        _save(course, Standing(), learner)
         return Standing()
     standing = load_standing(course.folder, learner)
     log.info("%s: resumed at step %d", course.name, standing.step)
     return standing
+
+
+def _save(course: Course, standing: Standing, learner: Learner) -> None:
+    if course.world.is_first:
+        save_standing(course.folder, standing, learner)
+    course.world.wait()
 
 
 def _note_best(course: Course, learner: Learner, standing: Standing) -> None:
@@ -134,7 +149,8 @@ def _note_best(course: Course, learner: Learner, standing: Standing) -> None:
     standing.since_better = 0 if standing.mean_dice > standing.best_mean + least_gain else standing.since_better + 1
     if standing.mean_dice > standing.best_mean:
         standing.best_mean, standing.best_step, standing.best_dice = standing.mean_dice, standing.step, standing.dice
-        save_weights(course.folder / BEST, learner.validated_weights())
+        if course.world.is_first:
+            save_weights(course.folder / BEST, learner.validated_weights())
 
 
 def _patience_is_over(course: Course, standing: Standing) -> bool:
@@ -144,8 +160,10 @@ def _patience_is_over(course: Course, standing: Standing) -> bool:
 def _roll_back(course: Course, learner: Learner, fault: NotFiniteError) -> Standing:
     """The last good state with a lower rate; the second time, the end."""
     standing = load_standing(course.folder, learner)
+    course.world.wait()
     if standing.rolled_back_at is not None:
-        save_weights(course.folder / LAST, learner.validated_weights())
+        if course.world.is_first:
+            save_weights(course.folder / LAST, learner.validated_weights())
         raise TrainingError(
             f"{course.name}: {fault} again at step {fault.step}, after rolling back from step "
             f"{standing.rolled_back_at} to a lower learning rate; the weights of step {standing.step} are in "
@@ -154,7 +172,7 @@ def _roll_back(course: Course, learner: Learner, fault: NotFiniteError) -> Stand
         )
     standing.rolled_back_at = fault.step
     standing.rate_factor *= _RATE_AFTER_ROLLING_BACK
-    save_standing(course.folder, standing, learner)
+    _save(course, standing, learner)
     log.warning(
         "%s: %s at step %d: rolled back to step %d, goes on with %g of the learning rate",
         course.name,
@@ -168,9 +186,6 @@ def _roll_back(course: Course, learner: Learner, fault: NotFiniteError) -> Stand
 
 def _finish(course: Course, learner: Learner, standing: Standing) -> dict[str, Any]:
     """Writes the last weights and the fold's result; without validation cases the last weights are the best."""
-    save_weights(course.folder / LAST, learner.validated_weights())
-    if standing.best_step is None:
-        save_weights(course.folder / BEST, load_weights(course.folder / LAST))
     result = {
         "steps": standing.step,
         "dice": standing.dice,
@@ -179,7 +194,12 @@ def _finish(course: Course, learner: Learner, standing: Standing) -> dict[str, A
         "validation_cases": list(course.validation.cases),
         "rolled_back_at": standing.rolled_back_at,
     }
-    write_json(course.folder / RESULT, result)
-    remove_state(course.folder)
+    if course.world.is_first:
+        save_weights(course.folder / LAST, learner.validated_weights())
+        if standing.best_step is None:
+            save_weights(course.folder / BEST, learner.validated_weights())
+        write_json(course.folder / RESULT, result)
+        remove_state(course.folder)
+    course.world.wait()
     log.info("%s: %d steps in %s", course.name, standing.step, duration(standing.seconds))
     return result

@@ -1,0 +1,74 @@
+"""Two processes with half the batch each learn what one process with the whole batch learns."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.models.checkpoint import load_weights
+from tests.training.prepared import prepare
+
+PROGRAM = """
+import logging, sys
+from pathlib import Path
+import torch
+from pipeline.base.runtime import Runtime
+from pipeline.stages.train import TrainReads, run
+from pipeline.training.settings import TrainConfig
+logging.basicConfig(level=logging.INFO)
+inputs = {name: Path(sys.argv[1]) / name for name in ("plan", "sample")}
+loss = {"name": "dice_ce", "batch": sys.argv[3] == "batch"}
+sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
+settings = TrainConfig(loss=loss, tensorboard=False, save_every=1e-9, optimizer=sgd)
+run(TrainReads(train=settings, seed=0), inputs, Path(sys.argv[2]), Runtime("cpu", "serial", 1))
+"""
+
+
+def _train(root: Path, out: Path, dice: str, processes: int) -> str:
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [str(root), str(out), dice]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
+            env={
+                **environment,
+                **({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} if processes > 1 else {}),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            },
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * processes, "\n".join(said)
+    return said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path, dice):
+    """With instance norm; with batch Dice its sums run over both processes, so that the loss is the whole batch's."""
+    for name, size in (("one", 4), ("two", 2)):
+        prepare(tmp_path / name, batch_size=size, max_steps=3)
+    _train(tmp_path / "one", tmp_path / "one/out", dice, processes=1)
+    _train(tmp_path / "two", tmp_path / "two/out", dice, processes=2)
+    one, two = (load_weights(tmp_path / name / "out/fold_0/last.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-3)
+    begun = [(tmp_path / name / "out/fold_0/metrics.csv").read_text().splitlines()[1] for name in ("one", "two")]
+    losses = [float(line.split(",")[2]) for line in begun]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
