@@ -15,9 +15,13 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import __version__
 from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, EXIT_SOME_CASES, DataError, SegpipeError
+
+if TYPE_CHECKING:
+    from pipeline.serving.model import ModelPackage
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return health()
         if arguments.command == "serve":
             return _serve(places, arguments)
-        return predict_all(places, arguments.device, arguments.strict, os.environ.get("SEGPIPE_OUTPUT_SLUG"))
+        slug = os.environ.get("SEGPIPE_OUTPUT_SLUG")
+        return predict_all(places, arguments.device, arguments.strict, slug, arguments.dicom_seg)
     except SegpipeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -65,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def predict_all(places: Places, device: str, strict: bool, slug: str | None = None) -> int:
+def predict_all(places: Places, device: str, strict: bool, slug: str | None = None, dicom_seg: bool = False) -> int:
     """Segments every scan in the input folder; `cases.csv` and `volumes.json` lie beside the segmentations.
 
     In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output.
+    dicom_seg: write CASE.dcm too for cases that are DICOM series.
     """
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict
@@ -85,7 +91,29 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
         results = predict(places.model, source, target, device, strict)
         write_results(target, results, package)
         failed += sum(result.status == "failed" for result in results)
+        if dicom_seg:
+            failed += _write_dicom_segs(source, target, package)
     return EXIT_SOME_CASES if failed else EXIT_DONE
+
+
+def _write_dicom_segs(source: Path, target: Path, package: ModelPackage) -> int:
+    """Writes a DICOM-SEG beside each segmentation of a series; returns how many could not be, which are named."""
+    from pipeline.data.formats import read_label
+    from pipeline.serving.dicom import write_dicom_seg
+    from pipeline.serving.inputs import list_scans
+
+    failed = 0
+    for scan in list_scans(source, [channel.name for channel in package.plan.channels]):
+        segmentation = target / f"{scan.id}.nii.gz"
+        if not scan.images[0].is_dir() or not segmentation.is_file():
+            continue
+        try:
+            model = f"{package.name} {package.version}"
+            write_dicom_seg(target / f"{scan.id}.dcm", read_label(segmentation), scan.images[0], package.labels, model)
+        except DataError as error:
+            log.warning("%s  no DICOM-SEG: %s", scan.id, error)
+            failed += 1
+    return failed
 
 
 def grand_challenge_jobs(places: Places, slug: str) -> list[tuple[Path, Path]]:
@@ -117,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="versions, and every installed package")
     parser.add_argument("command", nargs="?", default="predict", choices=("predict", "serve", "health"))
     parser.add_argument("--device", default=os.environ.get("SEGPIPE_DEVICE", "auto"), help="auto, cuda, cuda:N, cpu")
+    parser.add_argument("--dicom-seg", action="store_true", help="write DICOM-SEG too for DICOM series")
     parser.add_argument("--strict", action="store_true", help="refuse scans unlike those the model was trained on")
     parser.add_argument("--host", default="0.0.0.0", help="serve: address to listen on")  # noqa: S104, a container's own
     parser.add_argument("--port", type=int, default=8000, help="serve: port to listen on")

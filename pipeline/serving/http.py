@@ -19,9 +19,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.base.errors import EXIT_DONE, ConfigError, missing_extra
+from pipeline.base.errors import EXIT_DONE, ConfigError, DataError, missing_extra
+from pipeline.data.formats import read_label
 from pipeline.serving.model import ModelPackage, load_package
 from pipeline.serving.supervisor import Busy, Supervisor, WorkerLost
 from pipeline.serving.uploads import Refused, accept
@@ -36,6 +37,8 @@ except ImportError as error:
     raise missing_extra(str(error.name), "serve", "segpipe serve") from None
 
 log = logging.getLogger(__name__)
+
+Answer = Literal["segmentation", "json", "dicom-seg"]
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> Fas
         return describe(model)
 
     @app.post("/predict", dependencies=[Depends(authorised)])
-    async def predict(request: Request, strict: bool = False, answer: str = "segmentation") -> Response:
+    async def predict(request: Request, strict: bool = False, answer: Answer = "segmentation") -> Response:
         async with supervisor.place():
             folder = tempfile.TemporaryDirectory(prefix="segpipe-request-")
             try:
@@ -177,7 +180,7 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> Fas
         meters.count(200)
         return response
 
-    async def _predict(request: Request, folder: Path, strict: bool, answer: str) -> Response:
+    async def _predict(request: Request, folder: Path, strict: bool, answer: Answer) -> Response:
         received = folder / "received"
         await receive(request, received, limits)
         names = tuple(channel.name for channel in model.plan.channels)
@@ -191,9 +194,25 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> Fas
         about = {"volumes_ml": result["volumes_ml"], "warning": message, "model": f"{model.name} {model.version}"}
         if answer == "json":
             return JSONResponse(about)
+        if answer == "dicom-seg":
+            output = await asyncio.to_thread(_as_dicom_seg, output, upload.images[0], model)
         return FileResponse(output, filename=output.name, headers={"X-Segpipe-Result": json.dumps(about)})
 
     return app
+
+
+def _as_dicom_seg(segmentation: Path, series: Path, model: ModelPackage) -> Path:
+    """The segmentation of an uploaded DICOM series as DICOM-SEG; Refused (422) where it cannot be one."""
+    from pipeline.serving.dicom import write_dicom_seg
+
+    if not series.is_dir():
+        raise Refused(422, "answer=dicom-seg needs a zip of a DICOM series, which it refers to")
+    target = segmentation.with_name("segmentation.dcm")
+    try:
+        write_dicom_seg(target, read_label(segmentation), series, model.labels, f"{model.name} {model.version}")
+    except DataError as error:
+        raise Refused(422, str(error).replace(f"{segmentation.parent}/", "")) from None
+    return target
 
 
 def describe(model: ModelPackage) -> dict[str, Any]:

@@ -144,6 +144,9 @@ def test_a_zip_of_a_real_dicom_series_is_segmented(service: Service, segpipe_dat
     assert answer.status_code == 200, answer.text
     assert _label_map(answer.content).shape == (34, 50, 40)
     assert "umbledore" not in str(answer.headers)
+    as_dicom = service.client.post("/predict?answer=dicom-seg", content=packed.getvalue())
+    assert as_dicom.status_code == 200, as_dicom.text
+    assert as_dicom.content[128:132] == b"DICM"
 
 
 def test_the_model_card_is_served(service: Service) -> None:

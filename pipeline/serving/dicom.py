@@ -1,0 +1,151 @@
+"""A segmentation as DICOM-SEG, beside the series that it was made from.
+
+Which voxel lies where is taken from the slices' own positions and directions, never from the name of a plane. Before
+anything is written, the object is read back as a viewer would, and every segment's centroid must lie where the mask's
+does. The object carries the patient's identity from the series, as DICOM requires: it belongs where the series belongs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import __version__
+from pipeline.base.errors import DataError, missing_extra
+from pipeline.base.files import atomic_write
+from pipeline.data.dicom_series import LPS_TO_RAS, Series, open_series
+from pipeline.data.volume import Volume
+from pipeline.serving.labels import Code, Label
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_SERIES_NUMBER = 100
+_MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName",
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+)  # fmt: skip
+"""What an object must have but may leave empty (type 2); anonymised series often lack it altogether."""
+
+
+def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequence[Label], model: str) -> None:
+    """Writes `segmentation`, made from the DICOM series in `folder`, as a DICOM-SEG file.
+
+    model: its name and version, for the algorithm's identification. Structures that were not found are left out. Raises
+    ConfigError where highdicom is not installed, DataError where the series is not the segmentation's, nothing was
+    found, the series lacks what DICOM asks for, or a segment would not lie where its mask does.
+    """
+    series = open_series(folder)
+    if series.grid.shape != segmentation.grid.shape or series.grid.distance_mm(segmentation.grid) > 0.01:
+        raise DataError(f"{path}: the segmentation does not lie on the grid of the DICOM series that is given with it")
+    present = [label for label in labels if np.isin(segmentation.array, label.values).any()]
+    if not present:
+        raise DataError(f"{path}: no structure was found, and DICOM-SEG cannot say so; the NIfTI file does")
+    dataset = _dataset(_frames(segmentation.array, present), series, present, model)
+    check_centroids(dataset, segmentation, present)
+    atomic_write(path, lambda temporary: dataset.save_as(temporary))
+
+
+def check_centroids(dataset: Dataset, segmentation: Volume, labels: Sequence[Label]) -> None:
+    """DataError where a segment's centroid, read from the object in patient coordinates, is a voxel off its mask's."""
+    for number, label in enumerate(labels, 1):
+        indices = np.argwhere(np.isin(segmentation.array, label.values))
+        expected = (segmentation.grid.affine @ [*indices.mean(axis=0), 1.0])[:3]
+        found = (LPS_TO_RAS @ [*_centroid_lps(dataset, number), 1.0])[:3]
+        apart = float(np.linalg.norm(expected - found))
+        if not apart <= max(segmentation.grid.spacing_mm):
+            raise DataError(f"segment {label.name} would lie {apart:.1f} mm from its mask; nothing was written")
+
+
+def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: str) -> Dataset:
+    try:
+        import highdicom
+        import pydicom
+    except ImportError:
+        raise missing_extra("highdicom", "dicom", "writing DICOM-SEG") from None
+    sources = [pydicom.dcmread(entry.path, stop_before_pixels=True) for entry in series.slices]
+    for source in sources:
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in source:
+                setattr(source, keyword, "")
+    try:
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=frames,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_description(number, label, model) for number, label in enumerate(labels, 1)],
+            series_instance_uid=highdicom.UID(),
+            series_number=_SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="segpipe",
+            manufacturer_model_name=model,
+            software_versions=__version__,
+            device_serial_number="none",
+            content_description="Research use only",
+            content_label="SEGMENTATION",
+        )
+    except (AttributeError, TypeError, ValueError, KeyError) as error:  # what highdicom raises for a series it refuses
+        raise DataError(f"the DICOM series lacks what DICOM-SEG needs ({error}); the NIfTI file is complete") from None
+
+
+def _frames(array: NDArray, labels: Sequence[Label]) -> NDArray[np.integer]:
+    """(frames, rows, columns) of segment numbers; with a last axis of segments where structures share label values."""
+    values = [value for label in labels for value in label.values]
+    rows_first = array.transpose(2, 1, 0)
+    if len(set(values)) < len(values):
+        return np.stack([np.isin(rows_first, label.values) for label in labels], axis=-1).astype(np.uint8)
+    frames = np.zeros(rows_first.shape, np.uint16)
+    for number, label in enumerate(labels, 1):
+        frames[np.isin(rows_first, label.values)] = number
+    return frames
+
+
+def _description(number: int, label: Label, model: str) -> Any:
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=model, family=codes.cid7162.ArtificialIntelligence, version=__version__, source="segpipe"
+    )
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=label.name[:64],
+        segmented_property_category=_concept(label.category),
+        segmented_property_type=_concept(label.type),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=highdicom.color.CIELabColor.from_rgb(*label.color),
+    )
+
+
+def _concept(code: Code) -> Any:
+    from highdicom.sr.coding import CodedConcept
+
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def _centroid_lps(dataset: Dataset, number: int) -> NDArray[np.float64]:
+    """A segment's centroid in LPS mm from nothing but what the object states."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    between_rows, between_columns = (float(mm) for mm in shared.PixelMeasuresSequence[0].PixelSpacing)
+    total, count = np.zeros(3), 0
+    for frame, position in _frames_of(dataset, number):
+        rows, columns = np.nonzero(frame)
+        total += len(rows) * position + columns.sum() * between_columns * orientation[:3]
+        total += rows.sum() * between_rows * orientation[3:]
+        count += len(rows)
+    return total / count if count else np.full(3, np.nan)
+
+
+def _frames_of(dataset: Dataset, number: int) -> Iterator[tuple[NDArray, NDArray[np.float64]]]:
+    """The frames of a segment with the places of their first pixels."""
+    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    for frame, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
+            yield frame, np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
