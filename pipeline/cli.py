@@ -287,7 +287,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from pipeline.layouts import init
 
     result = init(arguments.folder, arguments.output, format=arguments.format, labels=arguments.labels)
-    print(result.text())
+    print(result.message)
     return EXIT_DONE
 
 
