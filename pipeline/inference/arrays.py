@@ -18,6 +18,9 @@ Array = Any
 class Arrays(Protocol):
     """Where arrays live and what slicing alone cannot do. The class axis is the first."""
 
+    def free_gib(self) -> float | None:
+        """Free memory where these arrays live; None where that is the machine's own."""
+
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         """Uninitialised fp32, or fp16 where `half`."""
 
@@ -42,6 +45,9 @@ class Arrays(Protocol):
 
 class NumpyArrays:
     """Arrays of numpy."""
+
+    def free_gib(self) -> float | None:
+        return None
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         return np.empty(tuple(shape), np.float16 if half else np.float32)
@@ -76,6 +82,13 @@ class TorchArrays:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+
+    def free_gib(self) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        import torch
+
+        return torch.cuda.mem_get_info(self.device)[0] / 2**30
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         import torch

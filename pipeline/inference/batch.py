@@ -1,24 +1,22 @@
 """Many cases, one after the other through the model, while the next is read and the last is written.
 
-A case that cannot be done is reported and the others go on. What is finished is noted in a journal, so that an
-interrupted batch goes on where it was.
+A case that cannot be done is reported and the others go on. What a case takes of memory is predicted from its header,
+before anything is read: one that does not fit is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
 from pipeline.base.errors import DataError, SegpipeError
-from pipeline.base.files import read_json, write_json
-from pipeline.data.formats import read_image, write_label
+from pipeline.data.formats import read_header, read_image, write_label
 from pipeline.data.volume import Volume
-from pipeline.inference.memory import forget_peak, peak_memory_gib
+from pipeline.inference.jobs import CaseResult, Job
+from pipeline.inference.memory import Needs, forget_peak, free_memory_gib, peak_memory_gib
 from pipeline.inference.outputs import map_path, write_image
 from pipeline.inference.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
@@ -27,29 +25,6 @@ log = logging.getLogger(__name__)
 
 CASE_FAULTS = (SegpipeError, MemoryError, OSError, RuntimeError, ValueError, ArithmeticError)
 """What a single case may raise without ending the batch: a bad file, too little memory, a full disk."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One case to segment: its image files (one a channel, or one 4D file) and the file to write."""
-
-    id: str
-    images: tuple[Path, ...]
-    output: Path
-    model: str = ""
-    """Which of several predictors does it, for instance a fold."""
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What became of one case. score: mean uncertainty of what was found, where it was asked for."""
-
-    id: str
-    status: Literal["done", "failed"]
-    message: str = ""
-    seconds: float = 0.0
-    peak_memory_gib: float = 0.0
-    score: float | None = None
 
 
 Guard = Callable[[Volume], Sequence[str]]
@@ -72,20 +47,25 @@ def segment(
     The next case is read while the model works, which takes the memory of one more image. strict: a case on which
     `guard` has something to remark fails; else the remark is its message.
     """
+    needs = _announce(jobs, predictor_of)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
         def read(job: Job) -> Reading:
-            image = read_image(job.images)
+            predictor = predictor_of(job.model)
+            if job.id in needs:
+                predictor.choose(needs[job.id])
+            image = read_image(job.images, predictor.plan.resample_channels)
             remarks = "; ".join(guard(image)) if guard else ""
             if remarks and strict:
                 raise DataError(f"unlike the training data: {remarks}")
-            return Reading(predictor_of(job.model).prepare(image), remarks)
+            return Reading(predictor.prepare(image), remarks)
 
         ahead: list[Future[Reading]] = []
         writing: Future[CaseResult] | None = None
         try:
             for number, job in enumerate(jobs):
-                ahead += [reader.submit(read, later) for later in jobs[number + len(ahead) : number + 2]]
+                near = jobs[number : number + (2 if _both_fit(jobs[number : number + 2], needs, predictor_of) else 1)]
+                ahead += [reader.submit(read, later) for later in near[len(ahead) :]]
                 following = _work(job, ahead.pop(0), predictor_of(job.model), writer)
                 if writing is not None:
                     yield writing.result()
@@ -95,6 +75,30 @@ def segment(
         finally:
             for reading in ahead:
                 reading.cancel()
+
+
+def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, Needs]:
+    """What each case whose header can be read will need; the largest is said before anything is read."""
+    needs = {}
+    for job in jobs:
+        try:
+            header = read_header(job.images[0])
+        except SegpipeError:
+            continue  # reading the case will say what is wrong with it
+        needs[job.id] = predictor_of(job.model).needs(header.grid)
+    if needs:
+        largest = max(needs, key=lambda case: needs[case].fp32.peak)
+        log.info("memory    %s, for the largest case (%s)", needs[largest], largest)
+    return needs
+
+
+def _both_fit(pair: Sequence[Job], needs: Mapping[str, Needs], predictor_of: Callable[[str], Predictor]) -> bool:
+    """Whether the second case may be read while the first is worked on."""
+    if len(pair) < 2 or any(job.id not in needs for job in pair):
+        return True
+    first, second = needs[pair[0].id], needs[pair[1].id]
+    free = free_memory_gib(predictor_of(pair[0].model).settings)
+    return first.fp32.peak + second.fp32.reading + second.fp32.held <= free
 
 
 def _work(job: Job, reading: Future[Reading], predictor: Predictor, writer: ThreadPoolExecutor) -> Future[CaseResult]:
@@ -142,28 +146,3 @@ def _failure(job: Job, error: BaseException, started: float) -> CaseResult:
         log.debug("case %s", job.id, exc_info=error)
     message = str(error) if isinstance(error, SegpipeError) else f"{type(error).__name__}: {error}"
     return CaseResult(job.id, "failed", message, time.monotonic() - started, peak_memory_gib())
-
-
-class Journal:
-    """What a batch has finished, in one file that is rewritten after every case.
-
-    `request` says what is computed with what: a journal of another request is begun anew.
-    """
-
-    def __init__(self, path: Path, request: str) -> None:
-        self.path, self.request = path, request
-        self.results: dict[str, CaseResult] = {}
-        if path.is_file() and (content := read_json(path)).get("request") == request:
-            self.results = {entry["id"]: CaseResult(**entry) for entry in content["cases"]}
-
-    def left_of(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are not done, failed ones included."""
-        return [job for job in jobs if not (self._is_done(job.id) and job.output.is_file())]
-
-    def add(self, result: CaseResult) -> None:
-        """Notes a case."""
-        self.results[result.id] = result
-        write_json(self.path, {"request": self.request, "cases": [asdict(entry) for entry in self.results.values()]})
-
-    def _is_done(self, case: str) -> bool:
-        return case in self.results and self.results[case].status == "done"

@@ -1,13 +1,93 @@
-"""The memory of this process: what it takes now, and the most it took since it was last asked to forget."""
+"""The memory that a case takes: predicted before it starts, measured while it runs."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.runtime import available_memory_gib
+from pipeline.data.plan import Plan
+from pipeline.inference.paint import label_type
+from pipeline.inference.restore import CHUNK_VOXELS
+from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.slab import best_layout
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_GIB = 2**30
+_SAFE_SHARE = 0.9
+"""Of the memory that is free; other programs want some too."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Predicted memory of one case in GiB, on top of what the process has when it starts.
+
+    reading: while the image is brought onto the planned grid. held: image and results while windows are blended.
+    stores: what blending takes, where the network's logits live (a GPU's memory, or the same).
+    """
+
+    reading: float
+    held: float
+    stores: float
+
+    @property
+    def peak(self) -> float:
+        """Where all is in one memory."""
+        return max(self.reading, self.held + self.stores)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a case takes with overlapping logits in fp32, and in half precision; `base` is what the process has."""
+
+    fp32: Need
+    half: Need
+    base: float
+
+    def __str__(self) -> str:
+        return f"{self.base + self.fp32.peak:.2f} GiB predicted ({self.base + self.half.peak:.2f} in half precision)"
+
+
+def predict_need(
+    image_shape: Sequence[int],
+    planned_shape: Sequence[int],
+    plan: Plan,
+    settings: InferenceSettings,
+    half: bool,
+    network_gib: float = 0.0,
+    maps: int = 0,
+) -> Need:
+    """What segmenting an image of `image_shape` on a grid of `planned_shape` takes.
+
+    network_gib: of one call of the network, its result included. maps: channels beside the classes (disagreement).
+    """
+    channels_in, channels = len(plan.channels), plan.out_channels + maps
+    voxels, planned = math.prod(image_shape), math.prod(planned_shape)
+    conformed = 4 * channels_in * planned
+    between = 0 if tuple(image_shape) == tuple(planned_shape) else 4 * max(voxels, planned)
+    reading = 4 * channels_in * voxels + conformed + between
+
+    results = voxels * label_type(plan.structures).itemsize
+    if settings.uncertainty:
+        results += 4 * voxels * (1 + maps)
+    if settings.probabilities:
+        results += 4 * voxels * plan.out_channels
+    layout, axes = best_layout(planned_shape, plan.patch_size, settings, half)
+    stored, tile = layout.voxels_kept()
+    stores = stored * (channels * (2 if half else 4) + 4) + 4 * tile * (channels + 1)
+    stores += _restoring(planned_shape, image_shape, axes, channels, tile)
+    return Need(reading / _GIB, (conformed + results) / _GIB, stores / _GIB + network_gib)
+
+
+def free_memory_gib(settings: InferenceSettings) -> float:
+    """What may still be taken: what is free, or what the settings leave beside what the process has."""
+    free = _SAFE_SHARE * available_memory_gib()
+    return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 
 
 def forget_peak() -> None:
@@ -21,14 +101,24 @@ def peak_memory_gib() -> float:
     if (found := _status("VmHWM")) is not None:
         return found
     scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / _GIB
 
 
 def resident_memory_gib() -> float:
     """The resident set now, in GiB."""
     import psutil
 
-    return psutil.Process().memory_info().rss / 2**30
+    return psutil.Process().memory_info().rss / _GIB
+
+
+def _restoring(
+    planned: Sequence[int], image: Sequence[int], axes: Sequence[int], channels: int, tile_voxels: int
+) -> int:
+    """Bytes for the planes, rows and chunks that resampling keeps; none where both grids are one."""
+    if tuple(planned) == tuple(image):
+        return 0
+    _, rows, columns = (planned[axis] for axis in axes)
+    return 4 * channels * rows * columns + 4 * 4 * min(CHUNK_VOXELS, channels * tile_voxels)
 
 
 def _status(key: str) -> float | None:
@@ -36,5 +126,5 @@ def _status(key: str) -> float | None:
         return None
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024 / 2**30
+            return int(line.split()[1]) * 1024 / _GIB
     return None

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -13,16 +14,23 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.data.conform import Conformed, conform
+from pipeline.data.geometry import Grid, resampled_grid, to_canonical
 from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.arrays import Array, Arrays
+from pipeline.inference.memory import (
+    Needs,
+    forget_peak,
+    free_memory_gib,
+    peak_memory_gib,
+    predict_need,
+    resident_memory_gib,
+)
 from pipeline.inference.paint import Painter, Painting, label_type
 from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings
-from pipeline.inference.slab import SlabLayout, blend
-from pipeline.inference.windows import WindowGrid, importance_map, window_grid
-
-Axes = tuple[int, int, int]
+from pipeline.inference.slab import Axes, SlabLayout, best_layout, blend
+from pipeline.inference.windows import importance_map
 
 
 class WindowModel(Protocol):
@@ -74,8 +82,6 @@ class Predictor:
     plan: Plan
     model: WindowModel
     settings: InferenceSettings = field(default_factory=InferenceSettings)
-    half: bool = False
-    """Whether overlapping logits are kept in half precision."""
 
     def predict(self, image: Volume) -> Prediction:
         """Segments one image (C, X, Y, Z). Raises a DataError where it has not the plan's channels or finite voxels."""
@@ -87,9 +93,55 @@ class Predictor:
         outline = image.with_array(np.broadcast_to(np.zeros((), np.uint8), image.grid.shape))
         return Prepared(conform(image, self.plan), outline)
 
+    def needs(self, grid: Grid) -> Needs:
+        """The memory that an image on `grid` will take, cropping aside: known from its header alone."""
+        _, canonical = to_canonical(grid)
+        return self._needs(grid.shape, resampled_grid(canonical, self.plan.spacing_mm).shape)
+
+    def choose(self, needs: Needs, held_gib: float = 0.0) -> bool:
+        """Whether overlapping logits are kept in half precision: where the settings say so or fp32 does not fit.
+
+        held_gib: what is in memory already of what was predicted. Raises a DataError where neither fits.
+        """
+        asked, ours, theirs = self.settings.accumulate, free_memory_gib(self.settings), self.model.arrays.free_gib()
+        for half, need in ((False, needs.fp32), (True, needs.half)):
+            if asked != "auto" and (asked == "half") != half:
+                continue
+            here = need.peak if theirs is None else max(need.reading, need.held)
+            if here - held_gib <= ours and (theirs is None or need.stores <= theirs):
+                return half
+        raise DataError(
+            f"needs about {needs.half.peak:.1f} GiB of memory beside the {needs.base:.1f} GiB that the program takes, "
+            f"but {max(ours, 0):.1f} GiB are free; end other programs, raise infer.memory_gib or use a larger machine"
+            + (
+                ""
+                if theirs is None
+                else f" ({needs.half.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)"
+            )
+        )
+
+    @cached_property
+    def network_gib(self) -> float:
+        """The memory that one call of the network takes, its result included: measured once."""
+        shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.plan.patch_size)
+        with self.model.working():
+            forget_peak()
+            self.model(np.zeros(shape, np.float32))
+            return max(peak_memory_gib() - resident_memory_gib(), 0.0)
+
+    def _needs(self, image_shape: Sequence[int], planned_shape: Sequence[int]) -> Needs:
+        maps, network = int(self.model.disagreement), self.network_gib
+        fp32, half = (
+            predict_need(image_shape, planned_shape, self.plan, self.settings, half, network, maps)
+            for half in (False, True)
+        )
+        return Needs(fp32, half, resident_memory_gib())
+
     def predict_prepared(self, prepared: Prepared) -> Prediction:
-        """Segments an image that `prepare` gave."""
+        """Segments an image that `prepare` gave; raises a DataError where memory does not suffice."""
         shape, conformed = prepared.outline.grid.shape, prepared.conformed
+        needs = self._needs(shape, conformed.grid.shape)
+        half = self.choose(needs, conformed.image.nbytes / 2**30)
         labels = np.zeros(shape, label_type(self.plan.structures))
         entropy = np.zeros(shape, np.float32) if self.settings.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if self.settings.uncertainty and self.model.disagreement else None
@@ -97,7 +149,7 @@ class Predictor:
         if probabilities is not None and not self.plan.overlapping:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
-        windows = self._paint(conformed, [None if a is None else _inside(a, conformed) for a in everything])
+        windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
         _, uncertainty, divergence, chances = (
             None if a is None else prepared.outline.with_array(a) for a in everything
         )
@@ -124,18 +176,12 @@ class Predictor:
                     "replace them by a value that means nothing (for CT -1024, else 0) where that is true of them"
                 )
 
-    def layout(self, shape: Sequence[int]) -> tuple[SlabLayout, Axes]:
-        """The windows over a planned grid and the order of its axes that keeps the least memory."""
-        return best_layout(shape, self.plan.patch_size, self.settings, self.half)
-
-    def _paint(self, conformed: Conformed, targets: Sequence[NDArray | None]) -> int:
+    def _paint(self, conformed: Conformed, half: bool, targets: Sequence[NDArray | None]) -> int:
         """Fills the targets, views on the cropped canonical grid; returns how many windows it took."""
         image = conformed.image
-        layout, axes = self.layout(image.shape[1:])
-        arrays, weight = (
-            self.model.arrays,
-            importance_map(layout.windows.roi_size, self.settings.mode, self.settings.sigma_scale),
-        )
+        arrays, settings = self.model.arrays, self.settings
+        layout, axes = best_layout(image.shape[1:], self.plan.patch_size, settings, half)
+        weight = importance_map(layout.windows.roi_size, settings.mode, settings.sigma_scale)
         channels = self.plan.out_channels + int(self.model.disagreement)
         competing = 0 if self.plan.overlapping else self.plan.out_channels
         painting = Painting(*(None if t is None else _permuted(t, axes) for t in targets))  # type: ignore[arg-type]
@@ -155,29 +201,8 @@ class Predictor:
         corners = layout.corners()
         while batch := list(itertools.islice(corners, self.settings.sw_batch_size)):
             windows = np.stack([layout.windows.cut(image, corner).transpose(back) for corner in batch])
-            for logits in self.model(windows):
-                yield self.model.arrays.permute(logits, forth)
-
-
-def best_layout(
-    shape: Sequence[int], roi_size: Sequence[int], settings: InferenceSettings, half: bool
-) -> tuple[SlabLayout, Axes]:
-    """The layout of windows whose stores are smallest over all orders of the axes; (0, 1, 2) unless it is worse."""
-
-    def layout(axes: Axes) -> SlabLayout:
-        grid: WindowGrid = window_grid(
-            [shape[a] for a in axes], [roi_size[a] for a in axes], settings.overlap, settings.starts
-        )
-        return SlabLayout.of(grid, half)
-
-    def kept(axes: Axes) -> float:
-        stored, tile = layout(axes).voxels_kept()
-        return stored * (0.5 if half else 1.0) + tile
-
-    orders: list[Axes] = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    best = min(orders, key=kept)
-    chosen = orders[0] if kept(orders[0]) <= 1.1 * kept(best) else best
-    return layout(chosen), chosen
+            # map keeps nothing of the last result, which a loop variable would, while the next one is computed
+            yield from map(partial(self.model.arrays.permute, axes=forth), self.model(windows))
 
 
 def _inside(array: NDArray, conformed: Conformed) -> NDArray:

@@ -18,7 +18,7 @@ from pipeline.inference.arrays import Array, Arrays
 from pipeline.inference.slab import Block
 from pipeline.inference.windows import Index
 
-_CHUNK_VOXELS = 4_000_000
+CHUNK_VOXELS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Resampler:
 
     def _chunks(self, block: Block, place: tuple[slice, ...]) -> Iterator[Chunk]:
         voxels = max(np.prod(block.logits.shape[1:]), np.prod([axis.stop - axis.start for axis in place]))
-        size = max(int(_CHUNK_VOXELS // voxels), 1)
+        size = max(int(CHUNK_VOXELS // voxels), 1)
         for first in range(0, self.channels, size):
             channels = slice(first, min(first + size, self.channels))
             known, origin = self._with_neighbours(block, channels)

@@ -18,11 +18,14 @@ rounding of the classes that compete for a voxel the smallest.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.inference.arrays import Array, Arrays
-from pipeline.inference.windows import Index, WindowGrid
+from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.windows import Index, WindowGrid, window_grid
+
+Axes = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,25 @@ class SlabLayout:
         """Voxels in the stores that may be half precision (layer and band), and in the fp32 tile."""
         layer, band, tile = (a * b * c for a, b, c in self.store_shapes())
         return layer + band, tile
+
+
+def best_layout(
+    shape: Sequence[int], roi_size: Sequence[int], settings: InferenceSettings, half: bool
+) -> tuple[SlabLayout, Axes]:
+    """The layout of windows whose stores are smallest over all orders of the axes; (0, 1, 2) unless it is worse."""
+
+    def layout(axes: Axes) -> SlabLayout:
+        roi = [roi_size[a] for a in axes]
+        return SlabLayout.of(window_grid([shape[a] for a in axes], roi, settings.overlap, settings.starts), half)
+
+    def kept(axes: Axes) -> float:
+        stored, tile = layout(axes).voxels_kept()
+        return stored * (0.5 if half else 1.0) + tile
+
+    orders: list[Axes] = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    best = min(orders, key=kept)
+    chosen = orders[0] if kept(orders[0]) <= 1.1 * kept(best) else best
+    return layout(chosen), chosen
 
 
 class _Stores:

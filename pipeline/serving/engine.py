@@ -56,7 +56,6 @@ def open_predictors(spec: EngineSpec) -> Callable[[str], Predictor]:
                 disagreement=spec.settings.uncertainty,
             ),
             spec.settings,
-            half=spec.settings.accumulate == "half",
         )
         for name, paths in spec.models.items()
     }

@@ -11,7 +11,7 @@ from pipeline.base.files import digest_of
 from pipeline.base.stage import duration
 from pipeline.base.terminal import format_table, progress
 from pipeline.data.formats import image_ending
-from pipeline.inference.batch import CaseResult, Job, Journal
+from pipeline.inference.jobs import CaseResult, Job, Journal
 from pipeline.inference.outputs import output_names
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.engine import EngineSpec

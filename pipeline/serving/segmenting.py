@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pipeline.inference.batch import CaseResult, Job, segment
+from pipeline.inference.batch import segment
+from pipeline.inference.jobs import CaseResult, Job
 from pipeline.serving.engine import EngineSpec, open_predictors
 from pipeline.serving.guard import unlike_training
 

@@ -14,7 +14,7 @@ from pipeline.base.strict import Strict
 from pipeline.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
-    from pipeline.inference.batch import CaseResult, Job
+    from pipeline.inference.jobs import CaseResult, Job
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
     from pipeline.data.plan import read_plan
-    from pipeline.inference.batch import Journal
+    from pipeline.inference.jobs import Journal
     from pipeline.serving.engine import EngineSpec
     from pipeline.serving.segmenting import segment_jobs
 
@@ -70,7 +70,7 @@ def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, fold
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     from pipeline.base.files import read_json
     from pipeline.data.cases import data_root, image_paths, read_cases
-    from pipeline.inference.batch import Job
+    from pipeline.inference.jobs import Job
     from pipeline.inference.outputs import output_names
 
     cases, root = read_cases(inputs["load"]), data_root(inputs["load"])

@@ -14,8 +14,9 @@ from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.ensemble import TorchModel, mirrorings
-from pipeline.inference.predictor import Predictor, best_layout
+from pipeline.inference.predictor import Predictor
 from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.slab import best_layout
 
 CPU = torch.device("cpu")
 AXCODES = ["".join(codes) for codes in itertools.product("RL", "AP", "SI")]

@@ -56,7 +56,7 @@ def naive_logits(image, roi, overlap, starts="fixed", target=None):
     return logits[0].numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 20)] * 3),
     st.tuples(*[st.integers(1, 9)] * 3),
@@ -70,7 +70,7 @@ def test_fp32_slabs_give_the_very_sums_of_the_plain_way(shape, roi, overlap, sta
     np.testing.assert_allclose(found, naive_logits(image, roi, overlap, starts), atol=1e-6, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 16)] * 3),
     st.tuples(*[st.integers(2, 9)] * 3),

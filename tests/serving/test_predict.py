@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.inference import batch
+from pipeline.inference import jobs
 from pipeline.serving.inputs import list_scans
 from pipeline.serving.predict import predict, summary
 from tests.serving.small_package import small_package
@@ -84,7 +84,7 @@ def test_metaimage_stays_metaimage(package, tmp_path):
 def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch):
     for case in "abc":
         write_scan(tmp_path / "in" / f"{case}.nii.gz")
-    done, real = [], batch.Journal.add
+    done, real = [], jobs.Journal.add
 
     def interrupted(journal, result):
         real(journal, result)
@@ -92,7 +92,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
         if len(done) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch.Journal, "add", interrupted)
+    monkeypatch.setattr(jobs.Journal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(package, tmp_path / "in", tmp_path / "out")
     times = {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
@@ -106,7 +106,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
 
 
 def test_strict_refuses_a_scan_unlike_the_training_data(package, tmp_path):
-    scan = write_scan(tmp_path / "in" / "thick.nii.gz", affine=np.diag([1.0, 1.0, 9.0, 1.0]))
+    scan = write_scan(tmp_path / "in" / "thick.nii.gz", (34, 48, 6), affine=np.diag([1.0, 1.0, 9.0, 1.0]))
     (lenient,) = predict(package, scan, tmp_path / "out")
     (strict,) = predict(package, scan, tmp_path / "out", strict=True)
     assert (lenient.status, strict.status) == ("done", "failed")

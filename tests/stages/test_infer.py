@@ -13,7 +13,7 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.data.cases import Case, Cases, Channel
 from pipeline.data.plan import ChannelPlan, Plan, write_plan
-from pipeline.inference import batch
+from pipeline.inference import jobs
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks import build_network
 from pipeline.stages.infer import InferConfig, InferReads, list_jobs, run
@@ -123,7 +123,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch):
-    out, real, done = started(tmp_path), batch.Journal.add, []
+    out, real, done = started(tmp_path), jobs.Journal.add, []
 
     def interrupted(journal, result):
         real(journal, result)
@@ -131,7 +131,7 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch.Journal, "add", interrupted)
+    monkeypatch.setattr(jobs.Journal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu"))
     (out / "predictions" / "scan_1.nii.gz").unlink()

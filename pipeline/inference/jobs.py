@@ -1,0 +1,58 @@
+"""Cases to segment, what became of them, and a journal of it: plain values, without anything heavy to import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.base.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to segment: its image files (one a channel, or one 4D file) and the file to write."""
+
+    id: str
+    images: tuple[Path, ...]
+    output: Path
+    model: str = ""
+    """Which of several predictors does it, for instance a fold."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What became of one case. score: mean uncertainty of what was found, where it was asked for."""
+
+    id: str
+    status: Literal["done", "failed"]
+    message: str = ""
+    seconds: float = 0.0
+    peak_memory_gib: float = 0.0
+    score: float | None = None
+
+
+class Journal:
+    """What a batch has finished, in one file that is rewritten after every case.
+
+    `request` says what is computed with what: a journal of another request is begun anew.
+    """
+
+    def __init__(self, path: Path, request: str) -> None:
+        self.path, self.request = path, request
+        self.results: dict[str, CaseResult] = {}
+        if path.is_file() and (content := read_json(path)).get("request") == request:
+            self.results = {entry["id"]: CaseResult(**entry) for entry in content["cases"]}
+
+    def left_of(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that are not done, failed ones included."""
+        return [job for job in jobs if not (self._is_done(job.id) and job.output.is_file())]
+
+    def add(self, result: CaseResult) -> None:
+        """Notes a case."""
+        self.results[result.id] = result
+        write_json(self.path, {"request": self.request, "cases": [asdict(entry) for entry in self.results.values()]})
+
+    def _is_done(self, case: str) -> bool:
+        return case in self.results and self.results[case].status == "done"
