@@ -55,6 +55,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def tick_text(value: float, step: float) -> str:
     """A tick value with as many decimals as its step needs."""
     decimals = max(0, -floor(log10(step) + 1e-9))

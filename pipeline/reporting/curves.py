@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.reporting.axes import Scale, coordinate, drawing, number, round_outwards, x_axis, y_axis
 from pipeline.reporting.html import Html, join, tag
 
-_WIDTH, _HEIGHT = 500.0, 270.0
+_WIDTH, _HEIGHT = 340.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 34.0, 44.0
 _COLOURS = 8
 _MOST_LINES = 8
@@ -82,7 +82,7 @@ def _plot(title: str, label: str, lines: Mapping[str, Series], best: Mapping[str
     x = Scale(0.0, max(max(step for step, _ in points), 1.0), _LEFT, _WIDTH - _RIGHT)
     values = [value for _, value in points]
     y = Scale(*round_outwards(min(values), max(values)), _HEIGHT - _BOTTOM, _TOP)
-    parts = [x_axis(x, _TOP, _HEIGHT - _BOTTOM, "step"), y_axis(y, _LEFT, _WIDTH - _RIGHT, title)]
+    parts = [x_axis(x, _TOP, _HEIGHT - _BOTTOM, "step", about=4), y_axis(y, _LEFT, _WIDTH - _RIGHT, title)]
     for step in sorted(set(best.values())):
         at = coordinate(x(step))
         parts.append(
@@ -101,7 +101,7 @@ def _plot(title: str, label: str, lines: Mapping[str, Series], best: Mapping[str
         if len(series) == 1:
             parts.append(tag("circle", class_=f"dot c{i % _COLOURS}", cx=x(series[0][0]), cy=y(series[0][1]), r=3))
     picture = drawing(_WIDTH, _HEIGHT, f"{label}, {len(lines)} line(s)", parts)
-    return tag("figure", picture, _legend(lines), class_="half")
+    return tag("figure", picture, _legend(lines), class_="third")
 
 
 def _path(series: Series, x: Scale, y: Scale) -> str:

@@ -43,6 +43,7 @@ def box_strip(
     structures: Sequence[str],
     means: Mapping[str, Mapping[str, object]],
     bounded: bool,
+    digits: int = 3,
 ) -> Html:
     """One row per structure: every case a point, a box below, the mean with its interval in the margin.
 
@@ -59,7 +60,7 @@ def box_strip(
         known = np.flatnonzero(~np.isnan(table[:, i])).tolist()
         names = [cases[k] for k in known]
         y = _TOP + i * row_height
-        rows.append(_row(scale, y, row_height, structure, table[known, i], names, means.get(structure, {})))
+        rows.append(_row(scale, y, row_height, structure, table[known, i], names, means.get(structure, {}), digits))
     heading = tag("text", "mean [95 % interval]", class_="tick end", x=WIDTH, y=_TOP - 8)
     label = f"{title} of {len(cases)} cases, one row per structure"
     return drawing(WIDTH, bottom + _BOTTOM, label, x_axis(scale, _TOP, bottom, title), heading, rows)
@@ -86,6 +87,7 @@ def _row(
     values: NDArray[np.float64],
     names: Sequence[str],
     mean: Mapping[str, object],
+    digits: int,
 ) -> Html:
     middle = y + height / 2
     parts: list[object] = [
@@ -101,7 +103,7 @@ def _row(
         _points(scale, points_y, height * 0.26, values, names, box),
         _box(scale, box_y, height * 0.17, box),
         _mean(scale, box_y, mean),
-        tag("text", _mean_text(mean), class_="value end", x=WIDTH, y=coordinate(middle + 4)),
+        tag("text", _mean_text(mean, digits), class_="value end", x=WIDTH, y=coordinate(middle + 4)),
     ]
     return join(parts)
 
@@ -164,14 +166,14 @@ def _mean(scale: Scale, y: float, mean: Mapping[str, object]) -> Html:
     return tag("polygon", class_="mean", points=_corners(corners))
 
 
-def _mean_text(mean: Mapping[str, object]) -> str:
+def _mean_text(mean: Mapping[str, object], digits: int) -> str:
     value, interval = mean.get("mean"), mean.get("ci95")
     if not isinstance(value, (int, float)):
         return "–"
     between = ""
     if isinstance(interval, (list, tuple)) and None not in interval:
-        between = f" [{number(interval[0])}, {number(interval[1])}]"
-    return number(value) + between
+        between = f" [{number(interval[0], digits)}, {number(interval[1], digits)}]"
+    return number(value, digits) + between
 
 
 def _short(name: str, most: int = 21) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape as _escape
 
-_VOID = frozenset({"meta", "br", "input", "path", "line", "rect", "circle", "image", "polygon"})
+_VOID = frozenset({"meta", "br", "img", "input", "path", "line", "rect", "circle", "image", "polygon"})
 
 
 class Html(str):

@@ -111,9 +111,9 @@ def _spread(results: Results) -> Html:
     for metric, bounded in _SPREADS.items():
         if metric in results.metrics:
             means = {name: entry.get(metric) or {} for name, entry in entries.items()}
-            title = SHOWN[metric][0]
-            picture = box_strip(title, results.of(metric), results.cases, results.structures, means, bounded)
-            figures.append(tag("figure", tag("h3", title), picture))
+            title, digits = SHOWN[metric]
+            picture = box_strip(title, results.of(metric), results.cases, results.structures, means, bounded, digits)
+            figures.append(tag("figure", tag("h3", title), picture, class_="wide", tabindex=0))
     return join([tag("p", note, class_="muted"), figures])
 
 

@@ -17,6 +17,8 @@ from pipeline.data.plan import Plan, read_plan
 from pipeline.reporting.curves import Fold, read_fold
 from pipeline.reporting.results import Results, read_results
 
+_LARGEST_PREVIEW = 1_500_000
+
 
 @dataclass(frozen=True)
 class StageRecord:
@@ -42,6 +44,8 @@ class RunRecord:
     faults: Sequence[Mapping[str, Any]]
     plan: Plan
     folds_source: str
+    preview: bytes
+    """PNG of patches as training drew them; empty where there is none, or one too large for a page."""
     train: Mapping[str, Any]
     folds: tuple[Fold, ...]
     inferred: Sequence[Mapping[str, Any]]
@@ -67,6 +71,7 @@ def read_run(name: str, seed: int, inputs: Mapping[str, Path], config: str) -> R
         faults=shorten(read_json(inputs["load"] / "faults.json")),
         plan=read_plan(inputs["plan"]),
         folds_source=str(read_json(inputs["sample"] / "folds.json").get("source", "")),
+        preview=_preview(inputs["sample"] / "preview.png"),
         train=train,
         folds=tuple(_fold(inputs["train"], train, fold) for fold in train["folds"]),
         inferred=shorten(read_json(inputs["infer"] / "cases.json")["cases"]),
@@ -112,6 +117,10 @@ class _Shortener:
 def _fold(train: Path, record: Mapping[str, Any], fold: int | str) -> Fold:
     best = record.get("validation", {}).get(str(fold), {}).get("best_step")
     return read_fold(train / f"fold_{fold}", str(fold), best)
+
+
+def _preview(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST_PREVIEW else b""
 
 
 def _stage(folder: Path) -> StageRecord:

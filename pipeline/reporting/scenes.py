@@ -16,7 +16,7 @@ from pipeline.reporting.overlays import Scene
 
 def read_scene(case: Case, root: Path, prediction: Path) -> Scene:
     """First channel, reference and prediction of a case that has both. DataError where they differ in grid."""
-    image = read_image(image_paths(case, root))
+    image = read_image(image_paths(case, root), resample_channels=True)
     reference, predicted = read_label(inside(root, str(case.label))), read_label(prediction)
     for name, other in (("reference", reference), ("prediction", predicted)):
         if other.grid.shape != image.grid.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -9,7 +10,7 @@ from typing import Any
 
 from pipeline.base.stage import duration
 from pipeline.data.cases import Case
-from pipeline.reporting.axes import number
+from pipeline.reporting.axes import number, plural
 from pipeline.reporting.curves import dice_curves, loss_curves, rate_curves, time_shares
 from pipeline.reporting.html import Html, join, tag
 from pipeline.reporting.record import RunRecord, StageRecord
@@ -24,7 +25,7 @@ def headline(run: RunRecord) -> Html:
         _tile("mean Dice", _value(mean.get("dice"), 3), _interval(mean.get("dice"), 3)),
         _tile("mean NSD", _value(mean.get("nsd"), 3), _interval(mean.get("nsd"), 3)),
         _tile("mean HD95", _value(mean.get("hd95_mm"), 2, " mm"), _interval(mean.get("hd95_mm"), 2)),
-        _tile("scored cases", str(len(run.results.cases)), f"{len(run.results.structures)} structure(s)"),
+        _tile("scored cases", str(len(run.results.cases)), plural(len(run.results.structures), "structure")),
         _tile("failed cases", str(len(failed)), "none" if not failed else "see Failures", alert=bool(failed)),
     ]
     return tag("div", tiles, class_="tiles")
@@ -40,7 +41,7 @@ def summary_sentence(run: RunRecord) -> str:
     loss = run.train.get("loss", {}).get("name", "")
     return (
         f"Data set {run.cases.dataset}: {training} training and {testing} testing cases, "
-        f"{len(run.cases.channels)} channel(s), {len(run.cases.structures)} structure(s). "
+        f"{plural(len(run.cases.channels), 'channel')}, {plural(len(run.cases.structures), 'structure')}. "
         f"Network {network} with loss {loss}, fold {folds}, {run.train.get('steps', run.plan.max_steps)} steps{took}."
     )
 
@@ -51,8 +52,8 @@ def data_section(run: RunRecord) -> Html:
     rows = [
         ["cases", f"{len(run.cases.training())} training, {len(run.cases.testing())} testing"],
         ["channels", ", ".join(f"{channel.name} ({channel.modality})" for channel in run.cases.channels)],
-        ["shape", _range_of([case.shape for case in cases], 0)],
-        ["spacing mm", _range_of([case.spacing_mm for case in cases], 2)],
+        ["shape, R × A × S", _range_of([_along_ras(case, case.shape) for case in cases], 0)],
+        ["spacing mm, R × A × S", _range_of([_along_ras(case, case.spacing_mm) for case in cases], 2)],
         ["orientation", ", ".join(f"{code} ({n})" for code, n in Counter(c.orientation for c in cases).most_common())],
         ["folds", {"manifest": "given by the manifest", "made": "made here"}.get(run.folds_source, run.folds_source)],
         ["licence", run.cases.licence or "not stated"],
@@ -114,7 +115,7 @@ def training_section(run: RunRecord) -> Html:
     if total > 0:
         rows = [[what, duration(seconds), f"{100 * seconds / total:.0f} %"] for what, seconds in shares]
         notes.append(table(["time went into", "", "share"], rows, "facts"))
-    return join([curves, notes])
+    return join([curves, notes, _preview(run.preview)])
 
 
 def failures(run: RunRecord) -> dict[str, str]:
@@ -160,6 +161,15 @@ def provenance_section(run: RunRecord) -> Html:
     )
 
 
+def _preview(png: bytes) -> Html:
+    if not png:
+        return Html("")
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return join(
+        [tag("h3", "Patches as training sees them"), tag("figure", tag("img", src=source, alt="drawn patches"))]
+    )
+
+
 def _tile(title: str, value: str, below: str, alert: bool = False) -> Html:
     return tag(
         "div", tag("span", title), tag("b", value), tag("small", below), class_="tile alert" if alert else "tile"
@@ -173,6 +183,13 @@ def _value(entry: Mapping[str, Any] | None, digits: int, unit: str = "") -> str:
 def _interval(entry: Mapping[str, Any] | None, digits: int) -> str:
     low, high = (entry or {}).get("ci95") or (None, None)
     return "" if low is None or high is None else f"95 %: {number(low, digits)} to {number(high, digits)}"
+
+
+def _along_ras(case: Case, values: Sequence[float]) -> tuple[float, ...]:
+    """Values along a case's stored axes, put into the order right-left, front-back, up-down."""
+    return tuple(
+        values[next(i for i, code in enumerate(case.orientation) if code in pair)] for pair in ("RL", "AP", "SI")
+    )
 
 
 def _range_of(triples: Sequence[Sequence[float]], digits: int) -> str:

@@ -23,6 +23,7 @@ SHOWN = {
     "recall": ("recall", 3),
     "lesion_f1": ("lesion F1", 3),
 }
+_LONG = 24
 _IN_CASE_TABLE = ("dice", "nsd", "hd95_mm", "assd_mm", "volume_ref_ml", "volume_pred_ml")
 _CASE_TITLES = {
     **{key: title for key, (title, _) in SHOWN.items()},
@@ -32,7 +33,7 @@ _CASE_TITLES = {
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]], class_: str = "") -> Html:
-    """A table whose first column heads its rows."""
+    """A table whose first column heads its rows; a long one scrolls in a box of its own."""
     head = tag("tr", [tag("th", column, scope="col") for column in columns])
     body = [tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]]) for row in rows]
     return tag(

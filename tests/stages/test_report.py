@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
+from pipeline.reporting.overlays import png
 from pipeline.stages.report import STAGE, ReportConfig, ReportReads
 from tests.reporting.fake_run import fake_run
 
@@ -134,8 +138,32 @@ def test_missing_figures_are_named(tmp_path: Path):
         execute(STAGE, ReportReads(report=ReportConfig(), name="x", seed=0), folders, tmp_path / "r", Runtime("cpu"))
 
 
+def test_patches_that_training_drew_are_shown(tmp_path: Path):
+    folders = fake_run(tmp_path, ids=("a",))
+    (folders["sample"] / "preview.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
+    reads = ReportReads(report=ReportConfig(), name="x", seed=0)
+    execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
+    source = (tmp_path / "r" / "report.html").read_text()
+    assert re.search(r"Patches as training sees them</h3><figure><img src=\"data:image/png;base64,", source)
+
+
 @pytest.mark.slow
-def test_two_hundred_cases_with_many_structures_stay_under_ten_megabytes(tmp_path: Path):
+def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_path: Path):
     structures = {f"structure {i}": (i,) for i in range(1, 41)}
-    source, _ = _report(tmp_path, ids=[f"case_{i:03d}" for i in range(200)], structures=structures)
-    assert len(source.encode()) < 10e6
+    ids = [f"case_{i:03d}" for i in range(200)]
+    folders = fake_run(tmp_path, ids=ids, structures=structures)
+    _fill_with_random_figures(folders["evaluate"] / "per_case.csv")
+    reads = ReportReads(report=ReportConfig(worst_cases=12, median_cases=12), name="x", seed=0)
+    execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert page.count("h0") > 4 * 7000 and len(page.encode()) < 10e6
+
+
+def _fill_with_random_figures(path: Path) -> None:
+    """Gives every case and structure a figure, where the fake run has but two structures."""
+    draw = random.Random(0)
+    with path.open(newline="") as stream:
+        columns, *rows = list(csv.reader(stream))
+    end = columns.index("empty")
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([columns, *(r[:2] + [draw.random() for _ in r[2:end]] + r[end:] for r in rows)])
