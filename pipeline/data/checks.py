@@ -155,7 +155,7 @@ class _Check:
                     "list one file per channel, or declare the others",
                 )
         for header, file in known[1:]:
-            if difference := grid_difference(known[0][0].grid, header.grid, self.task.grid_tolerance_mm):
+            if difference := grid_difference(known[0][0].grid, header.grid):
                 found = f"it lies on another grid than {known[0][1]}: {difference}"
                 if self.task.resample_channels:
                     self._fault("fixable", file, "channel-grid", found, "it is resampled (load.resample_channels)")
@@ -180,7 +180,7 @@ class _Check:
             self.faults.append(Fault.of_file(self.case.id, file, fault))
             return []
         self._digest(file, array, header.grid)
-        if self.task.resample_channels and grid_difference(grid, header.grid, self.task.grid_tolerance_mm):
+        if self.task.resample_channels and grid_difference(grid, header.grid):
             array = regrid(array, header.grid, grid)
         rows = []
         for i, channel in enumerate(array):

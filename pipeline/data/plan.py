@@ -41,6 +41,8 @@ class Plan(Strict):
     label_interpolation: Literal["linear", "nearest"] = "linear"
     """linear: each structure on its own, the largest share wins. nearest: the value of the voxel it lies in."""
     channels: tuple[ChannelPlan, ...]
+    resample_channels: bool = False
+    """Channels on another grid than the first one are interpolated onto it, here and at prediction; else refused."""
     structures: dict[str, tuple[int, ...]]
     """Structure name to the label values it consists of, background left out, in output order."""
     ignore_value: int | None = None

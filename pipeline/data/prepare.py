@@ -45,7 +45,7 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
     if case.label is None:
         raise DataError(f"case {case.id} has no label map, so that nothing can be learned from it")
     try:
-        conformed = conform(read_image(image_paths(case, work.root)), plan)
+        conformed = conform(read_image(image_paths(case, work.root), plan.resample_channels), plan)
         label = conform_label(read_label(inside(work.root, case.label)), plan, conformed)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from None

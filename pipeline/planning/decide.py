@@ -121,6 +121,7 @@ def make_plan(
         image_interpolation=config.image_interpolation or "linear",
         label_interpolation=config.label_interpolation or "linear",
         channels=channels,
+        resample_channels=cases.resample_channels,
         structures=cases.structures,
         ignore_value=cases.ignore_value,
         overlapping=cases.overlapping,

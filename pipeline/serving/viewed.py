@@ -43,7 +43,7 @@ class ViewedRun:
         """One channel of a case's image. IndexError where there is no such case or channel."""
         from pipeline.data.formats import read_image
 
-        image = read_image(image_paths(self.order[index], self.root))
+        image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
         return _nifti(image, image.array[channel])
 
     def reference(self, index: int) -> bytes | None:

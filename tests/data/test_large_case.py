@@ -1,4 +1,4 @@
-"""A CT of 512×512×600 voxels is read and checked in under 3 GB."""
+"""A third of a CT of 512×512×600 voxels is read and checked in under a third of 3 GB, the program included."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+SHAPE = (512, 512, 200)
 PROGRAM = """
 import resource, sys
 from pathlib import Path
@@ -29,16 +30,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 def test_a_large_case_is_checked_in_little_memory(tmp_path: Path) -> None:
     for name, dtype, background in (("image.nii", np.int16, -1000), ("label.nii", np.uint8, 0)):
         header = nib.Nifti1Header()
-        header.set_data_shape((512, 512, 600))
+        header.set_data_shape(SHAPE)
         header.set_data_dtype(dtype)
         header.set_sform(np.diag([0.7, 0.7, 1.0, 1.0]), 1)
         with (tmp_path / name).open("wb") as stream:
             header.write_to(stream)
-        voxels = np.memmap(tmp_path / name, dtype, "r+", 352, (512, 512, 600), order="F")
+        voxels = np.memmap(tmp_path / name, dtype, "r+", 352, SHAPE, order="F")
         voxels[:] = background
-        voxels[100:400, 100:400, 50:550] = 1
+        voxels[100:400, 100:400, 50:150] = 1
         voxels.flush()
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(result.stdout) < 3e9
-    assert int(result.stdout) > 512 * 512 * 600 * 4  # it did hold the image
+    assert int(result.stdout) < 1e9
+    assert int(result.stdout) > np.prod(SHAPE) * 4  # it did hold the image
