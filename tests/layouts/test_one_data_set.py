@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.runtime import Runtime
+from pipeline.config import load_config
+from pipeline.data.cases import read_cases
 from pipeline.layouts.export import convert
 from pipeline.layouts.initialise import init
+from pipeline.stages import load
 from tests.layouts.making import descriptor, image, label
 
 CASES = {"sub-01": (1, 2), "sub-02": (2,), "sub-03": (1, 3)}
@@ -94,6 +98,16 @@ def test_every_layout_means_the_same(tmp_path, write):
     assert not result.problems
     assert {case.split for case in result.dataset.cases} == {"training"}
     assert {case.subject for case in result.dataset.cases} == set(CASES)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_is_written_runs_as_it_stands(tmp_path, write):
+    # load reads every file and holds each against the manifest's digests
+    write(source(tmp_path / "source"), tmp_path / "data")
+    config = load_config(init(tmp_path / "data", tmp_path / "configs" / "mine.yaml").config)
+    (tmp_path / "load").mkdir()
+    load.run(load.LoadReads(data=config.data, load=config.load), {}, tmp_path / "load", Runtime(executor="serial"))
+    assert [case.id for case in read_cases(tmp_path / "load").training()] == list(CASES)
 
 
 @pytest.mark.parametrize("to", ["nnunet", "msd"])
