@@ -10,11 +10,15 @@ from pipeline.base.strict import Strict
 
 
 class SGDConfig(Strict):
-    """Stochastic gradient descent with Nesterov momentum, as nnU-Net uses it."""
+    """Stochastic gradient descent with Nesterov momentum.
+
+    nnU-Net's rate of 0.01 and momentum of 0.99 suit its 250 000 steps; in a thousand or two, a momentum that forgets
+    sooner, with a higher rate, learns more.
+    """
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    lr: float = Field(default=0.03, gt=0)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
 
 
@@ -35,7 +39,7 @@ class PolyConfig(Strict):
 
     name: Literal["poly"] = "poly"
     power: float = Field(default=0.9, gt=0)
-    warmup: float = Field(default=0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.02, ge=0, lt=1)
     """Share of the steps over which the rate rises linearly to its full value."""
 
 

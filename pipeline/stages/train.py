@@ -47,7 +47,7 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
                 results[fold.name] = read_json(folder / RESULT)
                 log.info("fold %s is trained already", fold.name)
                 continue
-            results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop, fold))
+            results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop))
         if world.is_first:
             _write_summary(config.train, plan.network, plan.precision, results, out)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +59,6 @@ class Workshop:
         """Patches per step and process."""
         return self.plan.batch_size * self.config.accumulate
 
-    def max_steps(self, fold: Fold) -> int:
-        """Steps of the schedule: as planned, or as many as `max_epochs` makes."""
-        if self.config.max_epochs is None:
-            return self.plan.max_steps
-        return self.config.max_epochs * math.ceil(len(fold.train) / (self.batch_size * self.world.size))
-
 
 def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
     """Threads and determinism for the whole process."""
@@ -74,7 +67,7 @@ def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
     torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
 
 
-def make_learner(shop: Workshop, fold: Fold) -> Learner:
+def make_learner(shop: Workshop) -> Learner:
     """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
     config, plan = shop.config, shop.plan
     torch.manual_seed(shop.seed)
@@ -87,7 +80,7 @@ def make_learner(shop: Workshop, fold: Fold) -> Learner:
     loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
         shop.device
     )
-    horizon = None if config.ema is None else config.ema * shop.max_steps(fold)
+    horizon = None if config.ema is None else config.ema * plan.max_steps
     return Learner(
         network=network,
         loss=loss,
@@ -119,7 +112,7 @@ def _called(shop: Workshop, network: nn.Module) -> Callable[[torch.Tensor], Any]
 
 def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     """Batches, rate, validation and records of one fold."""
-    config, plan, max_steps = shop.config, shop.plan, shop.max_steps(fold)
+    config, plan, max_steps = shop.config, shop.plan, shop.plan.max_steps
     validation = plan_validation(
         {case: shop.store.shape(case) for case in fold.val},
         plan.patch_size,

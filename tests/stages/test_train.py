@@ -122,11 +122,6 @@ def test_a_loss_that_does_not_fit_is_refused_before_training(tmp_path):
         _train(prepare(tmp_path), tmp_path / "out", loss={"name": "ce", "activation": "sigmoid"})
 
 
-def test_epochs_instead_of_steps(tmp_path):
-    """Four training cases and two patches a step make two steps an epoch."""
-    assert _train(prepare(tmp_path), tmp_path / "out", max_epochs=3)["steps"] == 6
-
-
 def test_fine_tuning_begins_from_given_weights(tmp_path, caplog):
     inputs = prepare(tmp_path)
     _train(inputs, tmp_path / "first")
