@@ -24,9 +24,9 @@ _ROUNDING = 1e-6
 """A spacing computed from an affine is off in its last digits; a distance that equals the tolerance but for that
 counts as within it."""
 
-_VOXELS_PER_POINT = 4
-"""A search tree is faster than a distance transform of the whole box while points are fewer than one in so many voxels:
-smooth masks are far below it, noise is above."""
+_VOXELS_PER_QUERY = 12
+"""Looking a point up in a search tree costs as much as so many voxels of a distance transform (more where surfaces lie
+far apart): smooth masks need few look-ups, scattered ones are faster by the transform."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _nearest_mm(
     if not len(away):
         return distances
     start, spacing = points[away], np.asarray(spacing_mm)
-    if (len(start) + len(others)) * _VOXELS_PER_POINT < free.size:
+    if len(start) * _VOXELS_PER_QUERY + len(others) < free.size:
         tree = KDTree(others * spacing, balanced_tree=False, compact_nodes=False)
         nearest = others[tree.query(start * spacing)[1]]
     else:

@@ -71,8 +71,8 @@ def test_noise_and_smooth_masks_go_different_ways_to_one_answer(monkeypatch: pyt
     """A search tree and a distance transform find the same distances."""
     pred, ref = blobs(7)
     found = []
-    for voxels_per_point in (0, 10**9):
-        monkeypatch.setattr(surface, "_VOXELS_PER_POINT", voxels_per_point)
+    for voxels_per_query in (0, 10**9):
+        monkeypatch.setattr(surface, "_VOXELS_PER_QUERY", voxels_per_query)
         found.append(figures(pred, ref, SPACING_MM, "surfel"))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
 
