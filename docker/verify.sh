@@ -79,7 +79,7 @@ else
   "$python" -c "from pathlib import Path; from pipeline.data.synthetic import make_phantoms; make_phantoms(Path('$work/phantoms'))"
   cp "$(find "$work/phantoms" -path '*images*' -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
 fi
-"$python" docker/as_mha.py "$work/in" "$work/gc/images/scan"
+"$python" docker/as_mha.py "$work/in" "$work/gc/images/scan" 2>/dev/null
 if [ -z "${SEGPIPE_WHEELS:-}" ]; then
   say "downloading wheels with this machine's pip"
   export SEGPIPE_WHEELS="$work/wheels"

@@ -35,6 +35,7 @@ pytest.importorskip("fastapi")
 
 START = "import sys; from pathlib import Path; from pipeline.serving.http import serve; " \
         "sys.exit(serve(Path(sys.argv[1]), port=int(sys.argv[2]), device='cpu'))"  # fmt: skip
+pytestmark = pytest.mark.slow  # each start of the service imports torch anew
 QUEUE = 3
 LIMITS = {"SEGPIPE_QUEUE": str(QUEUE), "SEGPIPE_MAX_UPLOAD_MIB": "2", "SEGPIPE_MAX_UNPACKED_MIB": "16"}
 
@@ -204,7 +205,6 @@ def test_what_is_no_sound_scan_gets_a_sentence_and_costs_nothing(service: Servic
     assert service.metric("segpipe_worker_starts") == workers
 
 
-@pytest.mark.slow
 def test_fifty_clients_at_once_none_is_lost(service: Service) -> None:
     """Each is answered: segmented, or told 429 with a time to come back; one and the whole queue are served."""
 
@@ -221,7 +221,6 @@ def test_fifty_clients_at_once_none_is_lost(service: Service) -> None:
     assert service.client.post("/predict", content=_scan()).status_code == 200
 
 
-@pytest.mark.slow
 def test_memory_is_flat_after_a_hundred_requests(service: Service) -> None:
     def resident() -> int:
         return sum(p.memory_info().rss for p in [psutil.Process(service.process.pid), *service.workers()])
