@@ -25,7 +25,7 @@ def keys_of(model: BaseModel, at: str = "") -> set[str]:
 def lines_of(path) -> dict[str, str]:
     """Key path to the line that it stands in, read from the text alone."""
     lines, parents = {}, []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         found = re.match(r"( *)([a-z_0-9]+):", line)
         if found:
             parents = [*parents[: len(found.group(1)) // 2], found.group(2)]
@@ -44,7 +44,7 @@ def test_all_that_are_shipped_are_tested(repository):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_key_is_commented(repository, name):
-    text = (repository / "configs" / f"{name}.yaml").read_text().splitlines()
+    text = (repository / "configs" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     bare = [
         line
         for before, line in zip(["", *text], text, strict=False)
