@@ -97,7 +97,7 @@ def make_plan(
         config.batch_size,
         config.precision,
         device,
-        timer or (lambda work, precision: seconds_per_step(work, precision, device, threads)),
+        timer or (lambda work, precisions: seconds_per_step(work, precisions, device, threads)),
         largest_batch=max(int(_BATCH_SHARE * dataset_voxels / patch_voxels), 2),
     )
     reasons |= {**effort.reasons, "network": f"{reasons['network']}; {effort.reasons['network']}"}

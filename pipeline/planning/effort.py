@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,8 @@ _PATCHES_FOR_BATCH = {2: 0, 4: 8_000, 8: 400_000}
 _WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
 _WIDEST = 320
 
-Timer = Callable[[Work, Precision], float]
+Timer = Callable[[Work, Sequence[Precision]], Mapping[Precision, float]]
+"""Seconds of a step of some work in each of some precisions."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def decide_effort(
     reasons["batch_size"] = "pinned" if batch_pin else _batch_reason(batch, patches, largest_batch)
     if batch != chosen.batch_size:
         chosen = Work(chosen.network, work.in_channels, work.out_channels, work.patch_size, batch, work.overlapping)
-        step_seconds = timer(chosen, precision) if goal.budget_seconds is not None else None
+        step_seconds = timer(chosen, [precision])[precision] if goal.budget_seconds is not None else None
 
     steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
     return Effort(dict(chosen.network), batch, precision, steps, step_seconds, reasons)
@@ -130,11 +131,11 @@ def _precisions(
 ) -> dict[Precision, float | None]:
     """The precisions that may be chosen, with the seconds of a step where they had to be measured."""
     if pin is not None:
-        return {pin: timer(work, pin) if measured else None}
+        return {**timer(work, [pin])} if measured else {pin: None}
     if device.type == "cuda":
         only: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        return {only: timer(work, only) if measured else None}
-    return {"fp32": timer(work, "fp32"), "bf16": timer(work, "bf16")}
+        return {**timer(work, [only])} if measured else {only: None}
+    return {**timer(work, ["fp32", "bf16"])}
 
 
 def _precision_reason(
@@ -158,7 +159,7 @@ def _widest(
         if best[2] < needed:  # the wider one is slower still: no need to measure it
             break
         wide = widened(narrow, width)
-        wide_seconds = timer(wide, precision)
+        wide_seconds = timer(wide, [precision])[precision]
         patches = _patches(goal, wide, wide_seconds, device)
         if patches < needed:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,26 +39,32 @@ class Work:
     overlapping: bool = False
 
 
-def seconds_per_step(work: Work, precision: Precision, device: torch.device, num_threads: int | None = None) -> float:
-    """The median of some steps of forward, loss, backward, optimiser and moving average, after a warm-up.
+def seconds_per_step(
+    work: Work, precisions: Sequence[Precision], device: torch.device, num_threads: int | None = None
+) -> dict[Precision, float]:
+    """For each precision the median of some steps: forward, loss, backward, optimiser and moving average.
 
-    Sets the number of threads of this process. Random numbers of the caller are left as they were.
+    Precisions take turns, so that whatever else the machine does weighs on all of them alike. Sets the number of
+    threads of this process. Random numbers of the caller are left as they were.
     """
     torch.set_num_threads(num_threads or usable_cores())
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        step = _Step(work, precision, device)
-        _timed(step, _WARM_UP, _SECONDS / 3)
-        return statistics.median(_timed(step, _MOST, _SECONDS))
+        steps = {precision: _Step(work, precision, device) for precision in precisions}
+        _in_turns(steps, _WARM_UP, _SECONDS / 3)
+        return {name: statistics.median(times) for name, times in _in_turns(steps, _MOST, _SECONDS).items()}
 
 
-def _timed(step: Callable[[], None], most: int, seconds: float) -> list[float]:
-    """Seconds of each of at most `most` steps, fewer (but at least two) where they take long."""
-    times: list[float] = []
-    while len(times) < 2 or (len(times) < most and sum(times) < seconds):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
+def _in_turns(steps: Mapping[Precision, Callable[[], None]], most: int, seconds: float) -> dict[Precision, list[float]]:
+    """Seconds of each of at most `most` rounds of steps, fewer (but at least two) where they take long."""
+    times: dict[Precision, list[float]] = {name: [] for name in steps}
+    begin, rounds = time.perf_counter(), 0
+    while rounds < 2 or (rounds < most and time.perf_counter() - begin < seconds * len(steps)):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+        rounds += 1
     return times
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,10 +27,11 @@ class Clock:
     def __init__(self, seconds_per_patch: float) -> None:
         self.seconds_per_patch, self.asked = seconds_per_patch, 0
 
-    def __call__(self, work: Work, precision: Precision) -> float:
+    def __call__(self, work: Work, precisions: Sequence[Precision]) -> dict[Precision, float]:
         self.asked += 1
         wide = work.network.get("channels", [16])[0] / 16
-        return self.seconds_per_patch * work.batch_size * wide**2 * (0.5 if precision == "bf16" else 1.0)
+        step = self.seconds_per_patch * work.batch_size * wide**2
+        return {precision: step * (0.5 if precision == "bf16" else 1.0) for precision in precisions}
 
 
 def plan_with(seconds_per_patch: float = 0.1, config: PlanConfig | None = None, **given: Any) -> Any:
@@ -57,8 +59,7 @@ def test_time_buys_batch_and_width() -> None:
 
 def test_the_faster_precision_is_taken() -> None:
     assert plan_with().precision == "bf16"
-    slow = lambda work, precision: 0.2 if precision == "bf16" else 0.1  # noqa: E731
-    plan = plan_with(timer=slow)
+    plan = plan_with(timer=lambda work, precisions: {name: 0.2 if name == "bf16" else 0.1 for name in precisions})
     assert plan.precision == "fp32" and "2 times as fast as bf16" in plan.reasons["precision"]
 
 
@@ -129,5 +130,6 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
     expected = torch.rand(1)
     torch.manual_seed(5)
     work = Work({"name": "unet", "channels": [4, 8, 8]}, 1, 3, (16, 16, 16), 1)
-    assert 0 < seconds_per_step(work, "fp32", CPU, num_threads=1) < 10
+    times = seconds_per_step(work, ["fp32", "bf16"], CPU, num_threads=1)
+    assert set(times) == {"fp32", "bf16"} and all(0 < seconds < 10 for seconds in times.values())
     assert torch.equal(torch.rand(1), expected)
