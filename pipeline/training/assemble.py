@@ -179,6 +179,7 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
             plan.mirror_axes,
             plan.spacing_mm,
             plan.patch_size,
+            swaps=plan.swap_indices,
             overlapping=plan.overlapping,
         )
         return Batch(image, label)
