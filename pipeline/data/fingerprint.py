@@ -1,4 +1,4 @@
-"""The fingerprint: what a data set looks like as a whole. Planning decides from it, deployment compares scans with it."""
+"""The fingerprint: what a data set looks like as a whole. Planning decides from it, deployment compares with it."""
 
 from __future__ import annotations
 

@@ -43,6 +43,6 @@ def encode(
 
 
 def decode(indices: NDArray, structures: Structures) -> NDArray:
-    """Indices of exclusive structures to original values, as the smallest unsigned type. A region gives its first value."""
+    """Indices of exclusive structures to original values, in the smallest unsigned type; a region gives its first."""
     table = np.array([0, *(region[0] for region in structures.values())])
     return table.astype(np.min_scalar_type(int(table.max())))[indices]
