@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import Field
@@ -18,6 +18,12 @@ from pipeline.base.stage import CONFIG, Stage
 from pipeline.base.strict import Strict
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.labels import LabelConfig
+
+if TYPE_CHECKING:
+    from pipeline.data.cases import Cases
+    from pipeline.data.plan import Plan
+
+Kind = Literal["onnx", "torchscript"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,8 @@ class PackageConfig(Strict):
     """Structure name to its colour and SNOMED CT codes."""
     output_slug: str = Field(default="segmentation", pattern=r"^[a-z0-9][a-z0-9-]*$")
     """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
+    exports: tuple[Kind, ...] = ()
+    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
     zip: bool = False
     """Write the package as one zip file too."""
 
@@ -74,6 +82,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     labels = make_labels(plan.structures, settings.labels)
 
     weights = _copy_weights(inputs["train"], train["folds"], out)
+    _write_exports(settings.exports, plan, cases, inputs["load"], [out / weight for weight in weights])
     write_plan(out, plan)
     write_labels(out, labels)
     write_json(out / "inference.json", _settings(config.inference))
@@ -124,6 +133,21 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
     for fold, name in zip(folds, names, strict=True):
         shutil.copyfile(train / f"fold_{fold}" / "last.safetensors", out / name)
     return names
+
+
+def _write_exports(kinds: tuple[Kind, ...], plan: Plan, cases: Cases, load: Path, weights: list[Path]) -> None:
+    """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case."""
+    if not kinds:
+        return
+    from pipeline.data.cases import data_root, image_paths
+    from pipeline.data.formats import read_image
+    from pipeline.serving.export import export
+
+    case = (cases.testing() or cases.training())[0]
+    image = read_image(image_paths(case, data_root(load)))
+    for kind in kinds:
+        files = export(kind, plan, weights, image, weights[0].parents[1] / "exports")
+        log.info("package   exported as %s: %d file(s), same labels as torch on %s", kind, len(files), case.id)
 
 
 def _settings(inference: InferenceSettings) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""A package's networks in other forms, each checked on a real case against torch before it is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.base.errors import SegpipeError, missing_extra
+from pipeline.data.plan import Plan
+from pipeline.data.volume import Volume
+from pipeline.inference.ensemble import TorchModel
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.inference.predictor import Predictor, WindowModel
+from pipeline.inference.settings import InferenceSettings
+from pipeline.models.checkpoint import load_weights
+from pipeline.models.networks import build_network
+
+Kind = Literal["onnx", "torchscript"]
+SHARE_OF_EQUAL_VOXELS = 0.9999
+_ENDINGS: dict[Kind, str] = {"onnx": ".onnx", "torchscript": ".ts"}
+_CPU = torch.device("cpu")
+
+
+def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path) -> list[Path]:
+    """Writes each network of an ensemble into `out` as `kind` and returns the files, named as the weights are.
+
+    `image` is a real case (C, X, Y, Z): with the exported ensemble at least 99.99 % of its voxels must get the label
+    that they get with torch in fp32, else nothing is written and a SegpipeError says how many did. Raises ConfigError
+    where a package is missing.
+    """
+    networks = [_network(plan, path) for path in weights]
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        files = [Path(temporary) / f"{path.stem}{_ENDINGS[kind]}" for path in weights]
+        for network, file in zip(networks, files, strict=True):
+            _WRITERS[kind](network, torch.zeros(1, len(plan.channels), *plan.patch_size), file)
+        share = _equal_share(plan, image, TorchModel(networks, _CPU), _READERS[kind](files))
+        if share < SHARE_OF_EQUAL_VOXELS:
+            raise SegpipeError(
+                f"package.exports: with {kind} only {share:.4%} of a case's voxels get the label of torch "
+                f"({SHARE_OF_EQUAL_VOXELS:.2%} are needed), so it is not shipped; leave {kind} out"
+            )
+        out.mkdir(exist_ok=True)
+        return [file.rename(out / file.name) for file in files]
+
+
+def _equal_share(plan: Plan, image: Volume, one: WindowModel, other: WindowModel) -> float:
+    settings = InferenceSettings()
+    first, second = (Predictor(plan, model, settings).predict(image).labels.array for model in (one, other))
+    return float(np.mean(first == second))
+
+
+def _network(plan: Plan, path: Path) -> nn.Module:
+    network = build_network(plan.network, len(plan.channels), plan.out_channels)
+    network.load_state_dict(load_weights(path))
+    return network.eval()
+
+
+def _write_onnx(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    try:
+        import onnx  # noqa: F401, the exporter needs it and says so less clearly
+    except ImportError:
+        raise missing_extra("onnx", "onnx", "package.exports: [onnx]") from None
+    torch.onnx.export(
+        network, (example,), str(path), dynamo=False, opset_version=17,
+        input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
+    )  # fmt: skip
+
+
+def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    with torch.no_grad():
+        torch.jit.trace(network, example, check_trace=False).save(str(path))
+
+
+_WRITERS: dict[Kind, Callable[[nn.Module, torch.Tensor, Path], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+}
+_READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
+    "onnx": OnnxModel,
+    "torchscript": lambda files: TorchModel([torch.jit.load(str(file)) for file in files], _CPU),
+}
