@@ -89,6 +89,10 @@ def evaluate_pairs(
     write_text(output / "per_case.csv", _per_case_csv(cases))
     write_json(output / "summary.json", summary)
     log.info("%s", summary_table(summary))
+    if not_scored:
+        log.warning(
+            "not scored, and in no mean: %s", ", ".join(f"{case} ({not_scored[case]})" for case in sorted(not_scored))
+        )
     return summary
 
 
@@ -110,8 +114,6 @@ def score(
     if orphans := [Problem(case, f"{preds[case]} has no reference in {ref_dir}") for case in preds if case not in refs]:
         raise DataError(problem_list(f"{pred_dir}", orphans))
     missing = {case: "no prediction" for case in refs if case not in preds}
-    if missing:
-        log.info("%d of %d references have no prediction and are not scored", len(missing), len(refs))
     pairs = [Pair(case, preds[case], refs[case], subject=case) for case in sorted(preds)]
     return evaluate_pairs(pairs, evaluation, output_dir, runtime or Runtime(), missing)
 

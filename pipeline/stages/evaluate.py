@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import Outcome, Stage
+from pipeline.base.stage import Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
@@ -36,6 +36,17 @@ class EvaluateConfig(Strict):
     groups: Literal["auto"] | tuple[str, ...] = "auto"
     """Manifest columns with a table for each of their values; auto: every column with 2 to 10 different values."""
 
+    @field_validator("nsd_tolerance_mm", mode="before")
+    @classmethod
+    def _millimetres(cls, given: Any) -> Any:
+        """One message for what is neither a number nor numbers by name, instead of one for each."""
+        numbers = given.values() if isinstance(given, dict) else [given]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers):
+            raise ValueError(
+                f"must be millimetres above 0, such as 1.0, or one per structure, {{liver: 2}}; got {given!r}"
+            )
+        return given
+
 
 class EvaluateReads(Strict):
     """All of the configuration that this stage depends on."""
@@ -43,7 +54,7 @@ class EvaluateReads(Strict):
     evaluate: EvaluateConfig
 
 
-def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome | None:
+def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
     """Scores every prediction that has a reference; cases without a prediction are listed in the summary."""
     from pipeline.base.files import inside
     from pipeline.data.cases import data_root, read_cases
@@ -76,7 +87,6 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     if not pairs:
         raise DataError("evaluate: no predicted case has a reference label map, so there is nothing to score")
     evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
-    return None
 
 
 def _group(case: Case, column: str) -> str:

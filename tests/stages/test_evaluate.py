@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from pipeline import evaluation
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import Runtime
 from pipeline.data.cases import Case, Cases, Channel
@@ -144,6 +146,27 @@ def test_predictions_need_references_but_not_the_reverse(folders: tuple[Path, Pa
     (ref / "b.nii.gz").unlink()
     with pytest.raises(DataError, match=r"b\.nii\.gz has no reference"):
         score(pred, ref, "head=1", tmp_path / "out")
+
+
+@pytest.mark.parametrize("given", ["abc", -1, 0, True, [1], {"head": 0}, {"head": "2"}])
+def test_a_tolerance_must_be_millimetres(given: object) -> None:
+    with pytest.raises(ValidationError, match="must be millimetres above 0") as caught:
+        EvaluateConfig(nsd_tolerance_mm=given)
+    assert caught.value.error_count() == 1
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_WORTH_A_POOL", 0)
+    for runtime in (Runtime(executor="serial"), Runtime(executor="process", workers=2)):
+        score(*folders, "head=1,tail=2", tmp_path / runtime.executor, runtime=runtime)
+    for name in ("per_case.csv", "summary.json"):
+        assert (tmp_path / "process" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
+    (folders[0] / "a.nii.gz").write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"a\.nii\.gz"):
+        score(*folders, "head=1", tmp_path / "out", runtime=Runtime(executor="process", workers=2))
 
 
 def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> Path:
