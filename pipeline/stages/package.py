@@ -65,7 +65,8 @@ class PackageReads(Strict):
 def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes the package into `out`: weights of every trained fold, plan, labels, figures, card, hashes.
 
-    Raises DataError where the configuration names structures that the data set does not have.
+    Raises DataError where the configuration names structures that the data set does not have, SegpipeError where an
+    export does not give the network's labels.
     """
     from pipeline.data.cases import read_cases
     from pipeline.data.plan import read_plan, write_plan
