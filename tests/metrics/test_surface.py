@@ -31,7 +31,7 @@ def distances(pred: np.ndarray, ref: np.ndarray, spacing_mm: tuple[float, ...], 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_surfels_agree_with_surface_distance(seed: int) -> None:
-    other = pytest.importorskip("surface_distance", reason="pip install surface-distance-based-measures")
+    other = pytest.importorskip("surface_distance", reason="pip install surface-distance")
     pred, ref = blobs(seed)
     theirs = other.compute_surface_distances(ref, pred, SPACING_MM)
     areas = np.concatenate([theirs["surfel_areas_gt"], theirs["surfel_areas_pred"]])

@@ -73,7 +73,7 @@ def test_the_surface_of_a_large_ball_is_a_twelfth_too_large() -> None:
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), SPACING_MM, (3.0, 0.4, 7.0)])
 def test_areas_equal_the_table_of_surface_distance(spacing_mm: tuple[float, float, float]) -> None:
-    tables = pytest.importorskip("surface_distance.lookup_tables", reason="pip install surface-distance-based-measures")
+    tables = pytest.importorskip("surface_distance.lookup_tables", reason="pip install surface-distance")
     np.testing.assert_allclose(surfel_areas(spacing_mm), tables.create_table_neighbour_code_to_surface_area(spacing_mm))
     plane = spacing_mm[:2]
     np.testing.assert_allclose(surfel_areas(plane), tables.create_table_neighbour_code_to_contour_length(plane))

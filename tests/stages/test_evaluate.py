@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -146,6 +147,21 @@ def test_predictions_need_references_but_not_the_reverse(folders: tuple[Path, Pa
     (ref / "b.nii.gz").unlink()
     with pytest.raises(DataError, match=r"b\.nii\.gz has no reference"):
         score(pred, ref, "head=1", tmp_path / "out")
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "ASR", "PIL"])
+def test_scores_do_not_depend_on_how_the_file_lies(tmp_path: Path, axcodes: str) -> None:
+    """The same anatomy with its axes stored in another order and direction, spacing included."""
+    upright = nib.Nifti1Image(cubes(4), grid().affine), nib.Nifti1Image(cubes(3), grid().affine)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(grid().affine), nib.orientations.axcodes2ornt(axcodes))
+    for side, image in zip(("pred", "ref"), upright, strict=True):
+        (tmp_path / side).mkdir()
+        nib.save(image.as_reoriented(turn), tmp_path / side / "a.nii.gz")
+    summary = score(tmp_path / "pred", tmp_path / "ref", "head=1,tail=2", tmp_path / "out")
+    head = summary["structures"]["head"]
+    assert head["hd95_mm"]["mean"] == pytest.approx(2.0)
+    assert head["assd_mm"]["mean"] == pytest.approx(0.397601, rel=1e-5)
+    assert head["nsd"]["mean"] == pytest.approx(0.818141, rel=1e-5)
 
 
 @pytest.mark.parametrize("given", ["abc", -1, 0, True, [1], {"head": 0}, {"head": "2"}])
