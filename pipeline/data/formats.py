@@ -106,6 +106,11 @@ def image_voxels(header: Header) -> NDArray[np.float32]:
     return array
 
 
+def read_to_the_end(path: Path) -> None:
+    """Reads all voxels as stored and forgets them; a FileFault where the file is damaged or ends too early."""
+    _raw(read_header(path))
+
+
 def label_voxels(header: Header) -> NDArray[Any]:
     """The label values behind a header, in C order."""
     if header.channels > 1:

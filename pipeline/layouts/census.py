@@ -15,7 +15,7 @@ from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import sha256_of
 from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
-from pipeline.data.formats import read_header, read_label
+from pipeline.data.formats import read_label, read_to_the_end
 from pipeline.layouts.found import FoundCase
 from pipeline.layouts.labelling import Labelling
 
@@ -41,14 +41,14 @@ class Census:
 
 
 def take_census(cases: Sequence[FoundCase]) -> Census:
-    """Hashes every file, reads every image header and every label map; a broken file never ends it.
+    """Hashes and reads every file to its end, and counts label values; a broken file never ends it.
 
     Cases go through threads: reading, unpacking and hashing let go of the interpreter's lock.
     """
     values: dict[str, Mapping[int, int]] = {}
     broken: dict[str, Problem] = {}
     sha256: dict[Path, str] = {}
-    with ThreadPoolExecutor(usable_cores()) as pool, progress("reading label maps", len(cases)) as bar:
+    with ThreadPoolExecutor(usable_cores()) as pool, progress("reading", len(cases)) as bar:
         for case, hashes, result in zip(cases, pool.map(_hash, cases), pool.map(_look, cases), strict=True):
             sha256 |= hashes
             if isinstance(result, Problem):
@@ -67,7 +67,7 @@ def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
     """The label counts of a case; None where it has no label; a Problem where a file cannot be read."""
     try:
         for path in case.images:
-            read_header(path)
+            read_to_the_end(path)
         return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ SHAPE = (6, 5, 4)
 
 def image(path: Path, channels: int = 1, lowest: float = 0.0) -> Path:
     """A NIfTI image of its own values (seeded by its name), 4D where it has several channels."""
-    seed = sum(path.name.encode())
+    seed = crc32(path.name.encode())
     shape = SHAPE if channels == 1 else (*SHAPE, channels)
     array = np.random.default_rng(seed).integers(0, 1000, shape).astype(np.int16)
     array.flat[0] = lowest

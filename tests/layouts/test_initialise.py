@@ -74,11 +74,12 @@ def test_undeclared_and_absent_values_are_said(tmp_path):
 
 def test_a_broken_file_is_listed_and_ends_nothing(tmp_path):
     place = folders(tmp_path / "data")
+    truncate(place / "images/c0.nii.gz")
     truncate(place / "labels/c1.nii.gz")
     (place / "images/c2.nii.gz").write_bytes(b"")
     result = init(place, tmp_path / "mine.yaml")
-    assert [problem.where for problem in result.problems] == ["c1", "c2"]
-    assert all(f"c{i}.nii.gz" in problem.what for i, problem in zip((1, 2), result.problems, strict=True))
+    assert [problem.where for problem in result.problems] == ["c0", "c1", "c2"]
+    assert all(f"c{i}.nii.gz" in problem.what for i, problem in enumerate(result.problems))
     assert len(result.dataset.cases) == 4
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["load"]["on_fault"] == "exclude"
 
