@@ -12,6 +12,7 @@ from pipeline.data.header import FileFault
 
 Severity = Literal["fatal", "fixable", "warning"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "fixable", "warning")
+_BLOCK_FROM = 6
 _MEANING = {
     "fatal": "the case cannot be used as it is",
     "fixable": "the case is used, by a stated rule; look whether the rule is right",
@@ -44,6 +45,22 @@ class Fault:
 def in_order(faults: Sequence[Fault]) -> list[Fault]:
     """The fatal ones first, otherwise as found."""
     return sorted(faults, key=lambda fault: SEVERITIES.index(fault.severity))
+
+
+def lines(faults: Sequence[Fault]) -> list[tuple[Severity, str]]:
+    """What to show on screen, fatal first: a line per fault, and one block for a fault that many files share."""
+    groups: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in in_order(faults):
+        groups.setdefault((fault.severity, fault.code, fault.found, fault.cure), []).append(fault)
+    shown: list[tuple[Severity, str]] = []
+    for group in groups.values():
+        first = group[0]
+        if len(group) < _BLOCK_FROM:
+            shown += [(fault.severity, str(fault)) for fault in group]
+            continue
+        shown.append((first.severity, f"{first.severity:<7}  {len(group)} times: {first.found}; {first.cure}"))
+        shown += [(fault.severity, f"         {fault.case}  {fault.file}".rstrip()) for fault in group]
+    return shown
 
 
 def summary(faults: Sequence[Fault], cases: int) -> str:

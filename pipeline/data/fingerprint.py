@@ -31,6 +31,12 @@ def fingerprint(cases: Cases) -> dict[str, Any]:
             "median": np.median(extents, axis=0).tolist(),
             "max": extents.max(0).tolist(),
         },
+        "anisotropy": float(np.median(spacings.max(axis=1) / spacings.min(axis=1))),
+        "components": {
+            name: {"median": float(np.median(pieces)), "max": max(pieces)}
+            for name in cases.structures
+            if (pieces := [c.label_components[name] for c in training if c.label_components.get(name)])
+        },
         "structure_volumes_ml": {
             name: {"min": min(v), "median": float(np.median(v)), "max": max(v), "present": sum(x > 0 for x in v)}
             for name, v in volumes.items()
@@ -47,9 +53,9 @@ def fingerprint(cases: Cases) -> dict[str, Any]:
 
 
 def _channel(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean over cases of each statistic, with the extremes of the percentiles."""
-    keys = sorted(set.intersection(*(set(row) for row in rows)))
-    result = {key: float(np.mean([row[key] for row in rows])) for key in keys}
+    """Mean of each statistic over the cases that have it (an empty label has no foreground), and extremes."""
+    keys = sorted(set().union(*rows))
+    result = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
     for key in ("p005", "p995"):
         result[f"{key}_min"] = min(row[key] for row in rows)
         result[f"{key}_max"] = max(row[key] for row in rows)

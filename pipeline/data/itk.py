@@ -25,6 +25,7 @@ def read_header(path: Path, kind: str) -> Header:
     import SimpleITK as sitk
 
     _refuse_missing_or_empty(path)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is said by the fault
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("NrrdImageIO" if kind in {".nrrd", ".nhdr"} else "MetaImageIO")

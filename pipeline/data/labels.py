@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Structures = Mapping[str, tuple[int, ...]]
+_LARGEST_TABLE = 2**16
 
 
 def index_type(structures: Structures, overlapping: bool) -> np.dtype:
@@ -29,7 +30,15 @@ def encode(
     values: NDArray, structures: Structures, ignore_value: int | None = None, overlapping: bool = False
 ) -> NDArray:
     """Original label values to indices (or bit masks); undeclared values become background."""
+    if values.size and values.min() >= 0 and values.max() < _LARGEST_TABLE:
+        table = _table(np.arange(int(values.max()) + 1), structures, ignore_value, overlapping)
+        return table[values]
     found, inverse = np.unique(values, return_inverse=True)
+    return _table(found, structures, ignore_value, overlapping)[inverse].reshape(values.shape)
+
+
+def _table(found: NDArray, structures: Structures, ignore_value: int | None, overlapping: bool) -> NDArray:
+    """The index (or bit mask) of each of the `found` values."""
     table = np.zeros(len(found), dtype=index_type(structures, overlapping))
     for i, region in enumerate(structures.values()):
         member = np.isin(found, region)
@@ -39,7 +48,7 @@ def encode(
             table[member] = i + 1
     if ignore_value is not None:
         table[found == ignore_value] = ignore_index(structures, overlapping)
-    return table[inverse].reshape(values.shape)
+    return table
 
 
 def decode(indices: NDArray, structures: Structures) -> NDArray:

@@ -17,6 +17,7 @@ from pipeline.base.strict import Strict
 from pipeline.data.cases import Channel
 
 FORMAT = "segpipe-manifest/1"
+_MOST_OVERLAPPING = 62
 
 
 class ManifestCase(Strict):
@@ -67,6 +68,8 @@ class Manifest(Strict):
             faults.append("label value 0 is background and cannot be a structure")
         if any(value < 0 for value in values):
             faults.append("label values cannot be negative")
+        if self.overlapping and len(self.labels) > _MOST_OVERLAPPING:
+            faults.append(f"{len(self.labels)} structures overlap; at most {_MOST_OVERLAPPING} can (one bit each)")
         if self.ignore_label is not None and self.ignore_label in values:
             faults.append(f"ignore_label {self.ignore_label} is a structure too")
         if faults:

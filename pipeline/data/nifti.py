@@ -28,7 +28,8 @@ FORM_TOLERANCE_MM = 0.1
 
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
+"""NIfTI's code of a length unit to its name and mm; anything else is taken as mm."""
 _CARRIED = (
     *("pixdim", "dim_info", "xyzt_units", "descrip", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -49,7 +50,13 @@ def read_header(path: Path, kind: str) -> Header:
     spatial, channels = _split_shape(path, shape)
     affine, notes = _affine(path, nifti, spatial)
     voxels = _partner(path) if kind == ".hdr" else path
-    fields = {"kind": kind, "nifti": nifti, "offset": _offset(nifti, kind), "voxels": voxels}
+    fields = {
+        "kind": kind,
+        "nifti": nifti,
+        "offset": _offset(nifti, kind),
+        "voxels": voxels,
+        "scaling": _scaling(path, nifti),
+    }
     header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, notes, fields)
     _refuse_false_promise(header, voxels)
     return header
@@ -70,9 +77,8 @@ def read_voxels(header: Header) -> tuple[NDArray[Any], float, float]:
         while stream.read(2**20):  # to the end, where gzip keeps its checksum
             pass
     shape = (*header.grid.shape, header.channels) if header.channels > 1 else header.grid.shape
-    nifti = header.fields.get("nifti")
-    slope, intercept = nifti.get_slope_inter() if nifti is not None else (None, None)
-    return flat.reshape(shape, order="F"), 1.0 if slope is None else float(slope), float(intercept or 0.0)
+    slope, intercept = header.fields["scaling"]
+    return flat.reshape(shape, order="F"), slope, intercept
 
 
 def write_label(path: Path, kind: str, array: NDArray[Any], grid: Grid, original: Any) -> None:
@@ -211,17 +217,26 @@ def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
                     "find out which is right and set both to it",
                 )
             )
-    unit = _MM_PER_UNIT.get(nifti.get_xyzt_units()[0], 1.0)
-    if unit != 1.0:
+    name, unit_mm = _UNITS.get(int(nifti["xyzt_units"]) & 7, ("mm", 1.0))
+    if unit_mm != 1.0:
         notes.append(
             Note(
                 "units",
-                f"its lengths are in {nifti.get_xyzt_units()[0]}s; they are converted to mm",
+                f"its lengths are in {name}; they are converted to mm",
                 "write it in mm, since many programs do not look at the unit",
             )
         )
-        affine = np.diag([unit, unit, unit, 1.0]) @ affine
+        affine = np.diag([unit_mm, unit_mm, unit_mm, 1.0]) @ affine
     return affine, tuple(notes)
+
+
+def _scaling(path: Path, nifti: Any) -> tuple[float, float]:
+    """Slope and intercept; a slope of 0 means that there is none."""
+    try:
+        slope, intercept = nifti.get_slope_inter()
+    except HeaderDataError as error:
+        raise _bad_header(path, str(error)) from None
+    return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
 
 
 def _offset(nifti: Any, kind: str) -> int:
@@ -257,7 +272,7 @@ def _mgh_header(path: Path, kind: str) -> Header:
     except (HeaderDataError, MGHError, KeyError, ValueError) as error:
         raise _bad_header(path, str(error)) from None
     spatial, channels = _split_shape(path, shape)
-    fields = {"kind": kind, "offset": 284, "voxels": path}
+    fields = {"kind": kind, "offset": 284, "voxels": path, "scaling": (1.0, 0.0)}
     header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, (), fields)
     _refuse_false_promise(header, path)
     return header

@@ -133,10 +133,10 @@ def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig
 
 def show_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
-    from pipeline.data.faults import in_order, summary
+    from pipeline.data.faults import lines, summary
 
-    for fault in in_order(faults):
-        log.log(logging.WARNING if fault.severity == "fatal" else logging.INFO, "%s", fault)
+    for severity, line in lines(faults):
+        log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
     log.info("%s", summary(faults, cases))
 
 
@@ -172,7 +172,7 @@ def _size_and_date(path: Path) -> str:
 
 STAGE = Stage(
     name="load",
-    version=2,
+    version=3,
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),

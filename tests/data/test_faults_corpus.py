@@ -252,7 +252,7 @@ def _singular_affine(root, _):
     nib.save(image, root / IMAGE)
 
 
-@seeded("fixable", "units", "its lengths are in meters; they are converted to mm")
+@seeded("fixable", "units", "its lengths are in metres; they are converted to mm")
 def _metres(root, _):
     for path in (root / IMAGE, root / LABEL):
         array = np.asarray(nib.load(path).dataobj)
