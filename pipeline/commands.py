@@ -1,0 +1,189 @@
+"""What each command does: arguments in, exit code out. Every import that costs time stands where it is needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_SOME_CASES, ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+
+def run_stages(arguments: argparse.Namespace) -> int:
+    """`run` and every stage alone."""
+    config = _load_config(arguments.config, arguments.overrides)
+    return _run_config(config, arguments.out, arguments.first, arguments.only, arguments.force)
+
+
+def _run_config(
+    config: PipelineConfig,
+    out: Path | None,
+    first: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+) -> int:
+    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.run import run
+
+    keep_freed_memory()
+    folder = out if out is not None else Path("runs") / config.name
+    code = run(config, folder, first, only, force)
+    _say_where(folder, only)
+    return code
+
+
+def _say_where(folder: Path, only: str | None) -> None:
+    """After a whole run: the table of Dice, where the report lies and what to do with the package."""
+    from pipeline.base.files import read_json
+    from pipeline.base.terminal import format_table
+
+    summary = folder / "evaluate" / "summary.json"
+    if only in {None, "evaluate"} and summary.is_file():
+        content = read_json(summary)
+        rows = [
+            (name, *_dice_cells(entry["dice"]))
+            for name, entry in [*content["structures"].items(), ("mean", content["mean"])]
+        ]
+        print("\n" + format_table(("structure", "Dice", "95 % interval", "cases"), rows))
+    if only is None:
+        print(f"\nreport   {folder / 'report' / 'report.html'}")
+        print(f"predict  segpipe predict --model {folder / 'package'} --input SCANS --output SEGMENTATIONS")
+
+
+def _dice_cells(dice: dict) -> tuple[str, str, str]:
+    mean, interval = dice.get("mean"), dice.get("ci95")
+    between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval and None not in interval else ""
+    return ("undefined" if mean is None else f"{mean:.3f}"), between, str(dice.get("n", ""))
+
+
+def _load_config(path: Path, overrides: Sequence[str]) -> PipelineConfig:
+    from pipeline.config import load_config
+
+    return load_config(path, overrides)
+
+
+def show_config(arguments: argparse.Namespace) -> int:
+    """The resolved configuration, or the JSON Schema."""
+    import json
+
+    from pipeline.config import json_schema, load_config, to_yaml
+
+    if arguments.schema:
+        print(json.dumps(json_schema(), indent=2))
+    elif arguments.config is None:
+        raise ConfigError("show-config needs a CONFIG, or --schema")
+    else:
+        print(to_yaml(load_config(arguments.config, arguments.overrides)), end="")
+    return EXIT_DONE
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """The whole pipeline on phantoms."""
+    from pipeline.config import load_config
+    from pipeline.data.synthetic import make_phantoms
+
+    phantoms = arguments.out / "phantoms"
+    manifest = phantoms / "manifest.json"
+    if not manifest.is_file():
+        make_phantoms(phantoms)
+        print(f"made phantoms in {phantoms}")
+    overrides = [f"data.manifest={manifest}", f"data.root={phantoms}", *arguments.overrides]
+    return _run_config(load_config(Path(__file__).with_name("demo.yaml"), overrides), arguments.out)
+
+
+def init_data(arguments: argparse.Namespace) -> int:
+    """From a folder to a manifest and a configuration."""
+    from pipeline.layouts import init
+
+    result = init(arguments.folder, arguments.output, format=arguments.format, labels=arguments.labels)
+    print(result.message)
+    return EXIT_DONE
+
+
+def convert_data(arguments: argparse.Namespace) -> int:
+    """A data set as nnU-Net raw or MSD."""
+    from pipeline.layouts import convert
+
+    print(convert(arguments.source, arguments.to, arguments.output).message)
+    return EXIT_DONE
+
+
+def predict_scans(arguments: argparse.Namespace) -> int:
+    """Scans in, segmentations out; 4 where some failed."""
+    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.serving.predict import predict, summary
+
+    keep_freed_memory()
+    results = predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
+    print(summary(results))
+    return EXIT_DONE if all(result.status == "done" for result in results) else EXIT_SOME_CASES
+
+
+def score_folder(arguments: argparse.Namespace) -> int:
+    """Predictions against references; 4 where some references have no prediction."""
+    from pipeline.evaluation import score
+
+    summary = score(arguments.pred, arguments.ref, arguments.labels, arguments.output)
+    return EXIT_SOME_CASES if summary["not_scored"] else EXIT_DONE
+
+
+def build_image(arguments: argparse.Namespace) -> int:
+    """A container image with a model inside."""
+    from pipeline.serving.image import build_image
+
+    build_image(arguments.package, arguments.tag, base=arguments.base, engine=arguments.engine)
+    return EXIT_DONE
+
+
+def serve_model(arguments: argparse.Namespace) -> int:
+    """A model over HTTP."""
+    from pipeline.serving.http import serve
+
+    return serve(arguments.model, host=arguments.host, port=arguments.port, device=arguments.device)
+
+
+def view_run(arguments: argparse.Namespace) -> int:
+    """A run's cases in the browser."""
+    from pipeline.serving.view import view
+
+    view(arguments.run, port=arguments.port, open_browser=not arguments.no_browser)
+    return EXIT_DONE
+
+
+def check_data(arguments: argparse.Namespace) -> int:
+    """Every fault of a configuration and its data; 3 where one is fatal."""
+    import json
+
+    from pipeline.base.files import write_text
+    from pipeline.base.runtime import Runtime
+    from pipeline.data.faults import as_json, as_page
+    from pipeline.data.manifest import read_manifest
+    from pipeline.stages.load import DataConfig, LoadConfig, check, data_root, show_faults
+
+    if arguments.source.suffix == ".json":
+        data, load, runtime = DataConfig(manifest=arguments.source), LoadConfig(), Runtime()
+    else:
+        config = _load_config(arguments.source, arguments.overrides)
+        data, load = config.data, config.load
+        runtime = Runtime(config.device, config.executor.name, config.executor.workers)
+    manifest = read_manifest(data.manifest)
+    faults = check(manifest, data_root(data), runtime, load)
+    if arguments.json:
+        print(json.dumps(as_json(faults), indent=2))
+    else:
+        show_faults(faults, len(manifest.cases))
+    if arguments.html:
+        write_text(arguments.html, as_page(faults, len(manifest.cases), manifest.name))
+    return EXIT_DATA if any(fault.severity == "fatal" for fault in faults) else EXIT_DONE
+
+
+def compare_runs(arguments: argparse.Namespace) -> int:
+    """Runs side by side."""
+    from pipeline.comparison import compare
+
+    compare(arguments.sources, arguments.output)
+    return EXIT_DONE
