@@ -61,6 +61,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert describe(values, one_each(30)) == describe(values, one_each(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "distribution",
     [stats.norm(0.85, 0.04), stats.beta(30, 4), stats.beta(8, 2), stats.lognorm(0.5, scale=3)],
