@@ -66,10 +66,6 @@ if [ -z "${SEGPIPE_PYTHON_IMAGE:-}" ]; then
 fi
 
 # --- model, scan, wheels ------------------------------------------------------------------------------------------
-if [ -z "$package" ]; then
-  package=$work/package
-  "$python" -m tests.serving.small_package "$package"
-fi
 mkdir -p "$work/in" "$work/gc/images/scan"
 if [ -n "$scans" ]; then
   cp -r "$scans/." "$work/in/"
@@ -78,6 +74,12 @@ elif [ -n "${SEGPIPE_DATA:-}" ] && [ -d "$SEGPIPE_DATA/hippocampus/images" ]; th
 else
   "$python" -c "from pathlib import Path; from pipeline.data.synthetic import make_phantoms; make_phantoms(Path('$work/phantoms'))"
   cp "$(find "$work/phantoms" -path '*images*' -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
+fi
+if [ -z "$package" ]; then
+  package=$work/package
+  scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
+  if [ "$base" = slim ]; then set -- "$package" "$scan"; else set -- "$package"; fi
+  "$python" -m tests.serving.small_package "$@" 2>/dev/null
 fi
 "$python" docker/as_mha.py "$work/in" "$work/gc/images/scan" 2>/dev/null
 if [ -z "${SEGPIPE_WHEELS:-}" ]; then

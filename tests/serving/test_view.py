@@ -53,6 +53,7 @@ def test_cases_come_worst_first_and_those_without_a_prediction_do_not_come(viewe
     assert [case["id"] for case in listing["cases"]] == ["bad", HOSTILE_ID, "good"]
     assert listing["cases"][2]["dice"] == 1.0
     assert listing["cases"][0]["scores"]["organ"]["dice"] < 0.7
+    assert listing["channels"] == [{"name": "T1", "window": None}]
     assert "subject" not in json.dumps(listing)
 
 
