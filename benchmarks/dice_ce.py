@@ -1,0 +1,94 @@
+"""The fused Dice + CE against MONAI's DiceCELoss: seconds and peak memory of forward and backward, paired.
+
+    python benchmarks/dice_ce.py [--device cuda] [--threads 2] [--repeats 15]
+
+Both get the same logits and labels, in turn, at 2, 8 and 64 classes. Memory is what is allocated beyond the inputs at the
+highest point: on a CPU counted by torch's profiler, on a GPU by its allocator. Predicted: at least 1.5 times as fast and
+at most half the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import monai
+import torch
+from monai.losses import DiceCELoss
+from torch.profiler import ProfilerActivity, profile
+
+from pipeline.base.allocator import keep_freed_memory
+from pipeline.models.dice_ce import FusedDiceCE
+
+CASES = {2: (2, 96, 96, 96), 8: (2, 64, 64, 64), 64: (1, 48, 48, 48)}
+"""Classes to batch and size."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    print(f"{name}, {arguments.threads} threads, torch {torch.__version__}, monai {monai.__version__}")
+    print("classes  monai ms  fused ms  faster  monai MiB  fused MiB  less memory")
+    for classes, (batch, *size) in CASES.items():
+        torch.manual_seed(0)
+        logits = torch.randn(batch, classes, *size, device=device)
+        label = torch.randint(0, classes, (batch, *size), dtype=torch.uint8, device=device)
+        theirs = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+        ours = FusedDiceCE()
+        losses = [lambda x, loss=theirs, y=label[:, None]: loss(x, y), lambda x: ours(x, label)]
+        times: list[list[float]] = [[], []]
+        for _ in range(arguments.repeats):
+            for which, loss in enumerate(losses):
+                times[which].append(_seconds(loss, logits))
+        monai_s, fused_s = (statistics.median(values) for values in times)
+        monai_mib, fused_mib = (_peak_mib(loss, logits) for loss in losses)
+        print(
+            f"{classes:7d}  {monai_s * 1e3:8.1f}  {fused_s * 1e3:8.1f}  {monai_s / fused_s:5.2f}×"
+            f"  {monai_mib:9.1f}  {fused_mib:9.1f}  {monai_mib / fused_mib:10.2f}×"
+        )
+
+
+def _seconds(loss: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor) -> float:
+    leaf = logits.clone().requires_grad_()
+    _finish(logits.device)
+    begin = time.perf_counter()
+    loss(leaf).backward()
+    _finish(logits.device)
+    return time.perf_counter() - begin
+
+
+def _peak_mib(loss: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor) -> float:
+    """The most that is allocated at a time during forward and backward, beyond logits and label."""
+    leaf = logits.clone().requires_grad_()
+    if logits.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss(leaf).backward()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        loss(leaf).backward()
+    held = peak = 0
+    for event in profiled.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak / 2**20
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
