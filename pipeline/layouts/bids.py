@@ -15,6 +15,7 @@ from pipeline.layouts.found import Found, FoundCase, image_files, modality_of, r
 from pipeline.layouts.labelling import Labelling
 
 _NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
+_LABELS = {"dseg", "mask"}
 _OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den"}
 _Kind = tuple[str, str, str, str, str]
 """Pipeline folder, suffix, label, desc and space of a derivative."""
@@ -42,12 +43,11 @@ class Scan:
 
 
 def is_bids(folder: Path) -> bool:
-    """True for a folder with a dataset_description.json, or with `sub-*` folders that hold `sub-*` images."""
-    described = (folder / "dataset_description.json").is_file()
+    """True where scans lie as BIDS has them: `sub-01/anat/sub-01_T1w.nii.gz`, with or without a session's folder."""
     return any(
-        _scan(path) is not None
+        _scan(path) is not None and not path.parent.name.startswith(("sub-", "ses-"))
         for subject in folder.glob("sub-*")
-        if subject.is_dir() and (described or subject.glob("*/sub-*") or subject.glob("*/*/sub-*"))
+        if subject.is_dir()
         for path in image_files(subject)
     )
 
@@ -57,7 +57,8 @@ def read(folder: Path) -> Found:
 
     Input channels are the suffixes that every labelled case has. Raises a DataError where no scan is found.
     """
-    scans = [scan for path in image_files(folder) if _is_raw(folder, path) and (scan := _scan(path))]
+    named = [scan for path in image_files(folder) if (scan := _scan(path)) is not None]
+    scans = [scan for scan in named if _is_raw(folder, scan.path) and scan.suffix not in _LABELS]
     if not scans:
         raise DataError(f"{folder}: no BIDS scans such as sub-01/anat/sub-01_T1w.nii.gz")
     notes: set[str] = set()
@@ -67,7 +68,7 @@ def read(folder: Path) -> Found:
     for scan in scans:
         refuse_shared_ids({scan.key(whole): [p for p in (images[scan.key(whole)].get(scan.suffix), scan.path) if p]})
         images[scan.key(whole)][scan.suffix] = scan.path
-    labels, labelling = _labels(folder, whole, notes)
+    labels, labelling = _labels(folder, [scan for scan in named if scan.suffix in _LABELS], whole, notes)
     channels = _channels(images, labels, notes)
     problems += [
         Problem(path.name, "label map without a scan; left out") for key, path in labels.items() if key not in images
@@ -138,25 +139,25 @@ def _complete(key: str, by_suffix: Mapping[str, Path], channels: Sequence[str], 
     return not missing
 
 
-def _labels(folder: Path, whole: bool, notes: set[str]) -> tuple[dict[str, Path], Labelling | None]:
-    """The label maps of the derivative (pipeline, suffix, label, desc, space) that has the most, and their names."""
+def _labels(
+    folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str]
+) -> tuple[dict[str, Path], Labelling | None]:
+    """The label maps of the kind (pipeline, suffix, label, desc, space) that has the most, and their names."""
     groups: dict[_Kind, dict[str, Path]] = defaultdict(dict)
-    derivatives = folder / "derivatives"
-    for path in image_files(derivatives) if derivatives.is_dir() else []:
-        scan = _scan(path)
-        if scan is not None and scan.suffix in {"dseg", "mask"}:
-            pipeline = path.relative_to(derivatives).parts[0]
-            kind = (pipeline, scan.suffix, scan.entity("label"), scan.entity("desc"), scan.entity("space"))
-            groups[kind][scan.key(whole)] = path
+    for scan in maps:
+        parts = scan.path.relative_to(folder).parts
+        pipeline = "/".join(parts[:2]) if parts[0] == "derivatives" else "beside the scans"
+        kind = (pipeline, scan.suffix, scan.entity("label"), scan.entity("desc"), scan.entity("space"))
+        groups[kind][scan.key(whole)] = scan.path
     if not groups:
         return {}, None
     chosen = max(groups, key=lambda kind: (len(groups[kind]), kind[1] == "dseg", kind))
-    notes.add(f"label maps: derivatives/{_kind(chosen)} ({len(groups[chosen])} cases)")
+    notes.add(f"label maps: {_kind(chosen)} ({len(groups[chosen])} cases)")
     for kind in sorted(set(groups) - {chosen}):
-        notes.add(f"not used: derivatives/{_kind(kind)} ({len(groups[kind])} cases)")
+        notes.add(f"not used: {_kind(kind)} ({len(groups[kind])} cases)")
     if chosen[1] == "mask":
         return groups[chosen], Labelling({chosen[2] or "structure": (1,)})
-    return groups[chosen], _lookup(derivatives / chosen[0], next(iter(groups[chosen].values())))
+    return groups[chosen], _lookup(folder / chosen[0], next(iter(groups[chosen].values())))
 
 
 def _kind(kind: _Kind) -> str:

@@ -79,3 +79,17 @@ def test_a_folder_without_scans_is_refused(tmp_path):
     assert not is_bids(tmp_path)
     with pytest.raises(DataError, match="no BIDS scans"):
         read(tmp_path)
+
+
+def test_label_maps_beside_the_scans(tmp_path):
+    image(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz")
+    label(tmp_path / "sub-01/anat/sub-01_dseg.nii.gz")
+    found = read(tmp_path)
+    assert [(case.id, case.label.name) for case in found.cases] == [("sub-01", "sub-01_dseg.nii.gz")]
+    assert [channel.name for channel in found.channels] == ["T1w"]
+
+
+def test_case_folders_that_only_sound_like_bids_are_none(tmp_path):
+    image(tmp_path / "sub-01/sub-01_t1.nii.gz")
+    label(tmp_path / "sub-01/sub-01_seg.nii.gz")
+    assert not is_bids(tmp_path)

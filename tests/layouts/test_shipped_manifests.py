@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.data.formats import read_image, voxel_digest
+from pipeline.data.digests import voxel_digest
+from pipeline.data.formats import read_image
 from pipeline.data.manifest import read_manifest
 from tests.layouts.making import AFFINE
 
