@@ -22,7 +22,7 @@ from pipeline.scores import Scores, read_scores
 log = logging.getLogger(__name__)
 
 MEAN = "mean"
-_MOST_DIFFERENT = 10
+_MOST_DIFFERENT, _SHOWN = 10, 5
 
 
 def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000) -> d
     write_text(output_dir / "compare.csv", _csv(_rows(result)))
     write_text(output_dir / "cases.csv", _csv(_case_rows(baseline, others)))
     _draw(baseline, others, comparisons, output_dir / "compare.png")
-    log.info("%s", comparison_table(result))
+    log.info("%s\n\n%s", comparison_table(result), difference_table(result))
     return result
 
 
@@ -82,6 +82,16 @@ def comparison_table(result: dict[str, Any]) -> str:
     title = f"Dice against {result['baseline']}"
     columns = [title, "structure", "baseline", "Dice", "difference", "95 % interval", "p (Holm)", "won/lost/tied"]
     return format_table(columns, rows)
+
+
+def difference_table(result: dict[str, Any]) -> str:
+    """The cases whose Dice differs most, as a table for the terminal."""
+    rows = [
+        [c["name"], e["case"], e["structure"], f"{e['baseline']:.4f}", f"{e['dice']:.4f}", f"{e['difference']:+.4f}"]
+        for c in result["comparisons"]
+        for e in c["most_different"][:_SHOWN]
+    ]
+    return format_table(["differ most", "case", "structure", "baseline", "Dice", "difference"], rows)
 
 
 def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
