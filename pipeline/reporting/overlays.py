@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.geometry import Spacing
+from pipeline.data.plan import ChannelPlan
 from pipeline.reporting.axes import coordinate
 from pipeline.reporting.html import Html, join, tag
 
 _MOST_PIXELS = 320
 _MARGIN_MM, _LEAST_MM = 12.0, 70.0
+_WIDER = 0.15
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
 # Plane: (axis it is perpendicular to, letters at its left, right, top and bottom edges), radiological convention.
@@ -46,6 +48,14 @@ class Window:
         finite = image[np.isfinite(image)]
         lower, upper = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
         return cls(float(lower), float(max(upper, lower + 1e-6)))
+
+    @classmethod
+    def planned(cls, channel: ChannelPlan) -> Window | None:
+        """A little wider than a planned CT window, so that all cases look alike; None: each image has its own."""
+        if channel.scheme != "ct" or channel.lower is None or channel.upper is None:
+            return None
+        margin = _WIDER * (channel.upper - channel.lower)
+        return cls(channel.lower - margin, channel.upper + margin)
 
     def to_grey(self, plane: NDArray[np.floating]) -> NDArray[np.uint8]:
         share = (np.nan_to_num(plane, nan=self.lower) - self.lower) / (self.upper - self.lower)

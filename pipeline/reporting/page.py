@@ -176,17 +176,11 @@ def _case_picture(run: RunRecord, index: int, scene: Scene, sets: Mapping[str, s
     shown = scores if len(scores) <= 8 else [*scores[:8], tag("li", f"and {len(scores) - 8} more, see All cases")]
     heading = tag("h3", case, tag("small", f" {sets.get(case, '')} · mean Dice {number(float(mean))}"))
     return tag(
-        "article", heading, three_planes(scene, run.cases.structures, _window(run)), tag("ul", shown, class_="scores")
+        "article",
+        heading,
+        three_planes(scene, run.cases.structures, Window.planned(run.plan.channels[0])),
+        tag("ul", shown, class_="scores"),
     )
-
-
-def _window(run: RunRecord) -> Window | None:
-    """CT is shown in a window around the planned one, so that all cases look alike; others each in their own."""
-    channel = run.plan.channels[0]
-    if channel.scheme != "ct" or channel.lower is None or channel.upper is None:
-        return None
-    margin = 0.15 * (channel.upper - channel.lower)
-    return Window(channel.lower - margin, channel.upper + margin)
 
 
 def _set_of(run: RunRecord, entry: Mapping[str, object]) -> str:

@@ -165,9 +165,7 @@ def _preview(png: bytes) -> Html:
     if not png:
         return Html("")
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return join(
-        [tag("h3", "Patches as training sees them"), tag("figure", tag("img", src=source, alt="drawn patches"))]
-    )
+    return join([tag("h3", "Patches drawn for training"), tag("figure", tag("img", src=source, alt="drawn patches"))])
 
 
 def _tile(title: str, value: str, below: str, alert: bool = False) -> Html:
@@ -217,7 +215,7 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items() if item is not None)
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_shown, value))
+        return ", ".join("×".join(map(_shown, v)) if isinstance(v, (list, tuple)) else _shown(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

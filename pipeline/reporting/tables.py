@@ -47,7 +47,7 @@ def results_table(results: Results) -> Html:
     metrics = [name for name in SHOWN if any(_defined(entry.get(name)) for entry in entries.values())]
     rows = [[name, *(_figure(entry.get(m), m) for m in metrics), _counts(entry)] for name, entry in entries.items()]
     mean = results.summary.get("mean", {})
-    rows.append([tag("strong", "mean of structures"), *(_figure(mean.get(m), m, strong=True) for m in metrics), ""])
+    rows.append([tag("strong", "mean"), *(_figure(mean.get(m), m, strong=True) for m in metrics), ""])
     return table(["structure", *(SHOWN[m][0] for m in metrics), "cases"], rows, "figures")
 
 

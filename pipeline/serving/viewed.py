@@ -13,7 +13,9 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import inside, read_json
 from pipeline.base.stage import is_finished
 from pipeline.data.cases import Case, Cases, data_root, image_paths, read_cases
+from pipeline.data.plan import read_plan
 from pipeline.data.volume import Volume
+from pipeline.reporting.overlays import Window
 from pipeline.reporting.results import Results, read_results
 
 _SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")
@@ -29,13 +31,18 @@ class ViewedRun:
     order: tuple[Case, ...]
     predictions: dict[str, Path]
     results: Results | None
+    windows: tuple[tuple[float, float] | None, ...]
+    """Per channel the intensities to show from black to white; None: each image's own."""
 
     def listing(self) -> dict[str, Any]:
         """What the page needs to know, as JSON; cases are addressed by their index in this list."""
         return {
             "run": self.name,
             "structures": list(self.cases.structures),
-            "channels": [channel.name for channel in self.cases.channels],
+            "channels": [
+                {"name": channel.name, "window": window}
+                for channel, window in zip(self.cases.channels, self.windows, strict=True)
+            ],
             "cases": [self._entry(case) for case in self.order],
         }
 
@@ -92,7 +99,15 @@ def read_viewed(run: Path) -> ViewedRun:
     if not shown:
         raise ConfigError(f"{run}: no case has a prediction, so there is nothing to view")
     order = tuple(sorted(shown, key=lambda case: (rank.get(case.id, len(rank)), case.id)))
-    return ViewedRun(run.resolve().name, cases, data_root(run / "load"), order, predictions, results)
+    root = data_root(run / "load")
+    return ViewedRun(run.resolve().name, cases, root, order, predictions, results, _windows(run, cases))
+
+
+def _windows(run: Path, cases: Cases) -> tuple[tuple[float, float] | None, ...]:
+    if not is_finished(run / "plan"):
+        return (None,) * len(cases.channels)
+    windows = [Window.planned(channel) for channel in read_plan(run / "plan").channels]
+    return tuple(None if window is None else (window.lower, window.upper) for window in windows)
 
 
 def _nifti(volume: Volume, array: NDArray[Any]) -> bytes:

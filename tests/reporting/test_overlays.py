@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.plan import ChannelPlan
 from pipeline.reporting.overlays import Scene, Window, busiest_slice, contour_path, png, three_planes
 
 
@@ -68,6 +69,15 @@ def test_reference_and_prediction_are_drawn_only_where_they_are():
     markup = three_planes(scene, {"a": (1,), "b": (2, 3)})
     assert markup.count('class="reference"') == 3 and 'class="prediction"' not in markup
     assert "<title>b, reference</title>" in markup and "<title>a, " not in markup
+
+
+def test_ct_is_shown_in_a_window_a_little_wider_than_planned_and_mr_in_its_own():
+    ct = ChannelPlan(name="CT", modality="CT", scheme="ct", lower=-100.0, upper=300.0, mean=0.0, std=1.0)
+    assert Window.planned(ct) == Window(-160.0, 360.0)
+    assert Window.planned(ChannelPlan(name="T1", modality="MR", scheme="zscore")) is None
+    assert Window(-100, 100).to_grey(np.array([[-500.0, -100, 0, 100, 900, np.nan]])).tolist() == [
+        [0, 0, 128, 255, 255, 0]
+    ]
 
 
 @pytest.mark.parametrize("fill", [np.nan, 7.0])

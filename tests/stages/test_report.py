@@ -144,7 +144,7 @@ def test_patches_that_training_drew_are_shown(tmp_path: Path):
     reads = ReportReads(report=ReportConfig(), name="x", seed=0)
     execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
     source = (tmp_path / "r" / "report.html").read_text()
-    assert re.search(r"Patches as training sees them</h3><figure><img src=\"data:image/png;base64,", source)
+    assert re.search(r"Patches drawn for training</h3><figure><img src=\"data:image/png;base64,", source)
 
 
 @pytest.mark.slow

@@ -99,6 +99,8 @@ async function show(index) {
     const volumes = [];
     for (const [i, name] of names.entries()) {
       const options = { name: name + ".nii", colormap: "gray", opacity: 1 };
+      const range = listing.channels[$("channel").value].window;
+      if (i === 0 && range) [options.cal_min, options.cal_max] = range;
       volumes.push(await niivue.NVImage.loadFromUrl({ url: buffers[i], ...options }));
     }
     if (mine !== loading) return;
@@ -126,22 +128,29 @@ function goToBusiest() {
   nv.createOnLocationChange();
 }
 
-// Of the slice along the last axis that has most such voxels, the one next to their middle; null where there is none.
+// Of the slice along the last axis that has most such voxels, the one nearest to their middle; null where there is none.
 function busiest([nx, ny, nz], counts) {
   let best = { n: 0 };
-  for (let z = 0, at = 0; z < nz; z++) {
+  for (let z = 0; z < nz; z++) {
     let [n, sx, sy] = [0, 0, 0];
-    for (let y = 0; y < ny; y++) {
-      for (let x = 0; x < nx; x++, at++) {
-        if (!counts(at)) continue;
-        n++;
-        sx += x;
-        sy += y;
-      }
-    }
-    if (n > best.n) best = { n, voxel: [sx / n, sy / n, z] };
+    eachOf(z, (x, y) => {
+      n++;
+      sx += x;
+      sy += y;
+    });
+    if (n > best.n) best = { n, x: sx / n, y: sy / n, z };
   }
-  return best.voxel || null;
+  if (best.n === 0) return null;
+  let [nearest, least] = [null, Infinity];
+  eachOf(best.z, (x, y) => {
+    const far = (x - best.x) ** 2 + (y - best.y) ** 2;
+    if (far < least) [nearest, least] = [[x, y, best.z], far];
+  });
+  return nearest;
+
+  function eachOf(z, visit) {
+    for (let y = 0, at = z * nx * ny; y < ny; y++) for (let x = 0; x < nx; x++, at++) if (counts(at)) visit(x, y);
+  }
 }
 
 function mark(chosen) {
@@ -206,7 +215,7 @@ nv.onLocationChange = (place) => {
 async function start() {
   listing = await (await fetch("cases.json")).json();
   $("run").textContent = listing.run;
-  $("channel").append(...listing.channels.map((name, i) => element("option", name, { value: i })));
+  $("channel").append(...listing.channels.map((channel, i) => element("option", channel.name, { value: i })));
   $("channel-label").hidden = listing.channels.length < 2;
   $("planes").append(...Object.keys(planes).map((name) => element("option", name, { value: name })));
   list();
