@@ -110,18 +110,30 @@ def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
             ours, theirs = (_column(scores, name, metric, cases, structures) for scores in (baseline, other))
             if not (np.isnan(ours).all() or np.isnan(theirs).all()):
                 tables[name][metric] = paired(metric, ours, theirs, subjects, resamples)
-    differing = [key for key in baseline.definitions if baseline.definitions[key] != other.definitions.get(key)]
-    if differing and other.definitions:
+    differing = _defined_differently(baseline, other, structures)
+    if differing:
         log.warning("%s and %s define differently: %s", baseline.name, other.name, ", ".join(differing))
     return {
         "name": other.name,
         "n_common": len(cases),
         "only_in_baseline": [case for case in baseline.cases if case not in set(cases)],
         "only_in_this": [case for case in other.cases if case not in set(cases)],
-        "defined_differently": differing if other.definitions else [],
+        "defined_differently": differing,
         "structures": tables,
         "most_different": _most_different(baseline, other, structures, cases),
     }
+
+
+def _defined_differently(baseline: Scores, other: Scores, structures: Sequence[str]) -> list[str]:
+    """Definitions that differ, where both sources state theirs; tolerances of common structures only."""
+    if not baseline.definitions or not other.definitions:
+        return []
+
+    def stated(scores: Scores, key: str) -> Any:
+        value = scores.definitions.get(key)
+        return {name: value.get(name) for name in structures} if isinstance(value, dict) else value
+
+    return [key for key in baseline.definitions if stated(baseline, key) != stated(other, key)]
 
 
 def _column(
