@@ -6,8 +6,10 @@ Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one f
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
@@ -27,6 +29,12 @@ def read(folder: Path) -> Found:
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
+    if labels and not labels.keys() & images.keys():
+        an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
+        raise DataError(
+            f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); "
+            "name them alike, or write a table with columns id, image and label"
+        )
     refuse_shared_ids({key: [str(name.path) for name in group] for key, group in labels.items()})
     channels = _channels(images)
     problems = [
@@ -59,7 +67,19 @@ def _names(folder: Path) -> list[Name]:
     files = image_files(folder)
     as_channels, as_names = ([read_name(folder, path, suffixes) for path in files] for suffixes in (True, False))
     names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
-    return [name.of_case_folder(folder) for name in names] if _one_folder_per_case(folder, names) else names
+    if _one_folder_per_case(folder, names):
+        return [name.of_case_folder(folder) for name in names]
+    return names if _matches(names) else _by_numbers(names)
+
+
+def _by_numbers(names: list[Name]) -> list[Name]:
+    """`scan_12` and `labels/p12_lab` as one case, where numbers match label maps and tell all files apart."""
+    keyed = [replace(name, key=" ".join(re.findall(r"\d+", name.id))) for name in names]
+    for is_label in (False, True):
+        keys = [name.key for name in keyed if name.is_label == is_label]
+        if not all(keys) or len(set(keys)) < len(keys):
+            return names
+    return keyed if _matches(keyed) else names
 
 
 def _matches(names: Sequence[Name]) -> int:
@@ -67,9 +87,15 @@ def _matches(names: Sequence[Name]) -> int:
 
 
 def _one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
-    """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top."""
+    """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top.
+
+    A single such folder is a case only if its images carry no other name (`data/c1` is the case c1).
+    """
     images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
-    return bool(labels) and folder not in images and max(labels.values()) == 1 and labels.keys() <= images.keys()
+    if not labels or folder in images or max(labels.values()) > 1 or not labels.keys() <= images.keys():
+        return False
+    own = [name.of_case_folder(folder).channel in ("", name.channel) for name in names if not name.is_label]
+    return len(images) > 1 or all(own)
 
 
 def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:

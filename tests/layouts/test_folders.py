@@ -32,6 +32,8 @@ def test_two_folders_with_equal_names(tmp_path):
         ("imagesTr/c01_0000.nii.gz", "labelsTr/c01.nii.gz", "c01"),
         ("kits/case_7/imaging.nii.gz", "kits/case_7/segmentation.nii.gz", "case_7"),
         ("c01/c01.nii.gz", "c01/c01_gt.nii.gz", "c01"),
+        ("data/c01.nii.gz", "data/c01_seg.nii.gz", "c01"),
+        ("images/scan_012.nii.gz", "labels/p012_lab.nii.gz", "scan_012"),
     ],
 )
 def test_name_patterns(tmp_path, image_name, label_name, case):
@@ -130,3 +132,12 @@ def test_four_digits_of_the_case_and_of_the_channel(tmp_path):
         label(tmp_path / f"labels/case_{number:04d}.nii.gz")
     found = read(tmp_path)
     assert pairs(found) == {"case_0001": (2, "case_0001.nii.gz"), "case_0002": (2, "case_0002.nii.gz")}
+
+
+def test_label_maps_that_match_no_image_are_refused_with_an_example(tmp_path):
+    image(tmp_path / "images/anna.nii.gz")
+    label(tmp_path / "labels/berta.nii.gz")
+    with pytest.raises(
+        DataError, match=r"no label map has an image of its name \(such as berta\.nii\.gz and anna\.nii\.gz\)"
+    ):
+        read(tmp_path)
