@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, DataError
 from pipeline.base.files import read_json, write_text
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished
+from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished, out_of_date, request_of
 from pipeline.base.strict import Strict
 from pipeline.config import PipelineConfig, to_yaml, value_at
 from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
@@ -48,6 +49,8 @@ def run(
     date. Raises ConfigError where the folder is in use or an earlier stage is missing, and what stages raise.
     """
     chosen = _chosen(first, only)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _train_along(config, folder, chosen, force)
     with _alone_in(folder), _log_file(folder):
         log.info("run %s in %s", config.name, folder)
         write_text(folder / "config.yaml", to_yaml(config))
@@ -65,6 +68,22 @@ def run(
                 to_yaml(config),
             )
         return _exit_code(folder, chosen)
+
+
+def _train_along(config: PipelineConfig, folder: Path, chosen: list[Stage], force: bool) -> int:
+    """What torchrun's processes other than the first do: train, while the first one keeps folder and records."""
+    if [stage.name for stage in chosen] != ["train"]:
+        raise ConfigError(
+            "torchrun started several processes, which only training can use; run the stages before it first, then: "
+            "torchrun --nproc-per-node N -m pipeline train CONFIG"
+        )
+    logging.getLogger("pipeline").setLevel(logging.WARNING)
+    stage, settings = chosen[0], settings_for(chosen[0], config)
+    inputs = {name: folder / name for name in stage.inputs}
+    if force or out_of_date(stage, request_of(stage, settings, inputs), folder / stage.name) is not None:
+        runtime = Runtime(config.device, config.executor.name, config.executor.workers)
+        stage.run(settings, inputs, folder / f"{stage.name}.partial", runtime)
+    return EXIT_DONE
 
 
 def settings_for(stage: Stage, config: PipelineConfig) -> Strict:

@@ -1,0 +1,175 @@
+"""Training on this machine: patches per second of our step, of nnU-Net's way, and of the convolutions alone.
+
+    python benchmarks/train_step.py [--device cuda] [--threads 2] [--seconds 20] [--width 32]
+
+Three rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
+
+- `segpipe`: our whole step: bf16, fused loss at each level's own size, clipping, moving average;
+- `as nnU-Net`: fp32, MONAI's DynUNet with its outputs scaled up, MONAI's DiceCELoss per level, memory given back to the
+  kernel, which is how nnU-Net runs on a CPU. Each row runs in a process of its own;
+- `convolutions`: forward and backward of every convolution of that network by itself, in our precision: the ceiling
+  that a step of nothing but convolutions would reach.
+
+The share of the ceiling is the first row over the last. Waiting for data is not in here: `timing.csv` of a run has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.base.allocator import keep_freed_memory
+from pipeline.models.dice_ce import FusedDiceCE
+from pipeline.models.networks import build_network
+from pipeline.models.optim import MovingAverage, build_optimizer
+from pipeline.models.optim_config import SGDConfig
+from pipeline.training.batches import Batch
+from pipeline.training.learner import AUTOCAST, Learner
+
+PATCH, CLASSES = (40, 56, 40), 3
+ROWS = ("segpipe", "as nnU-Net", "convolutions")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--batch", type=int, default=7)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(_patches_per_second(arguments)))
+        return
+    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+    rates: dict[str, list[float]] = {row: [] for row in ROWS}
+    for _ in range(arguments.rounds):
+        for row in ROWS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            rates[row].append(json.loads(said.splitlines()[-1]))
+    best = {row: max(values) for row, values in rates.items()}
+    for row, values in rates.items():
+        print(f"{row:<13} {best[row]:7.2f} patches/s   (rounds: {', '.join(f'{value:.2f}' for value in values)})")
+    print(f"segpipe is {best['segpipe'] / best['as nnU-Net']:.2f} times as fast as nnU-Net's way")
+    print(f"segpipe reaches {best['segpipe'] / best['convolutions']:.0%} of what its convolutions alone would allow")
+
+
+def _patches_per_second(arguments: argparse.Namespace) -> float:
+    """The rate of one row, measured for the given time after a warm-up."""
+    if arguments.row != "as nnU-Net":
+        keep_freed_memory()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    device = torch.device(arguments.device)
+    image = torch.randn(arguments.batch, 1, *PATCH, device=device)
+    label = torch.randint(0, CLASSES, (arguments.batch, *PATCH), dtype=torch.uint8, device=device)
+    build = {"segpipe": _ours, "as nnU-Net": _theirs, "convolutions": _convolutions}[arguments.row]
+    step = build(arguments, device, Batch(image, label))
+    for _ in range(3):
+        step()
+    _finish(device)
+    steps, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < arguments.seconds:
+        step()
+        _finish(device)
+        steps += 1
+    return steps * arguments.batch / (time.perf_counter() - begin)
+
+
+def _network(arguments: argparse.Namespace, device: torch.device) -> nn.Module:
+    channels = tuple(arguments.width * 2**level for level in range(4))
+    return build_network({"name": "unet", "channels": channels, "deep_supervision": 2}, 1, CLASSES, PATCH).to(device)
+
+
+def _ours(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> Callable[[], object]:
+    network = _network(arguments, device)
+    learner = Learner(
+        network=network,
+        loss=FusedDiceCE(),
+        optimizer=build_optimizer(SGDConfig(), network.parameters()),
+        average=MovingAverage(network, 20),
+        device=device,
+        precision=arguments.precision,
+        grad_clip=12.0,
+        level_weights=None,
+        micro_batch=arguments.batch,
+    )
+    return lambda: learner.learn(batch, 0, 1e-4)
+
+
+def _theirs(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> Callable[[], object]:
+    from monai.losses import DiceCELoss
+    from monai.networks.nets import DynUNet
+
+    network = DynUNet(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=CLASSES,
+        kernel_size=[3] * 4,
+        strides=[1, 2, 2, 2],
+        upsample_kernel_size=[2] * 3,
+        filters=[arguments.width * 2**level for level in range(4)],
+        norm_name=("instance", {"affine": True}),
+        deep_supervision=True,
+        deep_supr_num=2,
+    ).to(device)
+    loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.99, nesterov=True, weight_decay=3e-5)
+    label = batch.label[:, None]
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            outputs = network(batch.image).unbind(1)
+        total = sum(0.5**level * loss(output.float(), label) for level, output in enumerate(outputs))
+        total.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimizer.step()
+
+    return step
+
+
+def _convolutions(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> Callable[[], object]:
+    """Every convolution of the network on inputs of its own size, forward and backward, nothing between them."""
+    network = _network(arguments, device)
+    calls: list[tuple[nn.Module, tuple[int, ...]]] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            module.register_forward_hook(lambda module, given, _: calls.append((module, tuple(given[0].shape))))
+    network(batch.image)
+    dtype = AUTOCAST[arguments.precision] or torch.float32
+    work = []
+    for module, shape in calls:
+        module._forward_hooks.clear()
+        module.to(dtype)
+        image = torch.randn(shape, device=device, dtype=dtype).requires_grad_(shape[1] > 1)
+        work.append((module, image, torch.ones_like(module(image))))
+
+    def step() -> None:
+        for module, image, outer in work:
+            module.zero_grad(set_to_none=True)
+            image.grad = None
+            module(image).backward(outer)
+
+    return step
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
