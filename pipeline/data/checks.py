@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import digest_of, inside, sha256_of
+from pipeline.base.files import inside
+from pipeline.data.digests import content_digest, file_digest, voxel_digest
 from pipeline.data.faults import Fault, Severity
-from pipeline.data.formats import grid_difference, image_voxels, label_voxels, read_header, voxel_digest
-from pipeline.data.geometry import Grid, to_canonical
+from pipeline.data.formats import grid_difference, image_voxels, label_voxels, read_header
+from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
 from pipeline.data.manifest import Manifest, ManifestCase
 from pipeline.data.measure import components, intensity, label_counts, non_finite
@@ -268,13 +268,7 @@ class _Check:
 
     def _digest(self, file: str, array: NDArray, grid: Grid) -> None:
         self.digests[file] = voxel_digest(array, grid)
-        canonical = to_canonical(grid)[0].apply(array)
-        kind = "<i4" if array.dtype.kind in "iub" else "<f4"
-        digest = hashlib.sha256(repr(canonical.shape[-3:]).encode())
-        for plane in canonical:
-            for rows in plane if plane.ndim == 3 else [plane]:
-                digest.update(np.ascontiguousarray(rows, dtype=kind).data)
-        self.content[file] = digest.hexdigest()
+        self.content[file] = content_digest(array, grid)
 
     def _promised_digests(self) -> None:
         """The manifest's digests: of voxels where it has them, else of the file."""
@@ -298,10 +292,7 @@ class _Check:
                 )
 
     def _sha256(self, file: str) -> str:
-        path = inside(self.task.root, file)
-        if not path.is_dir():
-            return sha256_of(path)
-        return digest_of(sorted(sha256_of(slice_) for slice_ in path.iterdir() if slice_.is_file()))
+        return file_digest(inside(self.task.root, file))
 
     def _measured(self, grid: Grid, label: NDArray | None, rows: list[dict[str, float]]) -> dict[str, Any]:
         structures = self.task.manifest.structures

@@ -5,7 +5,6 @@ What cannot be used is refused with a FileFault before memory is taken for its v
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
-from pipeline.data import dicom_series, itk, nifti
+from pipeline.data import dicom_series, itk, mgh, nifti, stored
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
 from pipeline.data.regrid import regrid
@@ -60,7 +59,8 @@ def read_header(path: Path) -> Header:
             f"its ending {path.suffix!r} is not one of an image that can be read",
             f"convert it to one of {', '.join(IMAGE_ENDINGS)}",
         )
-    return itk.read_header(path, ending) if ending in ITK_ENDINGS else nifti.read_header(path, ending)
+    family = itk if ending in ITK_ENDINGS else mgh if ending in MGH_ENDINGS else nifti
+    return family.read_header(path, ending)
 
 
 def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
@@ -160,21 +160,6 @@ def write_label(path: Path, volume: Volume) -> None:
         )
 
 
-def voxel_digest(array: NDArray[Any], grid: Grid) -> str:
-    """sha256 over shape (int64), affine rounded to 1e-4 (float64) and voxels in C order, all little-endian.
-
-    array: (X, Y, Z), or (C, X, Y, Z) which is taken as nibabel has it, (X, Y, Z, C). Integers are hashed as int32,
-    all else as float32, so a file that is compressed anew or stored in another type keeps its digest.
-    """
-    stored = array if array.ndim == 3 else array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    dtype = "<i4" if array.dtype.kind in "iub" else "<f4"
-    digest = hashlib.sha256(np.array(stored.shape, "<i8").tobytes())
-    digest.update((np.round(grid.affine, 4) + 0.0).astype("<f8").tobytes())  # + 0.0: no negative zeros
-    for plane in stored:
-        digest.update(np.ascontiguousarray(plane, dtype=dtype).data)
-    return digest.hexdigest()
-
-
 def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERANCE_MM) -> str | None:
     """How two grids differ (shape, spacing, direction or origin), in words; None where they are the same."""
     if first.shape != other.shape:
@@ -200,7 +185,7 @@ def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
         return dicom_series.read_voxels(header.path), 1.0, 0.0
     if header.kind in ITK_ENDINGS:
         return itk.read_voxels(header), 1.0, 0.0
-    return nifti.read_voxels(header)
+    return stored.read_voxels(header)
 
 
 def _blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:

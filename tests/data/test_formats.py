@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.data.formats import case_id, image_ending, read_header, read_image, read_label, voxel_digest, write_label
+from pipeline.data.digests import voxel_digest
+from pipeline.data.formats import case_id, image_ending, read_header, read_image, read_label, write_label
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault
 from pipeline.data.volume import Volume

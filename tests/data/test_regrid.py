@@ -42,7 +42,9 @@ def test_beyond_the_field_of_view_is_background() -> None:
 def test_an_image_of_two_grids_is_read_when_asked(tmp_path: Path) -> None:
     first = save(tmp_path / "a_0000.nii.gz", scan(1))
     second = save(tmp_path / "a_0001.nii.gz", scan(2, (7, 6, 10)), affine((2, 2, 2), (5.5, -6.5, 9)))
-    with pytest.raises(FileFault, match="it lies on another grid than a_0000.nii.gz: shape 7×6×10 instead of 14×12×10"):
+    with pytest.raises(
+        FileFault, match=r"it lies on another grid than a_0000\.nii\.gz: shape 7×6×10 instead of 14×12×10"
+    ):
         read_image([first, second])
     volume = read_image([first, second], resample_channels=True)
     assert volume.array.shape == (2, 14, 12, 10)
