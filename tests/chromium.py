@@ -58,7 +58,7 @@ class Chromium:
             raise AssertionError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 40) -> None:
+    def wait_for(self, condition: str, seconds: float = 120) -> None:
         """Waits until a JavaScript expression is true."""
         end = time.monotonic() + seconds
         while not self.run(f"Boolean({condition})"):

@@ -19,14 +19,16 @@ const nv = new niivue.Niivue({
   show3Dcrosshair: true,
   isOrientCube: false,
   loadingText: "",
-  multiplanarShowRender: niivue.SHOW_RENDER.AUTO,
+  multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
 });
+// Slice type, and whether a 3D picture stands beside the planes: not at first, since without a GPU it is slow.
 const planes = {
-  "three planes": nv.sliceTypeMultiplanar,
-  axial: nv.sliceTypeAxial,
-  coronal: nv.sliceTypeCoronal,
-  sagittal: nv.sliceTypeSagittal,
-  "3D": nv.sliceTypeRender,
+  "three planes": [nv.sliceTypeMultiplanar, false],
+  "three planes, 3D": [nv.sliceTypeMultiplanar, true],
+  axial: [nv.sliceTypeAxial, false],
+  coronal: [nv.sliceTypeCoronal, false],
+  sagittal: [nv.sliceTypeSagittal, false],
+  "3D": [nv.sliceTypeRender, false],
 };
 
 let listing = null;
@@ -226,7 +228,11 @@ async function start() {
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
   for (const id of ["reference", "prediction", "differences", "colours"]) $(id).addEventListener("input", paint);
-  $("planes").addEventListener("change", () => nv.setSliceType(planes[$("planes").value]));
+  $("planes").addEventListener("change", () => {
+    const [type, beside3D] = planes[$("planes").value];
+    nv.opts.multiplanarShowRender = beside3D ? niivue.SHOW_RENDER.ALWAYS : niivue.SHOW_RENDER.NEVER;
+    nv.setSliceType(type);
+  });
   $("channel").addEventListener("change", () => show(current));
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, canvas") || event.ctrlKey || event.metaKey || event.altKey) return;
