@@ -50,7 +50,7 @@ def seconds_per_step(
     torch.set_num_threads(num_threads or usable_cores())
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        steps = {precision: _Step(work, precision, device) for precision in precisions}
+        steps = {precision: TrainingStep(work, precision, device) for precision in precisions}
         _in_turns(steps, _WARM_UP, _SECONDS / 3)
         return {name: statistics.median(times) for name, times in _in_turns(steps, _MOST, _SECONDS).items()}
 
@@ -68,7 +68,7 @@ def _in_turns(steps: Mapping[Precision, Callable[[], None]], most: int, seconds:
     return times
 
 
-class _Step:
+class TrainingStep:
     """A training step as training takes it, on made-up data."""
 
     def __init__(self, work: Work, precision: Precision, device: torch.device) -> None:
