@@ -55,8 +55,8 @@ def main() -> None:
     from pipeline.base.stage import execute
     from pipeline.data.cases import read_cases
     from pipeline.data.plan import Plan, write_plan
-    from pipeline.planning.values import plan_channels
     from pipeline.data.prepare import Preparation, prepare_case
+    from pipeline.planning.values import plan_channels
     from pipeline.stages import load
 
     with tempfile.TemporaryDirectory() as temporary:
