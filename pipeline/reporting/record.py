@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pipeline.base.files import read_json
 from pipeline.base.stage import CONFIG, RECORD, TIMING, output_digest
+from pipeline.base.yaml_source import portable_yaml
 from pipeline.data.cases import Cases, data_root, read_cases
 from pipeline.data.plan import Plan, read_plan
 from pipeline.reporting.curves import Fold, read_fold
@@ -77,23 +76,8 @@ def read_run(name: str, seed: int, inputs: Mapping[str, Path], config: str) -> R
         inferred=shorten(read_json(inputs["infer"] / "cases.json")["cases"]),
         results=read_results(inputs["evaluate"]),
         stages=tuple(_stage(folder) for folder in inputs.values() if (folder / RECORD).is_file()),
-        config=portable(config),
+        config=portable_yaml(config),
     )
-
-
-def portable(config: str) -> str:
-    """A configuration (YAML) whose absolute paths are cut to their last part."""
-    return yaml.safe_dump(
-        _without_folders(yaml.safe_load(config) or {}), sort_keys=False, allow_unicode=True, width=100
-    )
-
-
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
 
 
 class _Shortener:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from pipeline.base.errors import DataError
@@ -16,6 +15,7 @@ from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import CONFIG, Stage
 from pipeline.base.strict import Strict
+from pipeline.base.yaml_source import portable_yaml
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.labels import LabelConfig
 
@@ -51,6 +51,8 @@ class PackageConfig(Strict):
     """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
     exports: tuple[Kind, ...] = ()
     """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
+    bundle: bool = False
+    """Make the package a MONAI bundle too (a unet whose structures have one label value each)."""
     zip: bool = False
     """Write the package as one zip file too."""
 
@@ -89,7 +91,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     write_json(out / "inference.json", _settings(config.inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
     write_json(out / "metrics" / "summary.json", summary)
-    write_text(out / CONFIG, portable_config((out / CONFIG).read_text(encoding="utf-8")))
+    write_text(out / CONFIG, portable_yaml((out / CONFIG).read_text(encoding="utf-8")))
     text = CardText(
         name=name,
         version=settings.version,
@@ -100,25 +102,16 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
         references=settings.references,
     )
     write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, summary, train))
+    if settings.bundle:
+        from pipeline.serving.bundle import write_bundle
+
+        write_bundle(out, plan, config.inference, [out / weight for weight in weights], text)
     write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
     if settings.zip:
         write_zip(package, out / f"{name}-{settings.version}.zip")
     log.info("package   %s %s: %d network(s), %s", name, settings.version, len(weights), _size(out))
-
-
-def portable_config(text: str) -> str:
-    """The resolved configuration without the paths of the machine that trained: of a path only its name stays."""
-    return yaml.safe_dump(_without_paths(yaml.safe_load(text) or {}), sort_keys=False, allow_unicode=True, width=110)
-
-
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _check_structures(settings: PackageConfig, structures: Mapping[str, Any]) -> None:

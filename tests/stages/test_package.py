@@ -10,9 +10,10 @@ import yaml
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute, output_digest
+from pipeline.base.yaml_source import portable_yaml
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.model import load_package
-from pipeline.stages.package import STAGE, PackageConfig, PackageReads, portable_config
+from pipeline.stages.package import STAGE, PackageConfig, PackageReads
 from tests.serving.finished_stages import finished_stages
 
 RESOLVED = """\
@@ -51,7 +52,7 @@ def test_nothing_in_the_package_names_the_machine_that_trained(tmp_path: Path) -
 
 
 def test_a_portable_configuration_keeps_everything_but_the_folders() -> None:
-    config = yaml.safe_load(portable_config(RESOLVED))
+    config = yaml.safe_load(portable_yaml(RESOLVED))
     assert config["data"] == {"manifest": "task04.json", "root": "scans", "download": False}
     assert config["train"] == {"folds": [0], "network": {"name": "unet"}}
 
