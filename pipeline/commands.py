@@ -44,11 +44,9 @@ def _say_where(folder: Path, only: str | None) -> None:
     summary = folder / "evaluate" / "summary.json"
     if only in {None, "evaluate"} and summary.is_file():
         content = read_json(summary)
-        rows = [
-            (name, *_dice_cells(entry["dice"]))
-            for name, entry in [*content["structures"].items(), ("mean", content["mean"])]
-        ]
-        print("\n" + format_table(("structure", "Dice", "95 % interval", "cases"), rows))
+        rows = [(name, *_dice_cells(entry["dice"])) for name, entry in content["structures"].items()]
+        mean = ("mean", *_dice_cells(content["mean"]["dice"])[:2], "")
+        print("\n" + format_table(("structure", "Dice", "95 % interval", "cases"), [*rows, mean]))
     if only is None:
         print(f"\nreport   {folder / 'report' / 'report.html'}")
         print(f"predict  segpipe predict --model {folder / 'package'} --input SCANS --output SEGMENTATIONS")
