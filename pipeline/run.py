@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, DataError
+from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, SegpipeError
 from pipeline.base.files import read_json, write_text
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished, out_of_date, request_of
@@ -156,12 +156,17 @@ def _log_file(folder: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     package_log = logging.getLogger("pipeline")
     package_log.addHandler(handler)
-    handler.stream.write(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} $ {' '.join(sys.argv)}\n")
+    _write(folder / "log.txt", f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} $ {' '.join(sys.argv)}")
     try:
         yield
-    except (ConfigError, DataError) as error:
-        handler.stream.write(f"{error}\n")
+    except SegpipeError as error:
+        _write(folder / "log.txt", str(error))
         raise
     finally:
         package_log.removeHandler(handler)
         handler.close()
+
+
+def _write(log_file: Path, line: str) -> None:
+    with log_file.open("a", encoding="utf-8") as stream:
+        stream.write(f"{line}\n")

@@ -25,7 +25,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path of the same ending beside `path`, then renames it into place.
 
     A killed process leaves either the old file or the new one, never half of one.

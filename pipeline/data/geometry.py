@@ -99,4 +99,4 @@ def resampled_grid(grid: Grid, spacing_mm: Spacing) -> Grid:
 
 def source_coordinates(n_source: int, n_target: int) -> NDArray[np.float64]:
     """For each voxel of a target axis its (fractional) index on the source axis; both cover the same box."""
-    return (np.arange(n_target) + 0.5) * (n_source / n_target) - 0.5
+    return (np.arange(n_target, dtype=np.float64) + 0.5) * (n_source / n_target) - 0.5
