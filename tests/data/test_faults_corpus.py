@@ -451,3 +451,20 @@ def test_clean_data_has_no_faults(name: str, repository: Path, segpipe_data: Pat
     folder = {"msd_task04_hippocampus": "hippocampus"}.get(name, name)
     shipped = read_manifest(repository / "data_manifests" / f"{name}.json")
     assert check(shipped, segpipe_data / folder, Runtime()) == ()
+
+
+@pytest.mark.parametrize(("series", "code", "words"), [("missing", "dicom-gap", "slice"), ("mixed", "dicom-mixed", "")])
+def test_dicom_series_with_missing_slice_or_mixed(
+    series: str, code: str, words: str, segpipe_data: Path, tmp_path: Path
+) -> None:
+    first, other = (sorted((segpipe_data / "hippocampus_dicom" / name).glob("*.dcm")) for name in ("11", "13"))
+    (tmp_path / "scan").mkdir()
+    chosen = [*first[:10], *first[11:]] if series == "missing" else [*first, *other[:5]]
+    for i, path in enumerate(chosen):
+        (tmp_path / f"scan/{i}.dcm").write_bytes(path.read_bytes())
+    case = {"id": "c3", "images": ["scan"], "split": "testing"}
+    faults = check(
+        Manifest.model_validate({"name": "d", "channels": [{"name": "T1"}], "cases": [case]}), tmp_path, SERIAL
+    )
+    assert [(fault.case, fault.severity, fault.code) for fault in faults] == [("c3", "fatal", code)]
+    assert words in faults[0].found
