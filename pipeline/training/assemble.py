@@ -70,6 +70,7 @@ def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
 def make_learner(shop: Workshop) -> Learner:
     """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
     config, plan = shop.config, shop.plan
+    _require_channels_for_all_labels(shop)
     torch.manual_seed(shop.seed)
     network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size).to(shop.device)
     if shop.device.type == "cuda":
@@ -137,6 +138,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         early_stopping=config.early_stopping,
         save_every=config.save_every,
         tensorboard=config.tensorboard,
+        mlflow=config.mlflow,
         world=shop.world,
     )
 
@@ -151,6 +153,16 @@ def pretrained_weights(path: Path) -> Path:
             f"train.pretrained: {path} is neither a safetensors file nor a package with weights/*.safetensors"
         )
     return found[0]
+
+
+def _require_channels_for_all_labels(shop: Workshop) -> None:
+    """Refuses a store with more structures than the plan's network has channels for."""
+    for case in shop.store.cases.values():
+        if case.foreground and max(case.foreground) > len(shop.plan.structures):
+            raise DataError(
+                f"case {case.id} holds structure {max(case.foreground)}, but the network has channels for "
+                f"{len(shop.plan.structures)}: {', '.join(shop.plan.structures)}; run plan and sample again"
+            )
 
 
 def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:

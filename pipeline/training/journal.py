@@ -31,7 +31,7 @@ class Journal:
     def __init__(self, course: Course, standing: Standing) -> None:
         self.course, self.standing = course, standing
         self.records = (
-            Records(course.folder, course.structures, standing.step, course.tensorboard)
+            Records(course.folder, course.structures, standing.step, course.tensorboard, course.mlflow)
             if course.world.is_first
             else None
         )

@@ -57,6 +57,7 @@ class Course:
     early_stopping: EarlyStoppingConfig | None = None
     save_every: float = 30.0
     tensorboard: bool = True
+    mlflow: str | None = None
     world: World = ALONE
 
     def row_due(self, step: int) -> bool:

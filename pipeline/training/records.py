@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.base.errors import missing_extra
 from pipeline.base.files import write_text
 
 
@@ -41,7 +43,9 @@ def _step_of(row: Mapping[str, str | None]) -> float:
 class Records:
     """All records of one fold, cut back to `resumed_step`."""
 
-    def __init__(self, folder: Path, structures: Sequence[str], resumed_step: int, tensorboard: bool) -> None:
+    def __init__(
+        self, folder: Path, structures: Sequence[str], resumed_step: int, tensorboard: bool, mlflow: str | None = None
+    ) -> None:
         dice = ["dice_mean", *(f"dice_{name}" for name in structures)]
         self.metrics = Table(folder / "metrics.csv", ["step", "lr", "loss", "grad_norm", *dice], resumed_step)
         columns = ["step", "seconds", "data_s", "step_s", "validation_s", "patches_per_s", "peak_memory_gib"]
@@ -52,6 +56,8 @@ class Records:
 
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1, flush_secs=30)
 
+        self.tracker = None if mlflow is None else MlflowRun(mlflow, folder)
+
     def add(self, metrics: Mapping[str, int | float], timing: Mapping[str, int | float]) -> None:
         """One row of each; their `step` is the number of steps done."""
         self.metrics.add(metrics)
@@ -61,7 +67,37 @@ class Records:
                 if name != "step":
                     self.writer.add_scalar(name, value, int(metrics["step"]))
 
+        if self.tracker is not None:
+            self.tracker.add({**metrics, **timing}, int(metrics["step"]))
+
     def close(self) -> None:
         """Writes out what is still waiting."""
         if self.writer is not None:
             self.writer.close()
+        if self.tracker is not None:
+            self.tracker.close()
+
+
+class MlflowRun:
+    """One run on an MLflow server (or in a folder), named after the run folder and the fold."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        if find_spec("mlflow") is None:
+            raise missing_extra("mlflow", "mlflow", "train.mlflow")
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=uri)
+        name = folder.parent.parent.name
+        experiment = self.client.get_experiment_by_name(name)
+        self.experiment = experiment.experiment_id if experiment else self.client.create_experiment(name)
+        self.run = self.client.create_run(self.experiment, run_name=folder.name).info.run_id
+
+    def add(self, values: Mapping[str, int | float], step: int) -> None:
+        """One row of values."""
+        for name, value in values.items():
+            if name != "step":
+                self.client.log_metric(self.run, name, value, step=step)
+
+    def close(self) -> None:
+        """Marks the run as ended."""
+        self.client.set_terminated(self.run)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.files import read_json
+from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
 from pipeline.data.augment import augment
@@ -120,6 +120,14 @@ def test_overlapping_structures_and_ignored_voxels_train(tmp_path):
 def test_a_loss_that_does_not_fit_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigError, match="structures of this data exclude one another"):
         _train(prepare(tmp_path), tmp_path / "out", loss={"name": "ce", "activation": "sigmoid"})
+
+
+def test_more_label_values_than_channels_are_refused(tmp_path):
+    inputs = prepare(tmp_path)
+    path = inputs["plan"] / "plan.json"
+    write_json(path, {**read_json(path), "structures": {"large": [1]}})
+    with pytest.raises(DataError, match="holds structure 2, but the network has channels for 1: large"):
+        _train(inputs, tmp_path / "out")
 
 
 def test_fine_tuning_begins_from_given_weights(tmp_path, caplog):
