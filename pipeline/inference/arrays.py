@@ -110,9 +110,11 @@ class TorchArrays:
         return values.max(dim=0)
 
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
+        import torch
+
         share = self.take(fraction.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        lower = values.index_select(axis, self.take(low))
-        return lower.lerp_(values.index_select(axis, self.take(high)), share)
+        lower, upper = values.index_select(axis, self.take(low)), values.index_select(axis, self.take(high))
+        return torch.addcmul(upper.mul_(share), lower, 1 - share)
 
     def permute(self, array: Array, axes: Sequence[int]) -> Array:
         return array.permute(tuple(axes))

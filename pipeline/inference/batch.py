@@ -40,12 +40,16 @@ class Reading:
 
 
 def segment(
-    jobs: Sequence[Job], predictor_of: Callable[[str], Predictor], guard: Guard | None = None, strict: bool = False
+    jobs: Sequence[Job],
+    predictor_of: Callable[[str], Predictor],
+    guard: Guard | None = None,
+    strict: bool = False,
+    ahead: bool = True,
 ) -> Iterator[CaseResult]:
     """Segments cases and yields what became of each, in order, once its files are written.
 
-    The next case is read while the model works, which takes the memory of one more image. strict: a case on which
-    `guard` has something to remark fails; else the remark is its message.
+    ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
+    has something to remark fails; else the remark is its message.
     """
     needs = _announce(jobs, predictor_of)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
@@ -60,20 +64,21 @@ def segment(
                 raise DataError(f"unlike the training data: {remarks}")
             return Reading(predictor.prepare(image), remarks)
 
-        ahead: list[Future[Reading]] = []
+        begun: list[Future[Reading]] = []
         writing: Future[CaseResult] | None = None
         try:
             for number, job in enumerate(jobs):
-                near = jobs[number : number + (2 if _both_fit(jobs[number : number + 2], needs, predictor_of) else 1)]
-                ahead += [reader.submit(read, later) for later in near[len(ahead) :]]
-                following = _work(job, ahead.pop(0), predictor_of(job.model), writer)
+                pair = jobs[number : number + 2]
+                near = pair if ahead and _both_fit(pair, needs, predictor_of) else pair[:1]
+                begun += [reader.submit(read, later) for later in near[len(begun) :]]
+                following = _work(job, begun.pop(0), predictor_of(job.model), writer)
                 if writing is not None:
                     yield writing.result()
                 writing = following
             if writing is not None:
                 yield writing.result()
         finally:
-            for reading in ahead:
+            for reading in begun:
                 reading.cancel()
 
 

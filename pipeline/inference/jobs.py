@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.base.files import read_json, write_json
 
@@ -19,6 +19,13 @@ class Job:
     output: Path
     model: str = ""
     """Which of several predictors does it, for instance a fold."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "images": [str(p) for p in self.images], "output": str(self.output), "model": self.model}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Job:
+        return cls(content["id"], tuple(map(Path, content["images"])), Path(content["output"]), content["model"])
 
 
 @dataclass(frozen=True)

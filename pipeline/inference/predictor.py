@@ -22,6 +22,7 @@ from pipeline.inference.memory import (
     Needs,
     forget_peak,
     free_memory_gib,
+    large_blocks_returned,
     peak_memory_gib,
     predict_need,
     resident_memory_gib,
@@ -31,6 +32,8 @@ from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.windows import importance_map
+
+_LARGE_GIB = 1.0
 
 
 class WindowModel(Protocol):
@@ -149,7 +152,8 @@ class Predictor:
         if probabilities is not None and not self.plan.overlapping:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
-        windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
+        with large_blocks_returned((needs.half if half else needs.fp32).stores > _LARGE_GIB):
+            windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
         _, uncertainty, divergence, chances = (
             None if a is None else prepared.outline.with_array(a) for a in everything
         )
@@ -189,7 +193,8 @@ class Predictor:
         with self.model.working():
             logits = self._logits(_permuted(image, axes), layout, axes)
             blocks = blend(layout, logits, arrays.take(weight), channels, arrays, competing)
-            resampler = Resampler(layout.windows.image_shape, painting.labels.shape, channels, arrays)
+            order = sorted(range(3), key=lambda axis: -axes[axis])
+            resampler = Resampler(layout.windows.image_shape, painting.labels.shape, channels, arrays, order)
             for box in resampler.boxes(blocks):
                 painter.paint(box, painting)
         return layout.windows.count

@@ -7,13 +7,12 @@ for the second one; of the first, one plane, one row and one column of voxels ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.geometry import source_coordinates
 from pipeline.inference.arrays import Array, Arrays
 from pipeline.inference.slab import Block
 from pipeline.inference.windows import Index
@@ -44,14 +43,18 @@ class AxisSampling:
     n_source: int
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    fraction: NDArray[np.float64]
+    fraction: NDArray[np.float32]
 
     @classmethod
     def between(cls, n_source: int, n_target: int) -> AxisSampling:
-        """Linear sampling of n_source voxels at n_target places over the same extent, clamped at its ends."""
-        at = np.clip(source_coordinates(n_source, n_target), 0, n_source - 1)
+        """Linear sampling of n_source voxels at n_target places over the same extent, clamped at its ends.
+
+        Places are `source_coordinates`, rounded as torch's `interpolate` rounds them, so that results are its very own.
+        """
+        scale = np.float64(np.float32(n_source) / np.float32(n_target))
+        at = np.clip((scale * (np.arange(n_target) + 0.5) - 0.5).astype(np.float32), 0, n_source - 1)
         low = np.floor(at).astype(np.int64)
-        return cls(n_source, low, np.ceil(at).astype(np.int64), at - low)
+        return cls(n_source, low, np.ceil(at).astype(np.int64), at - low.astype(np.float32))
 
     @property
     def is_identity(self) -> bool:
@@ -65,9 +68,15 @@ class AxisSampling:
 
 
 class Resampler:
-    """Takes blocks in the order of `slab.blend` and gives finished boxes that cover the target once."""
+    """Takes blocks in the order of `slab.blend` and gives finished boxes that cover the target once.
 
-    def __init__(self, source_shape: Index, target_shape: Index, channels: int, arrays: Arrays) -> None:
+    order: which axis is interpolated first, second and third; the last one first gives torch's very roundings.
+    """
+
+    def __init__(
+        self, source_shape: Index, target_shape: Index, channels: int, arrays: Arrays, order: Sequence[int] = (2, 1, 0)
+    ) -> None:
+        self.order = order
         self.axes = [AxisSampling.between(s, t) for s, t in zip(source_shape, target_shape, strict=True)]
         self.interpolated = [not axis.is_identity for axis in self.axes]
         self.channels, self.arrays, self.source_shape = channels, arrays, source_shape
@@ -97,11 +106,11 @@ class Resampler:
         for first in range(0, self.channels, size):
             channels = slice(first, min(first + size, self.channels))
             known, origin = self._with_neighbours(block, channels)
-            for axis in np.argsort([len(a.low) / a.n_source for a in self.axes]):  # first those that shrink
+            for axis in self.order:
                 if self.interpolated[axis] and 0 not in known.shape:
                     sampling, wanted = self.axes[axis], place[axis]
                     low, high = sampling.low[wanted] - origin[axis], sampling.high[wanted] - origin[axis]
-                    known = self.arrays.lerp(known, int(axis) + 1, low, high, sampling.fraction[wanted])
+                    known = self.arrays.lerp(known, axis + 1, low, high, sampling.fraction[wanted])
             yield Chunk(first, known)
 
     def _with_neighbours(self, block: Block, channels: slice) -> tuple[Array, Index]:

@@ -107,7 +107,10 @@ class SlabLayout:
 def best_layout(
     shape: Sequence[int], roi_size: Sequence[int], settings: InferenceSettings, half: bool
 ) -> tuple[SlabLayout, Axes]:
-    """The layout of windows whose stores are smallest over all orders of the axes; (0, 1, 2) unless it is worse."""
+    """The layout of windows, and the order of axes in which it goes over them.
+
+    In fp32 always (0, 1, 2), which gives the very sums of the plain way; in half precision the order that keeps least.
+    """
 
     def layout(axes: Axes) -> SlabLayout:
         roi = [roi_size[a] for a in axes]
@@ -115,11 +118,10 @@ def best_layout(
 
     def kept(axes: Axes) -> float:
         stored, tile = layout(axes).voxels_kept()
-        return stored * (0.5 if half else 1.0) + tile
+        return 0.5 * stored + tile
 
     orders: list[Axes] = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    best = min(orders, key=kept)
-    chosen = orders[0] if kept(orders[0]) <= 1.1 * kept(best) else best
+    chosen = min(orders, key=kept) if half else orders[0]
     return layout(chosen), chosen
 
 

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import resolve_device
 from pipeline.data.plan import Plan
 from pipeline.inference.predictor import Predictor, WindowModel
-from pipeline.inference.settings import InferenceSettings
+from pipeline.serving.spec import EngineSpec
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """All that predictors are built from, as plain values that another process can be given.
-
-    models: a name (for instance a fold) to the weight files of its ensemble. fingerprint: what scans are compared with
-    before they are segmented (see `pipeline.serving.guard`); strict: an unlike one is refused, not only remarked on.
-    """
-
-    plan: Plan
-    settings: InferenceSettings
-    models: Mapping[str, tuple[Path, ...]]
-    device: str = "auto"
-    fingerprint: Mapping[str, Any] | None = None
-    strict: bool = False
 
 
 def open_predictors(spec: EngineSpec) -> Callable[[str], Predictor]:

@@ -14,10 +14,10 @@ from pipeline.data.formats import image_ending
 from pipeline.inference.jobs import CaseResult, Job, Journal
 from pipeline.inference.outputs import output_names
 from pipeline.inference.settings import InferenceSettings
-from pipeline.serving.engine import EngineSpec
 from pipeline.serving.inputs import Scan, list_scans
 from pipeline.serving.model import ModelPackage, load_package
-from pipeline.serving.segmenting import segment_jobs
+from pipeline.serving.segmenting import segment_here, segment_isolated
+from pipeline.serving.spec import EngineSpec
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,14 @@ def predict(
     device: str = "auto",
     strict: bool = False,
     settings: InferenceSettings | None = None,
+    isolated: bool = True,
 ) -> list[CaseResult]:
     """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
 
     output: a folder, or a file where there is one scan. settings: instead of the package's own. strict: refuse scans
     unlike those of the training data. A scan that cannot be segmented is named and the others go on; an interrupted
-    call goes on where it was. Raises DataError (nothing to segment, a damaged package) and ConfigError.
+    call goes on where it was. isolated: work in a process of its own, which may be killed for want of memory without
+    ending this one. Raises DataError (nothing to segment, a damaged package) and ConfigError.
     """
     model = load_package(package)
     chosen = settings or model.settings
@@ -51,7 +53,7 @@ def predict(
         _say(fault)
     spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
     with progress("predict", len(jobs), len(jobs) - len(left)) as bar:
-        for result in segment_jobs(left, spec):
+        for result in (segment_isolated if isolated else segment_here)(left, spec):
             results[result.id] = result
             if journal is not None:
                 journal.add(result)

@@ -1,19 +1,104 @@
-"""Runs a list of cases through predictors that are built from an `EngineSpec`."""
+"""Segments a list of cases with networks built from an `EngineSpec`: in this process, or in one that may be lost."""
 
 from __future__ import annotations
 
+import json
+import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pipeline.inference.batch import segment
+from pipeline.base.errors import ConfigError, DataError, SegpipeError
+from pipeline.base.runtime import available_memory_gib
 from pipeline.inference.jobs import CaseResult, Job
-from pipeline.serving.engine import EngineSpec, open_predictors
-from pipeline.serving.guard import unlike_training
+from pipeline.serving.spec import EngineSpec
+
+log = logging.getLogger(__name__)
+
+WORKER = (sys.executable, "-m", "pipeline.serving.batch_worker")
 
 
-def segment_jobs(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
-    """Segments every job and yields what became of it, in order."""
+class WorkerKilled(Exception):
+    """The worker ended by a signal, with a case in its hands."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+def segment_here(jobs: Sequence[Job], spec: EngineSpec, ahead: bool = True) -> Iterator[CaseResult]:
+    """Segments every job in this process and yields what became of it, in order."""
+    from pipeline.inference.batch import segment
+    from pipeline.serving.engine import open_predictors
+    from pipeline.serving.guard import unlike_training
+
     if not jobs:
         return
     guard = None if spec.fingerprint is None else partial(unlike_training, plan=spec.plan, fingerprint=spec.fingerprint)
-    yield from segment(jobs, open_predictors(spec), guard, spec.strict)
+    yield from segment(jobs, open_predictors(spec), guard, spec.strict, ahead)
+
+
+def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
+    """Segments every job in a process of its own and yields what became of it, in order.
+
+    Where the kernel kills that process, the case in its hands is named and tried once more alone, with nothing else in
+    memory; killed again, it fails and the others go on.
+    """
+    left, alone = list(jobs), False
+    while left:
+        try:
+            for result in _in_worker(left[:1] if alone else left, spec, ahead=not alone):
+                left.pop(0)
+                yield result
+            alone = False
+        except WorkerKilled as killed:
+            case, reason = left[0].id, _reason(killed.number)
+            if alone:
+                left.pop(0)
+                yield CaseResult(case, "failed", f"the process that segmented it was {reason}, twice")
+            else:
+                log.warning("%s  the process that segmented it was %s; trying it once more alone", case, reason)
+            alone = not alone
+
+
+def _reason(number: int) -> str:
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return f"killed ({name}), most likely for want of memory ({available_memory_gib():.1f} GiB are free now)"
+    return f"ended by {name}"
+
+
+def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[CaseResult]:
+    """The results of one worker process; raises WorkerKilled where it was lost."""
+    request = {"jobs": [job.to_json() for job in jobs], "spec": spec.to_json(), "ahead": ahead}
+    worker = subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    if worker.stdin is None or worker.stdout is None:
+        raise AssertionError("the worker was started with pipes")
+    try:
+        worker.stdin.write(json.dumps(request) + "\n")
+        worker.stdin.flush()
+        for line in worker.stdout:
+            answer = json.loads(line)
+            if "result" in answer:
+                yield CaseResult(**answer["result"])
+            elif "error" in answer:
+                raise _raised(answer["error"], answer["exit_code"])
+            else:
+                log.log(answer["level"], "%s", answer["log"])
+        code = worker.wait()
+    except BrokenPipeError:
+        code = worker.wait()
+    finally:
+        worker.kill()
+        worker.wait()
+    if code < 0:
+        raise WorkerKilled(-code)
+    if code > 0:
+        raise RuntimeError(f"the process that segments ended with {code}; what it said stands above")
+
+
+def _raised(message: str, exit_code: int) -> SegpipeError:
+    kinds = {kind.exit_code: kind for kind in (ConfigError, DataError)}
+    return kinds.get(exit_code, SegpipeError)(message)

@@ -40,8 +40,8 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.base.terminal import progress
     from pipeline.data.plan import read_plan
     from pipeline.inference.jobs import Journal
-    from pipeline.serving.engine import EngineSpec
-    from pipeline.serving.segmenting import segment_jobs
+    from pipeline.serving.segmenting import segment_here, segment_isolated
+    from pipeline.serving.spec import EngineSpec
 
     plan = read_plan(inputs["plan"])
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
@@ -53,8 +53,9 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     if len(left) < len(jobs):
         log.info("infer     resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
     spec = EngineSpec(plan, config.infer, models, runtime.device)
+    segment = segment_here if runtime.executor == "serial" else segment_isolated
     with progress("infer", len(jobs), len(jobs) - len(left)) as bar:
-        for result in segment_jobs(left, spec):
+        for result in segment(left, spec):
             journal.add(result)
             bar.advance(note=result.id)
             if result.status == "failed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -12,9 +13,12 @@ import SimpleITK as sitk
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.inference import jobs
+from pipeline.serving import predict as command
 from pipeline.serving.inputs import list_scans
-from pipeline.serving.predict import predict, summary
+from pipeline.serving.predict import summary
 from tests.serving.small_package import small_package
+
+predict = partial(command.predict, isolated=False)
 
 
 @pytest.fixture(scope="module")

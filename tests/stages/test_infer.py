@@ -88,7 +88,7 @@ def started(tmp_path):
 
 def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases_to_all(inputs, tmp_path):
     out = started(tmp_path)
-    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu"))
+    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert outcome.failed_cases == ()
     entries = {entry["id"]: entry for entry in read_json(out / "cases.json")["cases"]}
     assert {case: entry["folds"] for case, entry in entries.items()} == {
@@ -114,7 +114,7 @@ def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases
 def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
     (tmp_path / "data" / "scan_2.nii.gz").write_bytes(b"not an image")
     out = started(tmp_path)
-    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu"))
+    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert outcome.failed_cases == ("scan_2",)
     entries = {entry["id"]: entry for entry in read_json(out / "cases.json")["cases"]}
     assert entries["scan_2"]["prediction"] is None
@@ -133,9 +133,9 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
 
     monkeypatch.setattr(jobs.Journal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu"))
+        run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()
-    run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu"))
+    run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert done == ["scan_0", "scan_1", "scan_2", "scan_1", "scan_3", "scan_4"]
 
 

@@ -1,0 +1,128 @@
+"""How much memory segmenting a large scan takes, predicted and measured: 100 classes on 512 x 512 x 800 voxels.
+
+    python benchmarks/inference_memory.py                       model grid = image grid, roi 96, half precision
+    python benchmarks/inference_memory.py --image 420,420,640   image on a coarser grid than the model's
+    python benchmarks/inference_memory.py --check ...           count voxels unlike the plain way's (small sizes)
+
+The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself. The
+plain way would hold 84 GB of logits for one fp32 copy. Prints one JSON line; peak is the largest resident set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import resource
+import time
+
+import numpy as np
+import torch
+
+from pipeline.base.allocator import keep_freed_memory
+from pipeline.data.geometry import Grid
+from pipeline.data.plan import ChannelPlan, Plan
+from pipeline.data.volume import Volume
+from pipeline.inference.ensemble import TorchModel
+from pipeline.inference.memory import resident_memory_gib
+from pipeline.inference.predictor import Predictor, Prepared
+from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.windows import sliding_window
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="512,512,800", help="voxels of the model's grid")
+    parser.add_argument("--image", default=None, help="voxels of the image's grid; default: the model's")
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--roi", type=int, default=96)
+    parser.add_argument("--accumulate", choices=("fp32", "half"), default="half")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    model = tuple(int(n) for n in arguments.model.split(","))
+    image = tuple(int(n) for n in (arguments.image or arguments.model).split(","))
+    spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))
+    plan = make_plan(arguments.classes, arguments.roi, spacing_mm)
+    network = LikesOneIntensity(arguments.classes)
+    predictor = Predictor(
+        plan, TorchModel([network], torch.device("cpu")), InferenceSettings(accumulate=arguments.accumulate)
+    )
+    needs = predictor.needs(Grid(image, np.eye(4)))
+    need = needs.half if arguments.accumulate == "half" else needs.fp32
+    started = time.monotonic()
+    prepared = prepare(predictor, image)
+    conformed = prepared.conformed.image
+    prediction = predictor.predict_prepared(prepared)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    record = {
+        "model_grid": model,
+        "image_grid": image,
+        "classes": arguments.classes,
+        "roi": arguments.roi,
+        "accumulate": arguments.accumulate,
+        "windows": prediction.windows,
+        "predicted_gib": round(needs.base + need.peak, 3),
+        "peak_gib": round(peak, 3),
+        "resident_after_gib": round(resident_memory_gib(), 3),
+        "seconds": round(time.monotonic() - started, 1),
+        "classes_found": len(np.unique(prediction.labels.array[::16, ::16, ::16])),
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+    }
+    if arguments.check:
+        record["different_voxels"] = difference(prediction.labels.array, conformed, network, plan, image)
+        record["voxels"] = math.prod(image)
+    print(json.dumps(record))
+
+
+class LikesOneIntensity:
+    """Class k has the largest logit where the intensity is nearest to k: 2·k·x − k²."""
+
+    def __init__(self, classes: int) -> None:
+        k = torch.arange(classes, dtype=torch.float32)[None, :, None, None, None]
+        self.slope, self.offset = 2 * k, -(k**2)
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self.offset, windows, self.slope)
+
+
+def make_plan(classes: int, roi: int, spacing_mm: tuple[float, ...]) -> Plan:
+    return Plan(
+        spacing_mm=spacing_mm,
+        channels=(ChannelPlan(name="x", modality="MR", scheme="none"),),
+        structures={f"structure_{k}": (k,) for k in range(1, classes)},
+        patch_size=(roi, roi, roi),
+        batch_size=1,
+        network={"name": "unet"},
+        max_steps=1,
+        precision="fp32",
+        device="cpu",
+    )
+
+
+def prepare(predictor: Predictor, shape: tuple[int, ...]) -> Prepared:
+    """A smooth image whose intensities run through all classes, brought onto the model's grid and let go of."""
+    x, y, z = (np.linspace(0, 4 * np.pi, n, dtype=np.float32) for n in shape)
+    voxels = np.empty((1, *shape), np.float32)
+    middle = (predictor.plan.out_channels - 1) / 2
+    for i, at in enumerate(x):
+        waves = np.sin(at) + np.cos(0.7 * y)[:, None] + np.sin(1.3 * z + at)[None, :]
+        voxels[0, i] = middle + middle / 3 * waves
+    return predictor.prepare(Volume(voxels, Grid(shape, np.eye(4))))  # type: ignore[arg-type]
+
+
+def difference(
+    labels: np.ndarray, conformed: np.ndarray, network: LikesOneIntensity, plan: Plan, image: tuple[int, ...]
+) -> int:
+    """Voxels that differ from the plain way: all logits at once, scaled to the image's grid, argmax."""
+    with torch.inference_mode():
+        logits = sliding_window(torch.from_numpy(conformed)[None], network, plan.patch_size, 0.5)
+        if logits.shape[2:] != image:
+            logits = torch.nn.functional.interpolate(logits, size=image, mode="trilinear", align_corners=False)
+        return int((logits[0].argmax(0).numpy() != labels).sum())
+
+
+if __name__ == "__main__":
+    main()
