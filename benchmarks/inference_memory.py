@@ -20,7 +20,6 @@ import time
 import numpy as np
 import torch
 
-from pipeline.base.allocator import keep_freed_memory
 from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
@@ -40,7 +39,6 @@ def main() -> None:
     parser.add_argument("--accumulate", choices=("fp32", "half"), default="half")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    keep_freed_memory()
     model = tuple(int(n) for n in arguments.model.split(","))
     image = tuple(int(n) for n in (arguments.image or arguments.model).split(","))
     spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))

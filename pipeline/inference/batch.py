@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.data.formats import read_header, read_image, write_label
 from pipeline.data.volume import Volume
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 CASE_FAULTS = (SegpipeError, MemoryError, OSError, RuntimeError, ValueError, ArithmeticError)
 """What a single case may raise without ending the batch: a bad file, too little memory, a full disk."""
 
+
+_LARGE_GIB = 1.0
 
 Guard = Callable[[Volume], Sequence[str]]
 """Says in what a scan is unlike the training data, one sentence each."""
@@ -94,6 +97,8 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
     if needs:
         largest = max(needs, key=lambda case: needs[case].fp32.peak)
         log.info("memory    %s, for the largest case (%s)", needs[largest], largest)
+        if needs[largest].fp32.stores < _LARGE_GIB:
+            keep_freed_memory()  # with large blocks, what is freed would be cut up and the process would outgrow its need
     return needs
 
 

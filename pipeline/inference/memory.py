@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from pipeline.inference.slab import best_layout
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GIB = 2**30
-_MMAP_THRESHOLD, _MMAP_MAX = -3, -4  # from glibc's malloc.h
 _SAFE_SHARE = 0.9
 """Of the memory that is free; other programs want some too."""
 
@@ -90,25 +88,6 @@ def free_memory_gib(settings: InferenceSettings) -> float:
     """What may still be taken: what is free, or what the settings leave beside what the process has."""
     free = _SAFE_SHARE * available_memory_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
-
-
-@contextlib.contextmanager
-def large_blocks_returned(wanted: bool) -> Iterator[None]:
-    """While it lasts, glibc gives blocks over 32 MiB back when they are freed, where `wanted`.
-
-    Kept (see `pipeline.base.allocator`), they save page faults, but what is freed is cut up, and the next window's
-    logits find no hole that is large enough: with many classes the process would grow by several windows.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if wanted and sys.platform.startswith("linux") else None
-    if mallopt is None:
-        yield
-        return
-    mallopt(_MMAP_MAX, 65536)
-    mallopt(_MMAP_THRESHOLD, 32 * 2**20)
-    try:
-        yield
-    finally:
-        mallopt(_MMAP_MAX, 0)
 
 
 def forget_peak() -> None:

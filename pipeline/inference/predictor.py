@@ -22,7 +22,6 @@ from pipeline.inference.memory import (
     Needs,
     forget_peak,
     free_memory_gib,
-    large_blocks_returned,
     peak_memory_gib,
     predict_need,
     resident_memory_gib,
@@ -32,8 +31,6 @@ from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.windows import importance_map
-
-_LARGE_GIB = 1.0
 
 
 class WindowModel(Protocol):
@@ -152,8 +149,7 @@ class Predictor:
         if probabilities is not None and not self.plan.overlapping:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
-        with large_blocks_returned((needs.half if half else needs.fp32).stores > _LARGE_GIB):
-            windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
+        windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
         _, uncertainty, divergence, chances = (
             None if a is None else prepared.outline.with_array(a) for a in everything
         )

@@ -165,7 +165,8 @@ class _Stores:
             return
         if self.shifted:
             largest, _ = self.arrays.best(sums[: self.shifted])
-            store[: self.shifted] = sums[: self.shifted] - largest
+            for channel in range(self.shifted):  # one by one: no temporary of them all
+                store[channel] = sums[channel] - largest
             store[self.shifted :] = sums[self.shifted :]
         else:
             store[...] = sums

@@ -26,10 +26,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[_LogLines(answers)], format="%(message)s")
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_command, daemon=True).start()
-    from pipeline.base.allocator import keep_freed_memory
     from pipeline.serving.segmenting import segment_here
 
-    keep_freed_memory()
     jobs = [Job.from_json(entry) for entry in request["jobs"]]
     try:
         for result in segment_here(jobs, EngineSpec.from_json(request["spec"]), request["ahead"]):
