@@ -160,16 +160,12 @@ def check_data(arguments: argparse.Namespace) -> int:
     from pipeline.base.runtime import Runtime
     from pipeline.data.faults import as_json, as_page
     from pipeline.data.manifest import read_manifest
-    from pipeline.stages.load import DataConfig, LoadConfig, check, data_root, show_faults
+    from pipeline.stages.load import check, data_root, show_faults
 
-    if arguments.source.suffix == ".json":
-        data, load, runtime = DataConfig(manifest=arguments.source), LoadConfig(), Runtime()
-    else:
-        config = _load_config(arguments.source, arguments.overrides)
-        data, load = config.data, config.load
-        runtime = Runtime(config.device, config.executor.name, config.executor.workers)
-    manifest = read_manifest(data.manifest)
-    faults = check(manifest, data_root(data), runtime, load)
+    config = _load_config(arguments.source, arguments.overrides)
+    runtime = Runtime(config.device, config.executor.name, config.executor.workers)
+    manifest = read_manifest(config.data.manifest)
+    faults = check(manifest, data_root(config.data), runtime, config.load)
     if arguments.json:
         print(json.dumps(as_json(faults), indent=2))
     else:

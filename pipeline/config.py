@@ -66,10 +66,11 @@ class PipelineConfig(Strict):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Reads and validates a configuration with `key=value` overrides over it.
 
+    A manifest (`.json`) stands for a configuration that names it and leaves every other key at its default.
     Relative paths are relative to the file's folder (to the current folder where given by an override). Raises a
     ConfigError that lists every fault with its line or override, key path and cure.
     """
-    source = read_yaml(path)
+    source = _of_manifest(path) if path.suffix == ".json" else read_yaml(path)
     problems = [p for p in (_override(source, text) for text in overrides) if p]
     _resolve_paths(source, path.resolve().parent)
     try:
@@ -79,6 +80,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     if problems:
         raise ConfigError(problem_list(str(path), sorted(set(problems), key=_line_number)))
     return config
+
+
+def _of_manifest(path: Path) -> Source:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-") or "manifest"
+    return Source(str(path), {"name": name, "data": {"manifest": str(path.resolve())}})
 
 
 def to_yaml(config: PipelineConfig) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
@@ -87,3 +93,34 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path: Path) -> No
     function: Callable = name_and_process
     with pytest.raises(ConfigError, match=r"executor\.name: ray needs ray, .* pip install 'segpipe\[ray\]'"):
         list(map_cases(function, items(tmp_path), Runtime(executor="ray"), "x"))
+
+
+def wait_long(item: Item) -> None:
+    (item.folder / f"{os.getpid()}.pid").touch()
+    time.sleep(120)
+
+
+def test_killing_the_command_ends_its_workers(tmp_path: Path) -> None:
+    program = f"""
+        from pathlib import Path
+        from tests.test_executors import POOL, items, wait_long
+        from pipeline.executors import map_cases
+        if __name__ == "__main__":
+            list(map_cases(wait_long, items(Path({str(tmp_path)!r}), 2), POOL, "x"))
+    """
+    script = tmp_path / "work.py"
+    script.write_text(textwrap.dedent(program))
+    root = Path(__file__).parents[1]
+    command = subprocess.Popen([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    workers = _eventually(lambda: len(found := list(tmp_path.glob("*.pid"))) == 2 and [int(p.stem) for p in found])
+    command.kill()
+    command.wait()
+    _eventually(lambda: not any(psutil.pid_exists(worker) for worker in workers))
+
+
+def _eventually(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
