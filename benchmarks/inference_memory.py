@@ -47,7 +47,7 @@ def main() -> None:
     predictor = Predictor(
         plan, TorchModel([network], torch.device("cpu")), InferenceSettings(accumulate=arguments.accumulate)
     )
-    needs = predictor.needs(Grid(image, np.eye(4)))
+    needs = predictor.needs(Grid(image, np.eye(4)))  # type: ignore[arg-type]
     need = needs.half if arguments.accumulate == "half" else needs.fp32
     started = time.monotonic()
     prepared = prepare(predictor, image)

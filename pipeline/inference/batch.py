@@ -98,7 +98,7 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
         largest = max(needs, key=lambda case: needs[case].fp32.peak)
         log.info("memory    %s, for the largest case (%s)", needs[largest], largest)
         if needs[largest].fp32.stores < _LARGE_GIB:
-            keep_freed_memory()  # with large blocks, what is freed would be cut up and the process would outgrow its need
+            keep_freed_memory()  # with large blocks, what is freed is cut up and the process outgrows its need
     return needs
 
 
