@@ -13,6 +13,7 @@ from torch import nn
 
 from pipeline.base.runtime import usable_cores
 from pipeline.data.geometry import Shape
+from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.loss_config import DiceCEConfig
 from pipeline.models.losses import build_loss
 from pipeline.models.networks import build_network
@@ -72,7 +73,8 @@ class TrainingStep:
     """A training step as training takes it, on made-up data."""
 
     def __init__(self, work: Work, precision: Precision, device: torch.device) -> None:
-        self.network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size).to(device)
+        network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size)
+        self.network = guard_convolutions(network).to(device)
         if device.type == "cuda":
             self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.loss = build_loss(DiceCEConfig(), work.out_channels, work.overlapping).to(device)

@@ -20,6 +20,7 @@ from pipeline.data.patches import draw_batch
 from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
+from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.loss_config import DiceCEConfig
 from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
 from pipeline.models.networks import build_network
@@ -72,7 +73,8 @@ def make_learner(shop: Workshop) -> Learner:
     config, plan = shop.config, shop.plan
     _require_channels_for_all_labels(shop)
     torch.manual_seed(shop.seed)
-    network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size).to(shop.device)
+    network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size)
+    network = guard_convolutions(network).to(shop.device)
     if shop.device.type == "cuda":
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     check_gives_logits(network)
