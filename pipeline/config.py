@@ -188,6 +188,7 @@ def _explain(source: Source, details: Any) -> Problem:
         what = f"{details['input']!r} is not allowed; {_allowed(str(details['input']), allowed)}"
     else:
         text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
+        text = re.sub(r"^Input should", "must", text)
         shown = repr(details["input"])
         what = text[0].lower() + text[1:] + (f", got {shown}" if len(shown) <= 80 and kind != "value_error" else "")
     return Problem(place, f"{key}  {what}" if key else what)
