@@ -58,11 +58,12 @@ def make_plan(
     budget: str | None = None,
     max_steps: int | None = None,
     max_epochs: int | None = None,
+    accumulate: int = 1,
     timer: Timer | None = None,
 ) -> Plan:
     """Decides everything that `config` and `network` leave open.
 
-    timer: seconds of a training step; None measures them on `device`. Raises a ConfigError where pins contradict one
+    accumulate: planned batches per step. timer: seconds of a step of one batch; None measures them on `device`. Raises a ConfigError where pins contradict one
     another or the data, or memory holds not even the smallest patch.
     """
     training = cases.training()
@@ -88,7 +89,7 @@ def make_plan(
 
     dataset_voxels = len(grids) * math.prod(shape)
     patch_voxels = math.prod(shaping.patch_size)
-    goal, goal_reason = Goal.of(budget, max_steps, max_epochs, len(training))
+    goal, goal_reason = Goal.of(budget, max_steps, max_epochs, len(training), accumulate)
     effort = decide_effort(
         goal,
         goal_reason,

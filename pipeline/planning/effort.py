@@ -36,28 +36,32 @@ Timer = Callable[[Work, Sequence[Precision]], Mapping[Precision, float]]
 
 @dataclass(frozen=True)
 class Goal:
-    """How long to train: exactly one of them decides."""
+    """How long to train: exactly one of the first three decides. accumulate: planned batches per step."""
 
     budget_seconds: float | None = None
     max_steps: int | None = None
     patches: int | None = None
+    accumulate: int = 1
 
     @classmethod
-    def of(cls, budget: str | None, max_steps: int | None, max_epochs: int | None, cases: int) -> tuple[Goal, str]:
+    def of(
+        cls, budget: str | None, max_steps: int | None, max_epochs: int | None, cases: int, accumulate: int = 1
+    ) -> tuple[Goal, str]:
         """The goal that the configuration sets, and how it was set; `max_steps` goes before the others."""
         if max_steps is not None:
             unused = f", so that the budget of {budget} is not looked at" if budget else ""
-            return cls(max_steps=max_steps), f"given (train.max_steps){unused}"
+            return cls(max_steps=max_steps, accumulate=accumulate), f"given (train.max_steps){unused}"
         if max_epochs is not None:
-            return cls(patches=max_epochs * cases), f"{max_epochs} epochs (train.max_epochs) of {cases} patches"
+            said = f"{max_epochs} epochs (train.max_epochs) of {cases} patches"
+            return cls(patches=max_epochs * cases, accumulate=accumulate), said
         text = budget or DEFAULT_BUDGET
         said = f"{text} a fold" if budget else f"{text} a fold, since no train.budget is given"
-        return cls(budget_seconds=seconds(text)), said
+        return cls(budget_seconds=seconds(text), accumulate=accumulate), said
 
 
 @dataclass
 class Effort:
-    """What was decided, and why."""
+    """What was decided, and why. seconds_per_step: of a whole step, with all the batches that it accumulates."""
 
     network: dict[str, Any]
     batch_size: int
@@ -107,7 +111,8 @@ def decide_effort(
         step_seconds = timer(chosen, [precision])[precision] if goal.budget_seconds is not None else None
 
     steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
-    return Effort(dict(chosen.network), batch, precision, steps, step_seconds, reasons)
+    whole_step = None if step_seconds is None else goal.accumulate * step_seconds
+    return Effort(dict(chosen.network), batch, precision, steps, whole_step, reasons)
 
 
 def widened(work: Work, width: int) -> Work:
@@ -172,7 +177,7 @@ def _patches(goal: Goal, work: Work, step_seconds: float | None, device: torch.d
     if goal.patches is not None:
         return goal.patches
     if goal.max_steps is not None:
-        return goal.max_steps * work.batch_size
+        return goal.max_steps * goal.accumulate * work.batch_size
     if goal.budget_seconds is None or step_seconds is None:
         raise AssertionError("a budget needs a measured step")
     return goal.budget_seconds * BUDGET_SHARE / (step_seconds * _BESIDE[device.type]) * work.batch_size
@@ -184,12 +189,14 @@ def _steps(
     if goal.max_steps is not None:
         return goal.max_steps, goal_reason
     if goal.patches is not None:
-        return max(math.ceil(goal.patches / batch), 1), goal_reason
+        return max(math.ceil(goal.patches / (goal.accumulate * batch)), 1), goal_reason
     if goal.budget_seconds is None or step_seconds is None:
         raise AssertionError("a budget needs a measured step")
-    each = step_seconds * _BESIDE[device.type]
+    each = goal.accumulate * step_seconds * _BESIDE[device.type]
     steps = max(int(goal.budget_seconds * BUDGET_SHARE / each), 1)
-    return steps, f"{goal_reason}: {each:.3g} s a step as measured here, {1 - BUDGET_SHARE:.0%} left for validation"
+    batches = f" of {goal.accumulate} batches" if goal.accumulate > 1 else ""
+    said = f"{each:.3g} s a step{batches} as measured here, {1 - BUDGET_SHARE:.0%} left for validation"
+    return steps, f"{goal_reason}: {said}"
 
 
 def _of_table(table: Mapping[int, int], patches: float) -> int:

@@ -23,6 +23,7 @@ class PlanReads(Strict):
     budget: str | None
     max_steps: int | None
     max_epochs: int | None
+    accumulate: int
     device: str
 
 
@@ -44,6 +45,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
         config.budget,
         config.max_steps,
         config.max_epochs,
+        config.accumulate,
     )
     write_plan(out, plan)
     log.info("%s", format_table(("plan", "value", "because"), shown(plan)))
@@ -59,6 +61,7 @@ STAGE = Stage(
         "budget": "train.budget",
         "max_steps": "train.max_steps",
         "max_epochs": "train.max_epochs",
+        "accumulate": "train.accumulate",
         "device": "device",
     },
     inputs=("load",),

@@ -78,6 +78,17 @@ def test_max_steps_go_before_the_budget_and_epochs_count_cases() -> None:
     assert "no train.budget is given" in plan_with(budget=None).reasons["max_steps"]
 
 
+def test_accumulated_batches_are_counted() -> None:
+    """A step of four batches takes four times as long and shows four times the patches."""
+    one, four = plan_with(budget="2m"), plan_with(budget="2m", accumulate=4)
+    assert four.batch_size == one.batch_size and four.max_steps == one.max_steps // 4
+    assert four.predicted["seconds_per_step"] == pytest.approx(4 * one.predicted["seconds_per_step"], rel=1e-3)
+    assert four.predicted["training_minutes"] <= 2 * BUDGET_SHARE
+    assert "a step of 4 batches" in four.reasons["max_steps"]
+    epochs = plan_with(budget=None, max_epochs=7, accumulate=4)
+    assert epochs.max_steps == math.ceil(7 * 200 / (4 * epochs.batch_size))
+
+
 @pytest.mark.parametrize("network", [UNetConfig(), VNetConfig(), SegResNetConfig()])
 def test_patches_suit_every_network(network: Any) -> None:
     plan = plan_with(network=network)

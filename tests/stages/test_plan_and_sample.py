@@ -27,7 +27,8 @@ PINNED = PlanConfig(precision="fp32", batch_size=2)
 def run_stages(folder: Path, manifest: Path, settings: sample.SampleConfig, pins: PlanConfig = PINNED) -> None:
     data = load.DataConfig(manifest=manifest)
     execute(load.STAGE, load.LoadReads(data=data, load=load.LoadConfig()), {}, folder / "load", SERIAL)
-    reads = plan.PlanReads(plan=pins, network=UNetConfig(), budget=None, max_steps=3, max_epochs=None, device="cpu")
+    goal = {"budget": None, "max_steps": 3, "max_epochs": None, "accumulate": 1}
+    reads = plan.PlanReads(plan=pins, network=UNetConfig(), device="cpu", **goal)
     execute(plan.STAGE, reads, {"load": folder / "load"}, folder / "plan", SERIAL)
     inputs = {"load": folder / "load", "plan": folder / "plan"}
     execute(sample.STAGE, sample.SampleReads(sample=settings), inputs, folder / "sample", SERIAL)
