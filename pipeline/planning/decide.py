@@ -63,8 +63,8 @@ def make_plan(
 ) -> Plan:
     """Decides everything that `config` and `network` leave open.
 
-    accumulate: planned batches per step. timer: seconds of a step of one batch; None measures them on `device`. Raises a ConfigError where pins contradict one
-    another or the data, or memory holds not even the smallest patch.
+    accumulate: planned batches per step. timer: seconds of a step of one batch; None measures them on `device`. Raises
+    a ConfigError where pins contradict one another or the data, or memory holds not even the smallest patch.
     """
     training = cases.training()
     grids, reasons = canonical_grids(training), {}

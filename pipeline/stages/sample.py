@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -59,8 +59,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     cases, root = read_cases(inputs["load"]).training(), data_root(inputs["load"])
     folds = make_folds(cases, settings.folds, settings.seed)
     write_json(out / "folds.json", folds)
-    sizes = ", ".join(str(len(fold["val"])) for fold in folds["folds"]) or "none, since there is one subject"
-    log.info("folds (%s), validation cases in each: %s", folds["source"], sizes)
+    log.info("%s", _said(folds, settings.folds, len({case.subject for case in cases})))
 
     store = out / "store"
     store.mkdir(exist_ok=True)
@@ -70,6 +69,18 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     entries = dict(map_cases(prepare_case, work, runtime, "preparing"))
     write_index(store, entries, settings.store, index_type(plan.structures, plan.overlapping))
     _preview(store, plan, out / "preview.png")
+
+
+def _said(folds: Mapping[str, Any], wanted: int, subjects: int) -> str:
+    """The folds in a sentence, and why they are fewer than wanted."""
+    sizes = ", ".join(str(len(fold["val"])) for fold in folds["folds"])
+    if not sizes:
+        why = "there is one subject" if subjects == 1 else "the manifest puts all subjects into one"
+        return f"no folds, since {why}: only train.folds: full can be trained"
+    said = f"folds ({folds['source']}), validation cases in each: {sizes}"
+    if folds["source"] == "made" and len(folds["folds"]) < wanted:
+        said += f"; {len(folds['folds'])} folds instead of {wanted}, since there are {subjects} subjects"
+    return said
 
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:

@@ -25,11 +25,19 @@ class Fold:
 
 
 def folds_to_train(wanted: Sequence[int] | Literal["all", "full"], sample_folder: Path) -> list[Fold]:
-    """The folds asked for, from `folds.json`. `full` is one model on every case, which leaves none to validate on."""
-    listed: list[dict[str, Any]] = read_json(sample_folder / "folds.json")["folds"]
+    """The folds asked for, from `folds.json`. `full` is one model on every stored case, which leaves none to validate.
+
+    Raises a ConfigError where a fold is not there, as where all cases are of one subject, which cannot be divided.
+    """
     if wanted == "full":
-        cases = sorted({case for fold in listed for case in (*fold["train"], *fold["val"])})
-        return [_with_cases(Fold("full", tuple(cases), ()))]
+        return [Fold("full", tuple(sorted(read_json(sample_folder / "store" / "store.json")["cases"])), ())]
+    listed: list[dict[str, Any]] = read_json(sample_folder / "folds.json")["folds"]
+    if not listed:
+        raise ConfigError(
+            "train.folds: all training cases are of one subject, or in one fold of the manifest, so that no fold can "
+            "train on some and validate on others; use train.folds: full (one model on every case, not validated), "
+            "or add subjects"
+        )
     numbers = range(len(listed)) if isinstance(wanted, str) else wanted
     if beyond := [number for number in numbers if number >= len(listed)]:
         raise ConfigError(

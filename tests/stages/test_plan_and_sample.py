@@ -70,6 +70,21 @@ def test_folds_and_preview_are_there(prepared: Path) -> None:
     assert (prepared / "sample" / "preview.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize(
+    ("subjects", "sentence"),
+    [
+        (1, "no folds, since there is one subject: only train.folds: full"),
+        (3, "3 folds instead of 5, since there are 3"),
+    ],
+)
+def test_few_subjects_make_few_folds_and_it_is_said(tmp_path, caplog, subjects: int, sentence: str) -> None:
+    manifest = make_phantoms(tmp_path / "data", cases=subjects, shape=(24, 24, 16))
+    with caplog.at_level("INFO"):
+        run_stages(tmp_path, manifest, sample.SampleConfig(locations_per_class=5))
+    folds = read_json(tmp_path / "sample" / "folds.json")["folds"]
+    assert len(folds) == (0 if subjects == 1 else subjects) and sentence in caplog.text
+
+
 def test_predicted_disk_space_is_what_was_written(prepared: Path) -> None:
     files = [path for path in (prepared / "sample" / "store").iterdir() if "locations" not in path.name]
     written = sum(path.stat().st_size for path in files) / 2**30

@@ -111,6 +111,15 @@ def test_a_fold_that_is_not_there_is_refused(tmp_path):
         _train(prepare(tmp_path), tmp_path / "out", folds=(0, 3))
 
 
+def test_one_subject_trains_in_full_and_nothing_else(tmp_path):
+    inputs = prepare(tmp_path, max_steps=1)
+    write_json(inputs["sample"] / "folds.json", {"folds": [], "source": "made"})
+    for folds in ((0,), "all"):
+        with pytest.raises(ConfigError, match=r"are of one subject.*use train\.folds: full"):
+            _train(inputs, tmp_path / "out", folds=folds)
+    assert _train(inputs, tmp_path / "full", folds="full")["folds"] == ["full"]
+
+
 def test_overlapping_structures_and_ignored_voxels_train(tmp_path):
     structures = {"large": (1, 2), "small": (2,)}
     _train(prepare(tmp_path / "a", overlapping=True, structures=structures), tmp_path / "a/out")
