@@ -190,3 +190,12 @@ def test_predict_needs_nothing_but_the_package(copy, tmp_path):
     arguments = ["predict", "--model", str(package), "--input", str(scans), "--output", str(output), "--device", "cpu"]
     assert main(arguments) == 4
     assert set(names) == {path.name for path in output.glob("*.nii.gz")}
+
+
+def test_one_subject_makes_a_package_without_being_scored(tmp_path):
+    make_phantoms(tmp_path / "phantoms", cases=1, shape=(24, 24, 16))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("max_steps: 4", "max_steps: 1\n  folds: full"))
+    assert _run(tmp_path) == 0
+    assert "nothing is scored" in (tmp_path / "run/log.txt").read_text()
+    assert json.loads((tmp_path / "run/package/metrics/summary.json").read_text())["n_cases"] == 0
+    assert (tmp_path / "run/package/weights/fold_full.safetensors").is_file()

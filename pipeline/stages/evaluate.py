@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,8 @@ from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
     from pipeline.data.cases import Case
+
+log = logging.getLogger(__name__)
 
 Millimetres = Annotated[float, Field(gt=0)]
 
@@ -84,8 +87,10 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
         groups = {column: _group(case, column) for column in columns}
         reference = inside(root, str(case.label))
         pairs.append(Pair(case.id, inputs["infer"] / entry["prediction"], reference, case.subject, groups))
-    if not pairs:
-        raise DataError("evaluate: no predicted case has a reference label map, so there is nothing to score")
+    if not pairs and labelled:
+        raise DataError("evaluate: no case with a reference label map has a prediction, so there is nothing to score")
+    if not pairs:  # as after train.folds: full without labelled testing cases: the model can still be shipped
+        log.warning("evaluate: no segmented case has a reference label map, so nothing is scored")
     evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
 
 
