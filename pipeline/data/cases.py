@@ -28,6 +28,8 @@ class Case(Strict):
     fold: int | None = None
     """The fold in which this case is validated; None: `sample` assigns one."""
     shape: tuple[int, int, int]
+    nonzero_shape: tuple[int, int, int] | None = None
+    """Shape of the box of what is not background, which `crop: nonzero` keeps; None: not measured."""
     spacing_mm: tuple[float, float, float]
     orientation: str
     affine: tuple[tuple[float, ...], ...]

@@ -19,6 +19,7 @@ from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
 from pipeline.data.manifest import Manifest, ManifestCase
 from pipeline.data.measure import components, intensity, label_counts, non_finite
+from pipeline.data.nonzero import Lines, box_of, nonzero_lines
 from pipeline.data.regrid import regrid
 
 _SPACING_LIMITS_MM = 0.02, 50.0
@@ -72,6 +73,7 @@ class _Check:
         self.content: dict[str, str] = {}
         self.counts: dict[int, int] = {}
         self.label_grid: Grid | None = None
+        self.nonzero: list[Lines] = []
 
     def run(self) -> Finding:
         headers = [self._header(file) for file in self.case.images]
@@ -204,6 +206,8 @@ class _Check:
             else:
                 fits = foreground is not None and foreground.shape == channel.shape
                 rows.append(intensity(channel, foreground if fits else None))
+                if len(self.nonzero) < len(self.task.manifest.channels):  # more than that is a fault of its own
+                    self.nonzero.append(nonzero_lines(channel, self.task.manifest.channels[len(self.nonzero)].modality))
         return rows
 
     def _label(self) -> NDArray | None:
@@ -306,6 +310,7 @@ class _Check:
         return measured | {
             "subject": self.case.subject or self.case.id,
             "shape": grid.shape,
+            "nonzero_shape": tuple(along.stop - along.start for along in box_of(self.nonzero)),
             "spacing_mm": grid.spacing_mm,
             "orientation": grid.axcodes,
             "affine": tuple(map(tuple, grid.affine.tolist())),

@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError
 from pipeline.data.geometry import AxisMap, Grid, resampled_grid, to_canonical
 from pipeline.data.labels import encode, ignore_index
+from pipeline.data.nonzero import Crop, box_of, nonzero_lines
 from pipeline.data.normalise import normaliser
 from pipeline.data.plan import Plan
 from pipeline.data.resample import Order, resample_bits, resample_classes, resample_image, resample_nearest
 from pipeline.data.volume import Volume
-
-Crop = tuple[slice, slice, slice]
-
-# Air outside a body is below this in every CT, whatever the scanner writes beyond its field of view.
-_CT_AIR_HU = -700.0
 
 
 @dataclass(frozen=True)
@@ -99,14 +95,7 @@ def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
 
     Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
     """
-    kept = np.zeros(image_CXYZ.shape[1:], bool)
-    for channel, modality in zip(image_CXYZ, modalities, strict=True):
-        kept |= channel > (_CT_AIR_HU if modality.upper() == "CT" else channel.min())
-    box = []
-    for axis in range(3):
-        found = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, kept.shape[axis]))
-    return box[0], box[1], box[2]
+    return box_of([nonzero_lines(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)])
 
 
 def _crop(image_CXYZ: NDArray, plan: Plan) -> Crop:

@@ -76,8 +76,9 @@ def find_locations(
 
 
 def planned_shape(case: Case, plan: Plan) -> Shape:
-    """A case's shape on the planned grid, without reading it (an upper bound where the plan crops)."""
-    _, canonical = to_canonical(Grid(case.shape, np.array(case.affine)))
+    """A case's shape on the planned grid, cropped where the plan crops, without reading it."""
+    shape = case.nonzero_shape if plan.crop == "nonzero" and case.nonzero_shape else case.shape
+    _, canonical = to_canonical(Grid(shape, np.array(case.affine)))
     return resampled_grid(canonical, plan.spacing_mm).shape
 
 

@@ -75,6 +75,7 @@ def make_plan(
     crop, reasons["crop"] = decide_crop(cases.channels, training)
     if config.crop is not None:
         crop, reasons["crop"] = config.crop, f"pinned; open it would be {crop}"
+    grids = canonical_grids(training, crop)
     channels, reasons["channels"] = plan_channels(cases.channels, training, config.normalisation)
     mirror_axes, reasons["mirror_axes"] = decide_mirroring(list(cases.structures), config.left_right_pairs)
     if config.mirror_axes is not None:

@@ -38,9 +38,10 @@ class Topology:
         return int(x), int(y), int(z)
 
 
-def canonical_grids(cases: Sequence[Case]) -> list[Grid]:
-    """Each case's grid with RAS+ axes."""
-    return [to_canonical(Grid(case.shape, np.array(case.affine)))[1] for case in cases]
+def canonical_grids(cases: Sequence[Case], crop: str = "none") -> list[Grid]:
+    """Each case's grid with RAS+ axes; with crop `nonzero` as large as what that keeps of it (its origin aside)."""
+    shapes = [(case.nonzero_shape if crop == "nonzero" else None) or case.shape for case in cases]
+    return [to_canonical(Grid(shape, np.array(case.affine)))[1] for case, shape in zip(cases, shapes, strict=True)]
 
 
 def target_spacing(grids: Sequence[Grid]) -> tuple[Spacing, str]:

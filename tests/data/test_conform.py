@@ -108,6 +108,13 @@ def test_crop_keeps_the_box_that_is_not_background_and_its_place_in_space() -> N
     assert cropped(grid, result.crop).shape == (3, 3, 4)
 
 
+def test_a_channel_counts_where_another_is_background() -> None:
+    image = np.zeros((2, 6, 6, 6), np.float32)
+    image[0, 1, 2, 3] = image[1, 4, 1, 3] = 1
+    assert nonzero_box(image, ("MR", "MR")) == (slice(1, 5), slice(1, 3), slice(3, 4))
+    assert nonzero_box(np.ones((1, 2, 3, 4), np.float32), ("MR",)) == (slice(0, 2), slice(0, 3), slice(0, 4))
+
+
 def test_background_of_ct_is_air() -> None:
     image = np.random.default_rng(0).uniform(-1010, -990, (1, 6, 6, 6)).astype(np.float32)
     image[0, 1:5, 2:5, 3:6] = 40

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError
+from pipeline.data.prepare import planned_shape
 from pipeline.models.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
 from pipeline.planning.decide import make_plan, shown
 from pipeline.planning.effort import BUDGET_SHARE, seconds
@@ -129,6 +130,17 @@ def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
     assert narrow.predicted["train_memory_gib"] <= 0.8
     with pytest.raises(ConfigError, match=r"plan\.memory_gib: even a patch of"):
         plan_with(cases=large, config=PlanConfig(memory_gib=0.1))
+
+
+def test_a_crop_is_counted_in_patch_and_store() -> None:
+    """Files of 100³ voxels stored as S, R, A, of which 60 × 20 × 30 are not background: 20 × 30 × 60 along R, A, S."""
+    whole = [make_case(i, (100, 100, 100), (1.0, 1.0, 1.0), axes=(2, 0, 1)) for i in range(20)]
+    cases = make_cases([case.model_copy(update={"nonzero_shape": (60, 20, 30)}) for case in whole])
+    plan = plan_with(cases=cases, config=PlanConfig(crop="nonzero"))
+    assert all(n <= size < n + 16 for size, n in zip(plan.patch_size, (20, 30, 60), strict=True))
+    assert plan.predicted["store_gib"] == pytest.approx(20 * 20 * 30 * 60 * 5 / 2**30, rel=0.01)
+    assert planned_shape(cases.cases[0], plan) == (20, 30, 60)
+    assert planned_shape(cases.cases[0], plan_with(cases=cases, config=PlanConfig(crop="none"))) == (100, 100, 100)
 
 
 def test_every_printed_value_has_a_reason() -> None:

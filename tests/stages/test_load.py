@@ -33,6 +33,9 @@ def test_cases_hold_what_was_measured(tmp_path: Path) -> None:
     cases = read_cases(out)
     first = cases.cases[0]
     assert (first.id, first.subject, first.orientation) == ("c0", "c0", "RAS")
+    values = scan(0)
+    occupied = np.argwhere(values > values.min())
+    assert first.nonzero_shape == tuple(np.ptp(occupied, axis=0) + 1)
     assert (first.shape, first.spacing_mm) == ((14, 12, 10), (1.0, 1.0, 2.0))
     assert first.label_voxels == {"head": 37, "tail": 24}
     assert first.label_components == {"head": 2, "tail": 1}
