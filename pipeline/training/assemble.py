@@ -21,7 +21,7 @@ from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
 from pipeline.models.cpu_bf16 import guard_convolutions
-from pipeline.models.loss_config import DiceCEConfig
+from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
@@ -96,17 +96,19 @@ def make_learner(shop: Workshop) -> Learner:
         micro_batch=plan.batch_size,
         batch_dice=sums_over_batch(config.loss),
         distributed=shop.world.size > 1,
-        forward=_called(shop, network),
+        forward=_called(shop, network, loss),
     )
 
 
-def _called(shop: Workshop, network: nn.Module) -> Callable[[torch.Tensor], Any] | None:
+def _called(shop: Workshop, network: nn.Module, loss: nn.Module) -> Callable[[torch.Tensor], Any] | None:
     """The network as training calls it: compiled, with gradients averaged over the processes, or as it is (None)."""
     if shop.world.size > 1:
-        if sums_over_batch(shop.config.loss) and not isinstance(shop.config.loss, DiceCEConfig):
+        if sums_over_batch(shop.config.loss) and not isinstance(loss, FusedDiceCE):
+            own_sums = "batch: false" if getattr(shop.config.loss, "batch", False) else "another loss"
+            instead = own_sums if shop.plan.overlapping else f"dice_ce without one_vs_rest, {own_sums}"
             raise ConfigError(
-                f"train.loss {shop.config.loss.name} sums over the batch, which only dice_ce does across "
-                "several processes; use dice_ce, batch: false, or one process"
+                f"train.loss {shop.config.loss.name} would sum over the batch within each process only: dice_ce with "
+                f"softmax alone sums across processes; use {instead}, or one process"
             )
         network = nn.parallel.DistributedDataParallel(network)
         return compiled(network) if shop.config.compile else network

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.base.errors import ConfigError
+from pipeline.data.plan import read_plan
+from pipeline.data.store import open_store
 from pipeline.models.checkpoint import load_weights
+from pipeline.training.assemble import Workshop, make_learner
+from pipeline.training.distributed import World
+from pipeline.training.settings import TrainConfig
 from tests.training.prepared import prepare
 
 PROGRAM = """
@@ -56,6 +62,24 @@ def _train(root: Path, out: Path, dice: str, processes: int) -> str:
     said = [process.communicate(timeout=120)[1] for process in running]
     assert [process.returncode for process in running] == [0] * processes, "\n".join(said)
     return said[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "overlapping", "instead"),
+    [
+        ({"name": "dice", "batch": True}, False, "use dice_ce without one_vs_rest, batch: false, or one process"),
+        ({"name": "dice_topk"}, False, "use dice_ce without one_vs_rest, another loss, or one process"),
+        ({"name": "dice_ce", "batch": True, "one_vs_rest": True}, False, "dice_ce with softmax alone sums"),
+        ({"name": "dice_ce", "batch": True}, True, "use batch: false, or one process"),
+    ],
+)
+def test_sums_over_the_batch_that_processes_would_not_share_are_refused(tmp_path, loss, overlapping, instead):
+    structures = {"large": (1, 2), "small": (2,)} if overlapping else {"large": (1,), "small": (2,)}
+    inputs = prepare(tmp_path, overlapping=overlapping, structures=structures)
+    store = open_store(inputs["sample"] / "store")
+    shop = Workshop(TrainConfig(loss=loss), read_plan(inputs["plan"]), store, 0, torch.device("cpu"), World(0, 2))
+    with pytest.raises(ConfigError, match=instead):
+        make_learner(shop)
 
 
 @pytest.mark.slow
