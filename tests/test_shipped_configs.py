@@ -3,12 +3,15 @@
 import re
 
 import pytest
+import torch
 from pydantic import BaseModel
 
 from pipeline.config import load_config
 from pipeline.data.manifest import read_manifest
+from pipeline.planning.decide import make_plan
+from tests.planning.making import make_case, make_cases
 
-NAMES = ["demo", "msd_hippocampus", "openkbp", "sts_multi"]
+NAMES = ["demo", "loss_study", "msd_hippocampus", "openkbp", "sts_multi"]
 
 
 def keys_of(model: BaseModel, at: str = "") -> set[str]:
@@ -39,7 +42,23 @@ def test_is_valid_and_carries_its_own_name(repository, name):
 
 
 def test_all_that_are_shipped_are_tested(repository):
-    assert {path.stem for path in (repository / "configs").glob("*.yaml")} >= set(NAMES)
+    assert {path.stem for path in (repository / "configs").glob("*.yaml")} == set(NAMES)
+
+
+def test_planning_the_demo_measures_nothing(repository):
+    """So that every machine does the same work."""
+    config = load_config(repository / "configs" / "demo.yaml")
+
+    def timer(work, precisions):
+        pytest.fail(f"measured {precisions}")
+
+    cases = make_cases([make_case(i, (40, 40, 24), (1.0, 1.0, 2.0)) for i in range(16)])
+    train = config.train
+    plan = make_plan(
+        config.plan, train.network, cases, torch.device("cpu"), train.budget, train.max_steps, train.max_epochs,
+        train.accumulate, timer,
+    )  # fmt: skip
+    assert (plan.precision, plan.max_steps, plan.batch_size) == ("fp32", 120, 4)
 
 
 @pytest.mark.parametrize("name", NAMES)
