@@ -13,6 +13,9 @@ from pipeline.base.files import atomic_write
 from pipeline.data.formats import case_id, image_ending
 from pipeline.data.volume import Volume
 
+MAPS = ("uncertainty", "disagreement", "probabilities")
+"""What may lie beside a segmentation, where it was asked for."""
+
 _KEPT = (".mha", ".nrrd")
 
 

@@ -1,92 +1,112 @@
-"""What is done to finished label maps: holes filled, stray components removed; and whether that helps.
+"""What is done to finished label maps: holes filled, stray components removed.
 
-Nothing is done unless it was found to help in cross-validation: see `helpful`.
+Nothing is done unless it is asked for, or was found to help in cross-validation: see `pipeline.inference.choose`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.paint import written_values
 from pipeline.inference.settings import PostprocessSettings
 
+Structures = Mapping[str, tuple[int, ...]]
+
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
 def postprocess(labels: Volume, settings: PostprocessSettings | Literal["none", "auto"], plan: Plan) -> Volume:
-    """The label map after all steps that `settings` names; the map itself where there are none (or none chosen yet)."""
+    """The label map after all steps that `settings` names; the map itself where there are none (or none chosen yet).
+
+    A structure's mask is every voxel with one of its label values, so that a region keeps what lies inside it. What is
+    removed becomes the region around the structure where the plan nests it in one, background elsewhere.
+    """
     if isinstance(settings, str) or settings == PostprocessSettings():
         return labels
-    values = written_values(plan.structures)
-    voxel_ml = float(np.prod(labels.grid.spacing_mm)) / 1000
+    structures, voxel_ml = plan.structures, voxel_volume_ml(labels)
+    written = written_values(structures)
     array = labels.array.copy()
     for name in settings.fill_holes:
-        fill_holes(array, values[name])
+        fill_holes(array, structures[name], written[name])
     for name in settings.largest_component:
-        keep_components(array, values[name], lambda sizes: sizes == sizes.max())
+        keep_components(array, structures[name], lambda sizes: sizes == sizes.max(), around(name, structures))
     for name, least_ml in settings.min_volume_ml.items():
-        keep_components(array, values[name], lambda sizes, least=least_ml: sizes * voxel_ml >= least)  # type: ignore[misc]
+        keep_components(
+            array,
+            structures[name],
+            lambda sizes, least=least_ml: sizes * voxel_ml >= least,  # type: ignore[misc]
+            around(name, structures),
+        )
     return labels.with_array(array)
 
 
-def fill_holes(labels: NDArray, value: int) -> None:
-    """Gives background that a structure encloses wholly (6 neighbours) to it, in place."""
+def check_structures(settings: PostprocessSettings | Literal["none", "auto"], structures: Structures) -> None:
+    """ConfigError where a step names a structure that the data set does not have."""
+    if isinstance(settings, str):
+        return
+    for step, names in settings:
+        for name in names:
+            if name not in structures:
+                hint = did_you_mean(name, list(structures))
+                raise ConfigError(f"infer.postprocess.{step}: there is no structure {name!r}; {hint}")
+
+
+def voxel_volume_ml(volume: Volume) -> float:
+    """The volume of one voxel."""
+    return float(np.prod(volume.grid.spacing_mm)) / 1000
+
+
+def around(name: str, structures: Structures) -> int:
+    """The label value of the smallest region that a structure is nested in; 0 where it is in none."""
+    own = set(structures[name])
+    outer = {other: values for other, values in structures.items() if own < set(values)}
+    return written_values(structures)[min(outer, key=lambda other: len(outer[other]))] if outer else 0
+
+
+def fill_holes(labels: NDArray, values: tuple[int, ...], written: int) -> None:
+    """Gives background that a structure encloses wholly (6 neighbours) the value `written`, in place."""
+    labels[enclosed(np.isin(labels, values)) & (labels == 0)] = written
+
+
+def enclosed(mask: NDArray) -> NDArray[np.bool_]:
+    """A mask and the holes in it, which no path over faces leads out of."""
     from scipy.ndimage import binary_fill_holes
 
-    for box in _box(labels == value):
-        part = labels[box]
-        part[binary_fill_holes(part == value) & (part == 0)] = value
+    filled = mask.copy()
+    for box in bounding_box(mask):
+        filled[box] = binary_fill_holes(mask[box])
+    return filled
 
 
-def keep_components(labels: NDArray, value: int, keep: Callable[[NDArray], NDArray]) -> None:
-    """Sets to background, in place, the components (26 neighbours) of a structure for whose sizes `keep` is False.
+def keep_components(
+    labels: NDArray, values: tuple[int, ...], keep: Callable[[NDArray], NDArray], removed_to: int = 0
+) -> None:
+    """Sets to `removed_to`, in place, the components (26 neighbours) of a structure for whose sizes `keep` is False.
 
     keep: from the number of voxels of each component to a mask.
     """
+    for box in bounding_box(np.isin(labels, values)):
+        part = labels[box]
+        components, sizes = components_of(np.isin(part, values))
+        part[np.concatenate([[False], ~keep(sizes)])[components]] = removed_to
+
+
+def components_of(mask: NDArray) -> tuple[NDArray, NDArray]:
+    """The component (26 neighbours) that each voxel belongs to, from 1 on, and the number of voxels of each."""
     from scipy.ndimage import label
 
-    for box in _box(labels == value):
-        part = labels[box]
-        components, _ = label(part == value, _ALL_NEIGHBOURS)
-        sizes = np.bincount(components.ravel())[1:]
-        removed = np.concatenate([[False], ~keep(sizes)])
-        part[removed[components]] = 0
+    components, _ = label(mask, _ALL_NEIGHBOURS)
+    return components, np.bincount(components.ravel())[1:]
 
 
-def helpful(
-    dice: Callable[[PostprocessSettings], Mapping[str, Sequence[float]]], structures: Iterable[str]
-) -> tuple[PostprocessSettings, dict[str, str]]:
-    """The steps that raise a structure's mean Dice over the cross-validation's cases without lowering another's.
-
-    dice: structure to its Dice per case after given steps. Structures are tried one by one; each decision comes with a
-    sentence that says what was seen.
-    """
-    chosen, reasons = PostprocessSettings(), {}
-    best = _means(dice(chosen))
-    for step in ("fill_holes", "largest_component"):
-        for name in structures:
-            tried = chosen.model_copy(update={step: (*getattr(chosen, step), name)})
-            found = _means(dice(tried))
-            gain = found[name] - best[name]
-            helps = gain > 0 and all(found[other] >= best[other] for other in best)
-            words = f"mean Dice {best[name]:.4f} without, {found[name]:.4f} with"
-            reasons[f"{step}.{name}"] = f"{'kept' if helps else 'left out'}: {words}"
-            if helps:
-                chosen, best = tried, found
-    return chosen, reasons
-
-
-def _means(dice: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {name: float(np.nanmean(values)) if len(values) else 0.0 for name, values in dice.items()}
-
-
-def _box(mask: NDArray) -> list[tuple[slice, ...]]:
+def bounding_box(mask: NDArray) -> list[tuple[slice, ...]]:
     """The smallest box around a mask, in a list that is empty where the mask is."""
     box = []
     for axis in range(mask.ndim):

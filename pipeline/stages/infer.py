@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import Outcome, Stage
@@ -14,11 +17,16 @@ from pipeline.base.strict import Strict
 from pipeline.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
+    from pipeline.data.plan import Plan
+    from pipeline.inference.choose import Choice
     from pipeline.inference.jobs import CaseResult, Job
+    from pipeline.inference.settings import PostprocessSettings
 
 log = logging.getLogger(__name__)
 
 ENSEMBLE = "ensemble"
+_RAW = "raw"
+"""Holds segmentations as the networks made them until postprocessing is chosen and done, whatever comes between."""
 
 
 class InferConfig(InferenceSettings):
@@ -35,21 +43,27 @@ class InferReads(Strict):
 
 
 def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:
-    """Writes `predictions/`, `cases.json` and `cases.csv`; a case that fails is named and the others go on."""
+    """Writes `predictions/`, `cases.json`, `cases.csv`, `postprocess.json`; a failed case is named, the others go on.
+
+    Raises ConfigError where postprocessing names a structure that there is not.
+    """
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
     from pipeline.data.plan import read_plan
     from pipeline.inference.jobs import Journal
+    from pipeline.inference.postprocess import check_structures
     from pipeline.serving.segmenting import segment_here, segment_isolated
     from pipeline.serving.spec import EngineSpec
 
     plan = read_plan(inputs["plan"])
+    check_structures(config.infer.postprocess, plan.structures)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
     weights = {fold: (inputs["train"] / f"fold_{fold}" / "last.safetensors",) for fold in folds}
     models = {**weights, ENSEMBLE: tuple(path for paths in weights.values() for path in paths)}
     jobs = list_jobs(config.infer, inputs, out, folds)
+    made = [replace(job, output=out / _RAW / job.output.name) for job in jobs] if _is_auto(config) else jobs
     journal = Journal(out / "journal.json", request="the stage's own")
-    left = journal.left_of(jobs)
+    left = journal.left_of(made)
     if len(left) < len(jobs):
         log.info("infer     resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
     spec = EngineSpec(plan, config.infer, models, runtime.device)
@@ -60,6 +74,14 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
             bar.advance(note=result.id)
             if result.status == "failed":
                 log.warning("infer     %s failed: %s", result.id, result.message)
+    done = {job.id for job in jobs if journal.results[job.id].status == "done"}
+    if _is_auto(config):
+        raw = {job.id: job.output for job in made if job.id in done}
+        _postprocess_all(jobs, raw, inputs, out, plan, runtime)
+    else:
+        _write_choice(
+            out, config.infer.postprocess, {"asked": "none" if config.infer.postprocess == "none" else "steps"}
+        )
     _write_cases(out, jobs, folds, journal.results)
     (out / "journal.json").unlink(missing_ok=True)
     failed = tuple(job.id for job in jobs if journal.results[job.id].status == "failed")
@@ -85,6 +107,82 @@ def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, fold
         chosen |= {case.id: ENSEMBLE for case in cases.testing()}
     names = output_names({case: images[case] for case in chosen})
     return [Job(case, tuple(images[case]), out / "predictions" / names[case], model) for case, model in chosen.items()]
+
+
+def _is_auto(config: InferReads) -> bool:
+    return config.infer.postprocess == "auto"
+
+
+def _postprocess_all(
+    jobs: list[Job], raw: Mapping[str, Path], inputs: Mapping[str, Path], out: Path, plan: Plan, runtime: Runtime
+) -> None:
+    """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
+    from pipeline.data.formats import read_label, write_label
+    from pipeline.inference.outputs import MAPS, map_path
+    from pipeline.inference.postprocess import postprocess
+
+    validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
+    choice, count = _choice(validated, inputs, plan, runtime)
+    _write_choice(out, choice.settings, {"asked": "auto", "cases": count, "structures": choice.structures})
+    _log_choice(choice, count)
+    for job in jobs:
+        if job.id not in raw:
+            continue
+        write_label(job.output, postprocess(read_label(raw[job.id]), choice.settings, plan))
+        for what in MAPS:
+            if (made := map_path(raw[job.id], what)).is_file():
+                map_path(job.output, what).parent.mkdir(exist_ok=True)
+                made.replace(map_path(job.output, what))
+    shutil.rmtree(out / _RAW, ignore_errors=True)
+
+
+def _choice(
+    predictions: Mapping[str, Path], inputs: Mapping[str, Path], plan: Plan, runtime: Runtime
+) -> tuple[Choice, int]:
+    """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
+    from pipeline.base.files import inside
+    from pipeline.data.cases import data_root, read_cases
+    from pipeline.executors import map_cases
+    from pipeline.inference.choose import LabelPair, choose, confirm, dice_after, look_at
+    from pipeline.inference.settings import PostprocessSettings
+
+    root = data_root(inputs["load"])
+    labels = {case.id: case.label for case in read_cases(inputs["load"]).cases if case.label is not None}
+    pairs = [LabelPair(case, path, inside(root, labels[case])) for case, path in predictions.items() if case in labels]
+    seen = list(map_cases(partial(look_at, plan=plan), pairs, runtime, "postprocess"))
+    choice = choose(seen)
+    if choice.settings != PostprocessSettings():
+        measure = partial(dice_after, settings=choice.settings, plan=plan)
+        choice = confirm(choice, seen, list(map_cases(measure, pairs, runtime, "postprocess")))
+    return choice, len(pairs)
+
+
+def _log_choice(choice: Choice, count: int) -> None:
+    from pipeline.inference.choose import steps_of
+
+    if not count:
+        log.warning("infer     postprocessing: no validation case has a reference to choose it on, so nothing is done")
+        return
+    steps = {name: ", ".join(steps_of(choice.settings, name)) for name in choice.structures}
+    for name, words in steps.items():
+        if words:
+            seen = choice.structures[name]
+            log.info(
+                "infer     postprocessing of %s: %s; mean Dice %.4f, %.4f without (of %d cases %d better, %d worse)",
+                name, words, seen["dice_after"], seen["dice"], count, seen["better"], seen["worse"],
+            )  # fmt: skip
+    if not any(steps.values()):
+        log.info("infer     postprocessing: no step helps on the %d validation cases, so nothing is done", count)
+
+
+def _write_choice(out: Path, settings: PostprocessSettings | Literal["none", "auto"], seen: dict[str, Any]) -> None:
+    """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
+    from pipeline.base.files import write_json
+    from pipeline.inference.settings import PostprocessSettings
+
+    none = PostprocessSettings()
+    applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")
+    write_json(out / "postprocess.json", {"applied": applied, **seen})
 
 
 def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[str, CaseResult]) -> None:
@@ -116,11 +214,11 @@ def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[
 
 STAGE = Stage(
     name="infer",
-    version=1,
+    version=2,
     config=InferReads,
     reads={"infer": "infer"},
     inputs=("train", "plan", "load", "sample"),
-    promises=("predictions", "cases.json", "cases.csv"),
+    promises=("predictions", "cases.json", "cases.csv", "postprocess.json"),
     run=run,
     undigested={"cases.csv": ()},
     resumes=True,

@@ -88,7 +88,9 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     _write_exports(settings.exports, plan, cases, inputs["load"], [out / weight for weight in weights])
     write_plan(out, plan)
     write_labels(out, labels)
-    write_json(out / "inference.json", _settings(config.inference))
+    applied = read_json(inputs["infer"] / "postprocess.json")["applied"]
+    inference = InferenceSettings.model_validate({**_settings(config.inference), "postprocess": applied})
+    write_json(out / "inference.json", _settings(inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
     write_json(out / "metrics" / "summary.json", summary)
     write_text(out / CONFIG, portable_yaml((out / CONFIG).read_text(encoding="utf-8")))
@@ -105,7 +107,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     if settings.bundle:
         from pipeline.serving.bundle import write_bundle
 
-        write_bundle(out, plan, config.inference, [out / weight for weight in weights], text)
+        write_bundle(out, plan, inference, [out / weight for weight in weights], text)
     write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
@@ -159,7 +161,7 @@ STAGE = Stage(
     version=1,
     config=PackageReads,
     reads={"package": "package", "inference": "infer"},
-    inputs=("train", "plan", "load", "evaluate"),
+    inputs=("train", "plan", "load", "infer", "evaluate"),
     promises=("package.json", "weights/*.safetensors", "plan.json", "labels.json", "MODEL_CARD.md"),
     run=run,
 )

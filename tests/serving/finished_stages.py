@@ -28,13 +28,14 @@ SUMMARY = {
 
 
 def finished_stages(root: Path, folds: tuple[int | str, ...] = (0,)) -> dict[str, Path]:
-    """Writes load, plan, train and evaluate folders below `root` and returns them by name."""
-    folders = {name: root / name for name in ("load", "plan", "train", "evaluate")}
+    """Writes load, plan, train, infer and evaluate folders below `root` and returns them by name."""
+    folders = {name: root / name for name in ("load", "plan", "train", "infer", "evaluate")}
     for folder in folders.values():
         folder.mkdir(parents=True)
     write_json(folders["load"] / "cases.json", _cases().model_dump(mode="json"))
     write_json(folders["load"] / "fingerprint.json", FINGERPRINT)
     write_plan(folders["plan"], _plan())
+    write_json(folders["infer"] / "postprocess.json", {"applied": "none", "asked": "none"})
     write_json(folders["evaluate"] / "summary.json", SUMMARY)
     write_json(
         folders["train"] / "train.json",

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import csv
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
+from pipeline.data import formats
 from pipeline.data.cases import Case, Cases, Channel
 from pipeline.data.plan import ChannelPlan, Plan, write_plan
-from pipeline.inference import jobs
+from pipeline.inference import batch, jobs
+from pipeline.inference.settings import PostprocessSettings
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks import build_network
+from pipeline.serving.model import load_package
+from pipeline.serving.predict import predict
+from pipeline.stages import package
 from pipeline.stages.infer import InferConfig, InferReads, list_jobs, run
+from tests.serving.finished_stages import finished_stages
 
 NETWORK = {"name": "unet", "channels": [4, 8, 16], "deep_supervision": 1}
 
@@ -144,3 +153,132 @@ def test_a_model_of_all_cases_has_no_validation_cases(inputs, tmp_path):
     assert [(job.id, job.model) for job in jobs] == [("scan_4", "ensemble")]
     jobs = list_jobs(InferConfig(cases=("validation",)), inputs, tmp_path, ["1"])
     assert [(job.id, job.model) for job in jobs] == [("scan_2", "1"), ("scan_3", "1")]
+
+
+def with_references(inputs, tmp_path, of):
+    """References made of predictions: what `of` makes of each, an array of label values."""
+    out = tmp_path / "plain"
+    out.mkdir()
+    run(InferReads(infer=InferConfig(cases=("validation",))), inputs, out, Runtime("cpu", "serial"))
+    cases = read_json(inputs["load"] / "cases.json")
+    for case in cases["cases"][:4]:
+        made = nib.load(out / "predictions" / f"{case['id']}.nii.gz")
+        case["label"] = f"{case['id']}_label.nii.gz"
+        reference = of(np.asarray(made.dataobj)).astype(np.uint8)
+        nib.save(nib.Nifti1Image(reference, made.affine), tmp_path / "data" / case["label"])
+    write_json(inputs["load"] / "cases.json", cases)
+
+
+def only_largest(array):
+    for value in (1, 3):
+        components, count = scipy.ndimage.label(array == value, np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())[1:]
+        for number in range(1, count + 1):
+            if sizes[number - 1] < sizes.max():
+                array[components == number] = 0
+    return array
+
+
+def test_auto_does_to_every_prediction_what_helps_on_the_validation_cases(inputs, tmp_path, caplog):
+    """References hold the largest component of what is predicted, so keeping it is what helps."""
+    caplog.set_level("INFO", "pipeline")
+    with_references(inputs, tmp_path, only_largest)
+    out = started(tmp_path)
+    settings = InferConfig(postprocess="auto", uncertainty=True)
+    run(InferReads(infer=settings), inputs, out, Runtime("cpu", "serial"))
+    record = read_json(out / "postprocess.json")
+    assert (record["asked"], record["cases"]) == ("auto", 4)
+    assert record["applied"]["largest_component"]
+    for name in record["applied"]["largest_component"]:
+        assert record["structures"][name]["gain"] > 0
+        assert f"postprocessing of {name}: largest component kept; mean Dice" in caplog.text
+    assert sorted(path.name for path in (out / "predictions").iterdir()) == [
+        "disagreement", *(f"scan_{i}.nii.gz" for i in range(5)), "uncertainty",
+    ]  # fmt: skip
+    assert not (out / "raw").exists()
+
+    explicit = tmp_path / "explicit"
+    explicit.mkdir()
+    steps = InferConfig(postprocess=record["applied"])
+    run(InferReads(infer=steps), inputs, explicit, Runtime("cpu", "serial"))
+    assert read_json(explicit / "postprocess.json") == {"applied": record["applied"], "asked": "steps"}
+    for i in range(5):
+        chosen, asked = (nib.load(folder / "predictions" / f"scan_{i}.nii.gz") for folder in (out, explicit))
+        np.testing.assert_array_equal(np.asarray(chosen.dataobj), np.asarray(asked.dataobj))
+        assert chosen.header.binaryblock == asked.header.binaryblock
+
+
+def test_auto_changes_nothing_where_nothing_helps_and_says_so(inputs, tmp_path, caplog):
+    caplog.set_level("INFO", "pipeline")
+    with_references(inputs, tmp_path, lambda array: array)
+    out = started(tmp_path)
+    run(InferReads(infer=InferConfig(postprocess="auto")), inputs, out, Runtime("cpu", "serial"))
+    assert read_json(out / "postprocess.json")["applied"] == "none"
+    assert "no step helps on the 4 validation cases" in caplog.text
+    for i in range(4):
+        name = f"predictions/scan_{i}.nii.gz"
+        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_auto_without_a_validation_case_does_nothing_and_says_so(inputs, tmp_path, caplog):
+    out = started(tmp_path)
+    settings = InferConfig(postprocess="auto", cases=("testing",))
+    run(InferReads(infer=settings), inputs, out, Runtime("cpu", "serial"))
+    assert read_json(out / "postprocess.json") == {"applied": "none", "asked": "auto", "cases": 0, "structures": {}}
+    assert "no validation case has a reference" in caplog.text
+    assert (out / "predictions" / "scan_4.nii.gz").is_file()
+
+
+def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs, tmp_path, monkeypatch):
+    """Steps done twice could differ from steps done once: they always start from what the networks made."""
+    with_references(inputs, tmp_path, only_largest)
+    config = InferReads(infer=InferConfig(postprocess="auto"))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    run(config, inputs, whole, Runtime("cpu", "serial"))
+    out, written, real = started(tmp_path), [], formats.write_label
+
+    def interrupted(path, volume):
+        real(path, volume)
+        written.append(path)
+        if len(written) == 5 + 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(formats, "write_label", interrupted)
+        patched.setattr(batch, "write_label", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, inputs, out, Runtime("cpu", "serial"))
+    assert (out / "raw").is_dir()
+    run(config, inputs, out, Runtime("cpu", "serial"))
+    for name in ("postprocess.json", "cases.json", *(f"predictions/scan_{i}.nii.gz" for i in range(5))):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_step_for_a_structure_that_there_is_not_is_refused_before_any_work(inputs, tmp_path):
+    settings = InferConfig(postprocess={"fill_holes": ("hihg",)})
+    with pytest.raises(ConfigError, match="did you mean 'high'"):
+        run(InferReads(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
+
+
+def test_predicting_with_the_package_gives_what_the_stage_gave(inputs, tmp_path):
+    """The chosen steps are in the package: the testing case, segmented anew, equals the stage's file byte for byte."""
+    with_references(inputs, tmp_path, only_largest)
+    out = started(tmp_path)
+    config = InferConfig(postprocess="auto")
+    run(InferReads(infer=config), inputs, out, Runtime("cpu", "serial"))
+    applied = read_json(out / "postprocess.json")["applied"]
+    finished = finished_stages(tmp_path / "finished")
+    shutil.copyfile(finished["load"] / "fingerprint.json", inputs["load"] / "fingerprint.json")
+    folders = {**inputs, "infer": out, "evaluate": finished["evaluate"]}
+    made = {"folds": [0, 1], "network": NETWORK, "loss": {"name": "dice_ce"}, "steps": 1}
+    write_json(inputs["train"] / "train.json", made)
+    packaged = tmp_path / "package"
+    packaged.mkdir()
+    (packaged / "config.yaml").write_text("name: small\n")
+    package.run(package.PackageReads(package=package.PackageConfig(), inference=config), folders, packaged, Runtime())
+    assert load_package(packaged).settings.postprocess == PostprocessSettings.model_validate(applied)
+    assert "infer" in package.STAGE.inputs
+    predict(packaged, tmp_path / "data" / "scan_4.nii.gz", tmp_path / "again", isolated=False)
+    again, stage = tmp_path / "again" / "scan_4.nii.gz", out / "predictions" / "scan_4.nii.gz"
+    assert again.read_bytes() == stage.read_bytes()
