@@ -49,7 +49,7 @@ class Seal(Strict):
     segpipe: str
     """The version of segpipe that wrote it."""
     weights: tuple[str, ...]
-    """One safetensors file per network; several are an ensemble, averaged as probabilities."""
+    """One safetensors file per network; several are an ensemble, whose logits are averaged."""
     output_slug: str
     """The grand-challenge socket that segmentations are written to."""
     files: dict[str, FileSeal]
