@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.files import read_json
 from pipeline.data.plan import read_plan
 from pipeline.data.store import open_store
+from pipeline.data.synthetic import make_phantoms
 from pipeline.models.checkpoint import load_weights
 from pipeline.training.assemble import Workshop, make_learner
 from pipeline.training.distributed import World
@@ -96,3 +98,51 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path, dice
     begun = [(tmp_path / name / "out/fold_0/metrics.csv").read_text().splitlines()[1] for name in ("one", "two")]
     losses = [float(line.split(",")[2]) for line in begun]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+CONFIG = """\
+name: two
+device: cpu
+data: {manifest: phantoms/manifest.json}
+executor: {name: serial}
+plan: {patch_size: [16, 16, 16], batch_size: 1, precision: fp32}
+train:
+  max_steps: 3
+  network: {name: unet, channels: [4, 8, 8]}
+  validation: {interval: 2, cases: 1}
+  num_threads: 1
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_folder(tmp_path):
+    """The documented command on CPUs: both processes end with 0, and one finished train folder is left."""
+    make_phantoms(tmp_path / "phantoms", cases=4, shape=(24, 24, 16))
+    (tmp_path / "two.yaml").write_text(CONFIG)
+    own = [str(tmp_path / "two.yaml"), "--out", str(tmp_path / "run")]
+    for stage in ("load", "plan", "sample"):
+        _pipeline([], stage, *own)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    said = _pipeline(torchrun, "train", *own)
+    assert "train     done" in said
+    folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    assert folders == {"load", "plan", "sample", "train"}
+    rows = (tmp_path / "run/train/fold_0/metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "3"]
+    assert read_json(tmp_path / "run/train/train.json")["steps"] == 3
+    assert "up to date" in _pipeline(torchrun, "train", *own)
+
+
+def _pipeline(through: list[str], *arguments: str) -> str:
+    """Runs `python -m [THROUGH...] pipeline ARGUMENTS...` and returns what it said; it must end with 0."""
+    result = subprocess.run(
+        [sys.executable, "-m", *through, "pipeline", *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
