@@ -31,8 +31,9 @@ from pipeline.training.distributed import ALONE, World
 from pipeline.training.folds import Fold
 from pipeline.training.learner import AUTOCAST, Learner
 from pipeline.training.loop import Course
+from pipeline.training.pictures import Pictures
 from pipeline.training.settings import TrainConfig
-from pipeline.training.validation import Labelling, plan_validation, validate
+from pipeline.training.validation import Labelling, Look, plan_validation, validate
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         config.validation.interval,
         config.validation.cases,
     )
+    pictures, shown = Pictures(), config.tensorboard and shop.world.is_first
     return Course(
         name=f"fold {fold.name}",
         folder=folder,
@@ -137,7 +139,8 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         batch_size=shop.batch_size * shop.world.size,
         draw=_drawer(shop, fold),
         rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, max_steps),
-        validate=_validator(shop, validation.cases),
+        validate=_validator(shop, validation.cases, pictures.take if shown else None),
+        pictures=pictures.last,
         validation=validation,
         early_stopping=config.early_stopping,
         save_every=config.save_every,
@@ -203,7 +206,9 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     return draw
 
 
-def _validator(shop: Workshop, cases: tuple[str, ...]) -> Callable[[Mapping[str, torch.Tensor]], dict[str, float]]:
+def _validator(
+    shop: Workshop, cases: tuple[str, ...], look: Look | None
+) -> Callable[[Mapping[str, torch.Tensor]], dict[str, float]]:
     """Mean Dice per structure of given weights on whole cases, with a network of its own."""
     plan, dtype = shop.plan, AUTOCAST[shop.plan.precision]
     network: nn.Module = build_network(plan.network, len(plan.channels), plan.out_channels).to(shop.device).eval()
@@ -223,6 +228,7 @@ def _validator(shop: Workshop, cases: tuple[str, ...]) -> Callable[[Mapping[str,
             shop.device,
             shop.config.validation.overlap,
             sw_batch_size=plan.batch_size,
+            look=look,
         )
 
     return score

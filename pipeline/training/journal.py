@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from pipeline.training.standing import NotFiniteError, Standing
 
 if TYPE_CHECKING:
     from pipeline.training.loop import Course
+    from pipeline.training.pictures import Picture
 
 _PURPOSES = ("data", "step", "validation")
 
@@ -81,6 +82,11 @@ class Journal:
                 raise NotFiniteError("gradient", first + offset)
         self.standing.losses += losses
         self.standing.norms += [norm for norm in norms if math.isfinite(norm)]
+
+    def show(self, pictures: Mapping[str, Picture]) -> None:
+        """Pictures of a validation, by case."""
+        if self.records is not None:
+            self.records.show(pictures, self.standing.step)
 
     def write_row(self, lr: float, validated: bool) -> None:
         """One row of metrics.csv and timing.csv over the steps since the last one."""

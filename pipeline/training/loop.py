@@ -29,6 +29,7 @@ from pipeline.training.standing import NotFiniteError, Standing, has_state, load
 from pipeline.training.validation import ValidationPlan
 
 if TYPE_CHECKING:
+    from pipeline.training.pictures import Picture
     from pipeline.training.settings import EarlyStoppingConfig
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ _RATE_AFTER_ROLLING_BACK = 0.5
 class Course:
     """What training one fold consists of, apart from what learns.
 
-    draw: step to batch. rate: step to learning rate. validate: weights to mean Dice per structure.
+    draw: step to batch. rate: step to learning rate. validate: weights to mean Dice per structure. pictures: of the
+    last validation, by case.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Course:
     rate: Callable[[int], float]
     validate: Callable[[Mapping[str, torch.Tensor]], dict[str, float]]
     validation: ValidationPlan
+    pictures: Callable[[], Mapping[str, Picture]] = dict
     early_stopping: EarlyStoppingConfig | None = None
     save_every: float = 30.0
     tensorboard: bool = True
@@ -111,6 +114,7 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
             if validate:
                 with journal.times("validation"):
                     standing.dice = course.validate(learner.validated_weights())
+                    journal.show(course.pictures())
                 _note_best(course, learner, standing)
                 log.info("%s", journal.line())
             if row:

@@ -7,9 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.base.errors import missing_extra
 from pipeline.base.files import write_text
+
+if TYPE_CHECKING:
+    from pipeline.training.pictures import Picture
 
 
 class Table:
@@ -69,6 +73,12 @@ class Records:
 
         if self.tracker is not None:
             self.tracker.add({**metrics, **timing}, int(metrics["step"]))
+
+    def show(self, pictures: Mapping[str, Picture], step: int) -> None:
+        """Pictures of a validation, by case, for TensorBoard alone."""
+        if self.writer is not None:
+            for case, picture in pictures.items():
+                self.writer.add_image(f"validation/{case}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes out what is still waiting."""

@@ -20,6 +20,10 @@ class CaseStore(Protocol):
     def label(self, case: str) -> np.ndarray: ...
 
 
+Look = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Is shown a validated case: its id, image (C, X, Y, Z), reference and predicted label (X, Y, Z)."""
+
+
 @dataclass(frozen=True)
 class ValidationPlan:
     """When and on which cases: after every `interval` steps and after the last one."""
@@ -79,8 +83,11 @@ def validate(
     device: torch.device,
     overlap: float,
     sw_batch_size: int,
+    look: Look | None = None,
 ) -> dict[str, float]:
     """Mean Dice per structure over the cases; a structure that no case holds or predicts is left out.
+
+    look: is shown each case.
 
     Per case: 1 where equal, 0 where only one of the two holds the structure, undefined where neither does.
     """
@@ -89,10 +96,25 @@ def validate(
         image_BCXYZ = torch.from_numpy(np.ascontiguousarray(store.image(case)))[None].to(device)
         logits = sliding_window(image_BCXYZ, network, patch_size, overlap=overlap, sw_batch_size=sw_batch_size)[0]
         label = torch.from_numpy(np.ascontiguousarray(store.label(case)).astype(np.int64)).to(device)
+        if look is not None:
+            look(case, image_BCXYZ[0], shown_label(label, labelling), predicted_label(logits, labelling))
         for name, score in zip(labelling.structures, dice_per_structure(logits, label, labelling), strict=True):
             if not math.isnan(score):
                 scores[name].append(score)
     return {name: sum(values) / len(values) for name, values in scores.items() if values}
+
+
+def predicted_label(logits_KXYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
+    """The predicted label map, as stored labels are: an index, or one bit per structure where they overlap."""
+    if not labelling.overlapping:
+        return logits_KXYZ.argmax(0)
+    bits = torch.arange(len(labelling.structures), device=logits_KXYZ.device)[:, None, None, None]
+    return ((logits_KXYZ > 0).long() << bits).sum(0)
+
+
+def shown_label(label_XYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
+    """The reference with ignored voxels as background."""
+    return label_XYZ if labelling.ignore is None else label_XYZ.masked_fill(label_XYZ == labelling.ignore, 0)
 
 
 def dice_per_structure(logits_KXYZ: torch.Tensor, label_XYZ: torch.Tensor, labelling: Labelling) -> list[float]:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json
@@ -45,7 +46,9 @@ def test_it_leaves_what_it_promises_and_equal_runs_are_equal_byte_by_byte(tmp_pa
     summary = _train(inputs, tmp_path / "one", tensorboard=True)
     assert summary["folds"] == [0] and summary["steps"] == 6
     assert set(summary["validation"]["0"]["dice"]) == {"large", "small"}
-    assert list((tmp_path / "one/fold_0/tensorboard").iterdir())
+    shown = EventAccumulator(str(tmp_path / "one/fold_0/tensorboard")).Reload().Tags()
+    assert {"loss", "lr", "dice_mean", "patches_per_s", "peak_memory_gib"} <= set(shown["scalars"])
+    assert shown["images"] == ["validation/case_0", "validation/case_1"]
     assert not (tmp_path / "one/fold_0/state.pt").exists()
     _train(inputs, tmp_path / "two")
     assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
