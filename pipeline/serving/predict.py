@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import __version__
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import digest_of
 from pipeline.base.stage import duration
@@ -22,6 +23,7 @@ from pipeline.serving.spec import EngineSpec
 log = logging.getLogger(__name__)
 
 _JOURNAL = ".segpipe-predict.json"
+"""Stays beside the segmentations: who deletes it, or a segmentation, has it made again."""
 
 
 def predict(
@@ -36,19 +38,20 @@ def predict(
     """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
 
     output: a folder, or a file where there is one scan. settings: instead of the package's own. strict: refuse scans
-    unlike those of the training data. A scan that cannot be segmented is named and the others go on; an interrupted
-    call goes on where it was. isolated: work in a process of its own, which may be killed for want of memory without
+    unlike those of the training data. A scan that cannot be segmented is named and the others go on. In a folder, what
+    an earlier call, however it ended, wrote of the same scan with the same package and settings is not done again.
+    isolated: work in a process of its own, which may be killed for want of memory without
     ending this one. Raises DataError (nothing to segment, a damaged package) and ConfigError.
     """
     model = load_package(package)
     chosen = settings or model.settings
     scans = list_scans(inputs, [channel.name for channel in model.plan.channels])
     jobs, faults = _jobs(scans, inputs, output)
-    journal = _journal(model, chosen, jobs, output)
+    journal = _journal(model, chosen, strict, jobs, output)
     left = journal.left_of(jobs) if journal else jobs
     results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
     if len(left) < len(jobs):
-        log.info("resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
+        log.info("%d of %d cases are done already, by %s", len(jobs) - len(left), len(jobs), output / _JOURNAL)
     for fault in faults:
         _say(fault)
     spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
@@ -59,8 +62,6 @@ def predict(
                 journal.add(result)
             bar.advance(note=result.id)
             _say(result)
-    if journal is not None:
-        journal.path.unlink(missing_ok=True)
     return [results[scan.id] for scan in scans]
 
 
@@ -91,16 +92,30 @@ def _jobs(scans: Sequence[Scan], inputs: Path, output: Path) -> tuple[list[Job],
     return jobs, faults
 
 
-def _journal(model: ModelPackage, settings: InferenceSettings, jobs: Sequence[Job], output: Path) -> Journal | None:
-    if len(jobs) < 2:
+def _journal(
+    model: ModelPackage, settings: InferenceSettings, strict: bool, jobs: Sequence[Job], output: Path
+) -> Journal | None:
+    """The record of what is done in the folder `output`; None where a single file is written."""
+    if not jobs or jobs[0].output == output:
         return None
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be made: {error.strerror}; choose another") from None
-    scans = {job.id: [[str(path), *_stat(path)] for path in job.images] for job in jobs}
-    request = digest_of({"package": model.digest, "settings": settings.model_dump(mode="json"), "scans": scans})
-    return Journal(output / _JOURNAL, request)
+    request = {
+        "segpipe": __version__,
+        "package": model.digest,
+        "settings": settings.model_dump(mode="json"),
+        "strict": strict,
+    }
+    scans = {job.id: _scan_digest(job.images) for job in jobs}
+    return Journal(output / _JOURNAL, digest_of(request), scans)
+
+
+def _scan_digest(images: Sequence[Path]) -> str:
+    """Changes with the place, size or date of any file of a scan; a folder is a DICOM series of all files in it."""
+    files = [file for path in images for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return digest_of([[str(file.absolute()), *_stat(file)] for file in files])
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import nibabel as nib
@@ -13,6 +16,7 @@ import SimpleITK as sitk
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.inference import jobs
+from pipeline.inference.settings import InferenceSettings
 from pipeline.serving import predict as command
 from pipeline.serving.inputs import list_scans
 from pipeline.serving.predict import summary
@@ -65,7 +69,7 @@ def test_one_bad_case_is_named_and_the_others_are_done(package, tmp_path):
     assert {case: r.status for case, r in results.items()} == {"cut": "failed", "good": "done", "nan": "failed"}
     assert "NaN or infin" in results["nan"].message
     assert "cut.nii.gz" in results["cut"].message
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["good.nii.gz"]
     assert "failed" in summary(list(results.values()))
 
 
@@ -104,9 +108,91 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
     assert done == ["a", "b", "c"]
     assert [r.status for r in results] == ["done"] * 3
     assert times == {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
-    assert not list((tmp_path / "out").glob(".*"))
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".segpipe-predict.json"]
+
+
+KILLED_AFTER_TWO = """
+import os, pathlib, signal, sys
+from pipeline.inference.jobs import Journal
+from pipeline.serving.predict import predict
+add, done = Journal.add, []
+def killing(journal, result):
+    add(journal, result)
+    done.append(result.id)
+    if len(done) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.add = killing
+predict(*map(pathlib.Path, sys.argv[1:]), device="cpu", isolated=False)
+"""
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """The cases that were segmented, in order."""
+    cases, real = [], jobs.Journal.add
+    monkeypatch.setattr(jobs.Journal, "add", lambda journal, result: (real(journal, result), cases.append(result.id)))
+    return cases
+
+
+@pytest.mark.slow
+def test_killed_between_two_scans_only_what_is_left_or_new_is_computed(package, tmp_path, noted, repository):
+    for case in "abc":
+        write_scan(tmp_path / "in" / f"{case}.nii.gz", seed=ord(case))
+    command = [sys.executable, "-c", KILLED_AFTER_TWO, package, tmp_path / "in", tmp_path / "out"]
+    killed = subprocess.run(command, cwd=repository, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    noted_cases = json.loads((tmp_path / "out" / ".segpipe-predict.json").read_text())["cases"]
+    assert [entry["id"] for entry in noted_cases] == ["a", "b"]  # c may be written by now, but was not noted
+    write_scan(tmp_path / "in" / "b0.nii.gz", seed=7)
+    results = predict(package, tmp_path / "in", tmp_path / "out")
+    assert noted == ["b0", "c"]
+    assert [(r.id, r.status) for r in results] == [("a", "done"), ("b", "done"), ("b0", "done"), ("c", "done")]
+    uninterrupted = tmp_path / "whole"
+    predict(package, tmp_path / "in", uninterrupted)
+    for case in ("a", "b", "b0", "c"):
+        one, other = (nib.load(folder / f"{case}.nii.gz") for folder in (tmp_path / "out", uninterrupted))
+        np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+
+
+@pytest.mark.slow
+def test_a_scan_is_done_again_where_it_its_output_the_settings_or_the_package_changed(package, tmp_path, noted):
+    source, output = tmp_path / "in", tmp_path / "out"
+    for case in "abc":
+        write_scan(source / f"{case}.nii.gz")
+
+    def computed(model=package, **options):
+        noted.clear()
+        predict(model, source, output, **options)
+        return "".join(noted)
+
+    assert computed() == "abc"
+    assert computed() == ""
+    write_scan(source / "d.nii.gz")
+    assert computed() == "d"
+    write_scan(source / "b.nii.gz", seed=5)
+    assert computed() == "b"
+    (output / "c.nii.gz").unlink()
+    assert computed() == "c"
+    (source / "a.nii.gz").rename(tmp_path / "a.nii.gz")
+    assert computed() == ""
+    (tmp_path / "a.nii.gz").rename(source / "a.nii.gz")
+    assert computed() == ""  # what was not asked for in between is still known
+    assert computed(settings=InferenceSettings(overlap=0.25)) == "abcd"
+    assert computed() == "abcd"
+    other = small_package(tmp_path / "other", seeds=(2,))
+    assert computed(other) == "abcd"
+
+
+def test_a_scan_that_failed_is_tried_again(package, tmp_path, noted):
+    whole = write_scan(tmp_path / "in" / "a.nii.gz")
+    write_scan(tmp_path / "in" / "b.nii.gz")
+    content = whole.read_bytes()
+    whole.write_bytes(content[:1000])
+    assert [r.status for r in predict(package, tmp_path / "in", tmp_path / "out")] == ["failed", "done"]
     predict(package, tmp_path / "in", tmp_path / "out")
-    assert done == ["a", "b", "c", "a", "b", "c"]
+    whole.write_bytes(content)
+    assert [r.status for r in predict(package, tmp_path / "in", tmp_path / "out")] == ["done", "done"]
+    assert sorted(noted) == ["a", "a", "a", "b"]
 
 
 def test_strict_refuses_a_scan_unlike_the_training_data(package, tmp_path):
