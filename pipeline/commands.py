@@ -111,14 +111,21 @@ def convert_data(arguments: argparse.Namespace) -> int:
 
 
 def predict_scans(arguments: argparse.Namespace) -> int:
-    """Scans in, segmentations out; 4 where some failed."""
+    """Scans in, segmentations out; 4 where some failed, as a segmentation or as a DICOM-SEG that was asked for."""
     from pipeline.base.allocator import keep_freed_memory
+    from pipeline.serving.dicom import require_highdicom, write_dicom_segs
+    from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict, summary
 
     keep_freed_memory()
+    if arguments.dicom_seg:
+        require_highdicom()
     results = predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
     print(summary(results))
-    return EXIT_DONE if all(result.status == "done" for result in results) else EXIT_SOME_CASES
+    failed = sum(result.status == "failed" for result in results)
+    if arguments.dicom_seg:
+        failed += write_dicom_segs(arguments.input, arguments.output, results, load_package(arguments.model))
+    return EXIT_SOME_CASES if failed else EXIT_DONE
 
 
 def score_folder(arguments: argparse.Namespace) -> int:

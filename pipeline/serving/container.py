@@ -15,15 +15,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import __version__
 from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, EXIT_SOME_CASES, DataError, SegpipeError
-
-if TYPE_CHECKING:
-    from pipeline.serving.model import ModelPackage
-
-log = logging.getLogger(__name__)
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
 """Holds the port while the service runs, so that the health check knows whom to ask."""
@@ -76,6 +70,7 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output.
     dicom_seg: write CASE.dcm too for cases that are DICOM series.
     """
+    from pipeline.serving.dicom import require_highdicom, write_dicom_segs
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict
     from pipeline.serving.results import write_results
@@ -83,6 +78,8 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     if not places.input.is_dir():
         raise DataError(f"{places.input}: there is no such folder; mount the scans there (-v $PWD/scans:/input:ro)")
     _check_writable(places.output)
+    if dicom_seg:
+        require_highdicom()
     package = load_package(places.model)
     jobs = grand_challenge_jobs(places, slug or package.seal.output_slug) or [(places.input, places.output)]
     failed = 0
@@ -92,28 +89,8 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
         write_results(target, results, package)
         failed += sum(result.status == "failed" for result in results)
         if dicom_seg:
-            failed += _write_dicom_segs(source, target, package)
+            failed += write_dicom_segs(source, target, results, package)
     return EXIT_SOME_CASES if failed else EXIT_DONE
-
-
-def _write_dicom_segs(source: Path, target: Path, package: ModelPackage) -> int:
-    """Writes a DICOM-SEG beside each segmentation of a series; returns how many could not be, which are named."""
-    from pipeline.data.formats import read_label
-    from pipeline.serving.dicom import write_dicom_seg
-    from pipeline.serving.inputs import list_scans
-
-    failed = 0
-    for scan in list_scans(source, [channel.name for channel in package.plan.channels]):
-        segmentation = target / f"{scan.id}.nii.gz"
-        if not scan.images[0].is_dir() or not segmentation.is_file():
-            continue
-        try:
-            model = f"{package.name} {package.version}"
-            write_dicom_seg(target / f"{scan.id}.dcm", read_label(segmentation), scan.images[0], package.labels, model)
-        except DataError as error:
-            log.warning("%s  no DICOM-SEG: %s", scan.id, error)
-            failed += 1
-    return failed
 
 
 def grand_challenge_jobs(places: Places, slug: str) -> list[tuple[Path, Path]]:

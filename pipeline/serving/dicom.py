@@ -7,7 +7,9 @@ does. The object carries the patient's identity from the series, as DICOM requir
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,18 @@ from pipeline import __version__
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.files import atomic_write
 from pipeline.data.dicom_series import LPS_TO_RAS, Series, open_series
+from pipeline.data.formats import image_ending, read_label
 from pipeline.data.volume import Volume
+from pipeline.inference.jobs import CaseResult
+from pipeline.serving.inputs import list_scans
 from pipeline.serving.labels import Code, Label
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from pipeline.serving.model import ModelPackage
+
+log = logging.getLogger(__name__)
 
 _SERIES_NUMBER = 100
 _MAY_BE_EMPTY = (
@@ -30,6 +39,37 @@ _MAY_BE_EMPTY = (
     "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
 )  # fmt: skip
 """What an object must have but may leave empty (type 2); anonymised series often lack it altogether."""
+
+
+def write_dicom_segs(source: Path, output: Path, results: Sequence[CaseResult], package: ModelPackage) -> int:
+    """Writes CASE.dcm beside each segmentation of a DICOM series; returns how many could not be, which are named.
+
+    source, output: the scans and the folder or file of their segmentations, as `segpipe predict` takes them; results:
+    what became of each. Raises ConfigError where highdicom is not installed.
+    """
+    require_highdicom()
+    done = {result.id for result in results if result.status == "done"}
+    channels = [channel.name for channel in package.plan.channels]
+    series = [scan for scan in list_scans(source, channels) if scan.id in done and scan.images[0].is_dir()]
+    if not series:
+        log.info("no DICOM-SEG is written: none of the segmented scans is a DICOM series")
+    failed = 0
+    for scan in series:
+        segmentation = output / f"{scan.id}.nii.gz" if output.is_dir() else output
+        target = segmentation.with_name(f"{segmentation.name.removesuffix(image_ending(segmentation))}.dcm")
+        try:
+            model = f"{package.name} {package.version}"
+            write_dicom_seg(target, read_label(segmentation), scan.images[0], package.labels, model)
+        except DataError as error:
+            log.warning("%s  no DICOM-SEG: %s", scan.id, error)
+            failed += 1
+    return failed
+
+
+def require_highdicom() -> None:
+    """ConfigError where DICOM-SEG cannot be written here; to be asked before hours of work."""
+    if find_spec("highdicom") is None:
+        raise missing_extra("highdicom", "dicom", "writing DICOM-SEG")
 
 
 def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequence[Label], model: str) -> None:

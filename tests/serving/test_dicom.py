@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.base.errors import DataError
-from pipeline.data.formats import read_image
+from pipeline.base.errors import EXIT_DONE, EXIT_USAGE, DataError
+from pipeline.cli import main
+from pipeline.data.formats import read_image, read_label, write_label
 from pipeline.data.volume import Volume
-from pipeline.serving.dicom import write_dicom_seg
+from pipeline.inference.jobs import CaseResult
+from pipeline.serving.dicom import write_dicom_seg, write_dicom_segs
+from pipeline.serving.inputs import list_scans
 from pipeline.serving.labels import Code, LabelConfig, make_labels
+from pipeline.serving.model import load_package
+from pipeline.serving.predict import predict
+from tests.serving.small_package import small_package
 
 highdicom = pytest.importorskip("highdicom")
 pydicom = pytest.importorskip("pydicom")
@@ -104,3 +112,64 @@ def test_a_series_without_its_class_is_refused_with_the_reason(segpipe_data: Pat
     array[100:150, 200:230, 3:9] = 1
     with pytest.raises(DataError, match="lacks what DICOM-SEG needs"):
         write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), folder, LABELS, "small 1.0.0")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_package(tmp_path_factory.mktemp("package") / "model")
+
+
+@pytest.mark.slow
+def test_predict_writes_it_beside_the_segmentation_of_each_series(series: Path, package: Path, tmp_path: Path) -> None:
+    """Two series and a NIfTI file: the same voxels in CASE.dcm as in CASE.nii.gz, and none for what was no series."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    for name in ("11", "13"):
+        shutil.copytree(series.parent / name, source / name)
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).uniform(0, 99, (34, 48, 30)), np.eye(4)), source / "x.nii.gz")
+    arguments = ["predict", "--model", str(package), "--input", str(source), "--output", str(output), "--device", "cpu"]
+    assert main([*arguments, "--dicom-seg"]) == EXIT_DONE
+    names = {path.name for path in output.iterdir() if path.suffix == ".dcm"}
+    segmentations = {path.name.removesuffix(".nii.gz") for path in output.glob("*.nii.gz")}
+    assert len(segmentations) == 3
+    assert names == {f"{case}.dcm" for case in segmentations - {"x"}}
+    for name in names:
+        mask = read_label(output / name.replace(".dcm", ".nii.gz")).array
+        found = highdicom.seg.segread(output / name)
+        assert [segment.SegmentLabel for segment in found.SegmentSequence] == ["anterior", "posterior"]
+        voxels = found.get_volume(combine_segments=False).array.sum(axis=(0, 1, 2)).tolist()
+        assert voxels == [(mask == 1).sum(), (mask == 2).sum()]
+
+
+@pytest.mark.slow
+def test_predict_to_one_file_names_it_after_that_file_and_says_where_there_is_no_series(
+    series: Path, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = [CaseResult("11", "done")]
+    predict(package, series, tmp_path / "found.nii.gz", "cpu", isolated=False)
+    (scan,) = list_scans(series, ["T1"])
+    assert (
+        write_dicom_segs(series, tmp_path / "found.nii.gz", [CaseResult(scan.id, "done")], load_package(package)) == 0
+    )
+    assert (tmp_path / "found.dcm").is_file()
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), tmp_path / "11.nii.gz")
+    caplog.set_level("INFO", "pipeline")
+    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)  # commands of other tests end it
+    assert write_dicom_segs(tmp_path / "11.nii.gz", tmp_path, done, load_package(package)) == 0
+    assert "none of the segmented scans is a DICOM series" in caplog.text
+
+
+def test_a_segmentation_without_any_structure_is_named_and_counted(series: Path, package: Path, tmp_path: Path) -> None:
+    (scan,) = list_scans(series, ["T1"])
+    image = read_image([series])
+    write_label(tmp_path / f"{scan.id}.nii.gz", image.with_array(np.zeros(image.grid.shape, np.uint8)))
+    assert write_dicom_segs(series, tmp_path, [CaseResult(scan.id, "done")], load_package(package)) == 1
+    assert not list(tmp_path.glob("*.dcm"))
+
+
+def test_a_missing_extra_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.serving.dicom.find_spec", lambda name: None)
+    arguments = ["predict", "--model", str(tmp_path), "--input", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--dicom-seg"]) == EXIT_USAGE
+    assert "pip install 'segpipe[dicom]'" in capsys.readouterr().err
