@@ -1,7 +1,7 @@
 """Compares the label maps of two folders: `python docker/same_labels.py EXPECTED FOUND SHARE`.
 
-Ends with 1, and says where, unless both hold the same files on the same grids, with equal labels in at least SHARE of the
-voxels of each.
+Ends with 1, and says where, unless both hold the same files on the same grids, with equal labels in at least SHARE
+of the voxels of each.
 """
 
 from __future__ import annotations

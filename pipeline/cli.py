@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -17,8 +18,12 @@ from pipeline.base.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_OUR_FAULT,
+    EXIT_USAGE,
     SegpipeError,
 )
+
+# What a user's disk and permissions say; any other failing of the system's calls is a fault of ours.
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EISDIR}
 
 STAGE_HELP = {
     "load": "read every scan and label, name all faults, write cases and fingerprint",
@@ -51,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("\nnot enough memory; a smaller plan.patch_size or plan.batch_size needs less", file=sys.stderr)
         return EXIT_OUR_FAULT
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_OURS:
+            print(f"\n{error.filename or 'writing'}: {error.strerror}; nothing half-written is left", file=sys.stderr)
+            return EXIT_USAGE
         traceback.print_exc()
         print(
             f"\nthis is a fault of segpipe {__version__}, please report it with the lines above",
@@ -83,14 +91,15 @@ def _parser() -> argparse.ArgumentParser:
 
     run = subparsers.add_parser("run", help="run all stages that are not up to date")
     _config_arguments(run)
-    run.add_argument(
+    which = run.add_mutually_exclusive_group()
+    which.add_argument(
         "--from",
         dest="first",
         choices=STAGE_HELP,
         metavar="STAGE",
         help="start at this stage; earlier ones must be finished",
     )
-    run.add_argument("--only", choices=STAGE_HELP, metavar="STAGE", help="run this stage alone")
+    which.add_argument("--only", choices=STAGE_HELP, metavar="STAGE", help="run this stage alone")
     run.set_defaults(command=commands.run_stages)
     for name, text in STAGE_HELP.items():
         stage = subparsers.add_parser(name, help=text)

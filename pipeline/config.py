@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from pipeline.base.errors import ConfigError, Problem, did_you_mean, problem_list
+from pipeline.base.errors import ConfigError, Problem, problem_list
 from pipeline.base.strict import Strict
 from pipeline.base.yaml_source import KeyPath, Source, parse_value, read_yaml
+from pipeline.config_errors import explain_all, in_file_order, members, tag_of
 from pipeline.stages.evaluate import EvaluateConfig
 from pipeline.stages.infer import InferConfig
 from pipeline.stages.load import DataConfig, LoadConfig
@@ -38,9 +38,9 @@ class PipelineConfig(Strict):
 
     name: str
     """Names the run; its folder is runs/NAME unless --out is given."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Every random number follows from it."""
-    device: str = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto, cuda, cuda:N or cpu."""
     data: DataConfig
     executor: ExecutorConfig = ExecutorConfig()
@@ -73,12 +73,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     source = _of_manifest(path) if path.suffix == ".json" else read_yaml(path)
     problems = [p for p in (_override(source, text) for text in overrides) if p]
     _resolve_paths(source, path.resolve().parent)
+    _name_choices(PipelineConfig, source.values)
     try:
         config = PipelineConfig.model_validate(source.values)
     except ValidationError as error:
-        problems += [_explain(source, details) for details in error.errors()]
+        problems += explain_all(source, error, PipelineConfig)
     if problems:
-        raise ConfigError(problem_list(str(path), sorted(set(problems), key=_line_number)))
+        raise ConfigError(problem_list(str(path), sorted(set(problems), key=in_file_order)))
     return config
 
 
@@ -112,9 +113,10 @@ def _override(source: Source, text: str) -> Problem | None:
     if not sign or not all(keys):
         return Problem(f"--set {text}", "must be key=value, for instance --set train.loss.name=dice_ce")
     target: Any = source.values
-    for parent in keys[:-1]:
+    for depth, parent in enumerate(keys[:-1], start=1):
         if not isinstance(target.get(parent), dict):
             target[parent] = {}
+            source.places[tuple(keys[:depth])] = f"--set {text}"
         target = target[parent]
     try:
         target[keys[-1]] = parse_value(value_text)
@@ -142,91 +144,24 @@ def _resolve_paths(source: Source, folder: Path) -> None:
         parent[keys[-1]] = str(chosen.resolve())
 
 
+def _name_choices(model: type[BaseModel], values: Any) -> None:
+    """Gives a choice without a `name` its default's: `train.optimizer.lr` alone means that of the default optimiser."""
+    for key, info in model.model_fields.items():
+        given = values.get(key) if isinstance(values, dict) else None
+        if not isinstance(given, dict):
+            continue
+        kinds = [kind for kind in members(info.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if len(kinds) > 1 and "name" not in given and isinstance(info.default, BaseModel):
+            given["name"] = tag_of(type(info.default))
+        for kind in kinds if len(kinds) == 1 else ():
+            _name_choices(kind, given)
+
+
 def _path_keys(model: type[BaseModel], at: KeyPath = ()) -> Iterable[KeyPath]:
     for name, info in model.model_fields.items():
-        kinds = list(_members(info.annotation))
+        kinds = list(members(info.annotation))
         if Path in kinds:
             yield (*at, name)
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from _path_keys(kind, (*at, name))
-
-
-def _members(annotation: Any) -> Iterable[Any]:
-    """The members of a union, through Annotated."""
-    if get_origin(annotation) is Annotated:
-        yield from _members(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    else:
-        yield annotation
-
-
-def _explain(source: Source, details: Any) -> Problem:
-    """A pydantic error as one line for a person."""
-    path, models = _locate(source.values, details["loc"])
-    place = source.place(path[:-1] if details["type"] == "missing" else path) or source.name
-    key = ".".join(map(str, path))
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = sorted({name for model in models for name in model.model_fields})
-        what = f"unknown key; {did_you_mean(str(path[-1]), known)}"
-    elif kind == "missing":
-        what = "this key is required and missing"
-    elif kind == "union_tag_invalid":
-        allowed = [word.strip(" '") for word in context["expected_tags"].split(",")]
-        key, what = (
-            f"{key}.name",
-            f"unknown name {context['tag']!r}; {_allowed(str(context['tag']), allowed)}",
-        )
-        place = source.place((*path, "name")) or place
-    elif kind == "union_tag_not_found":
-        what = "needs a 'name' that says which one is meant"
-    elif kind == "literal_error":
-        allowed = [word.strip(" '") for word in re.split(r", | or ", context["expected"])]
-        what = f"{details['input']!r} is not allowed; {_allowed(str(details['input']), allowed)}"
-    else:
-        text = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
-        text = re.sub(r"^Input should", "must", text)
-        shown = repr(details["input"])
-        what = text[0].lower() + text[1:] + (f", got {shown}" if len(shown) <= 80 and kind != "value_error" else "")
-    return Problem(place, f"{key}  {what}" if key else what)
-
-
-def _allowed(word: str, choices: list[str]) -> str:
-    listing = f"allowed: {', '.join(choices)}"
-    near = did_you_mean(word, choices)
-    return listing if near == listing else f"{near} {listing}"
-
-
-def _locate(values: Any, loc: Sequence[Any]) -> tuple[KeyPath, list[type[BaseModel]]]:
-    """The key path of an error location without union tags, and the models that hold its last key."""
-    path: list[str | int] = []
-    models: list[type[BaseModel]] = [PipelineConfig]
-    for step in loc:
-        fields = [model.model_fields[step] for model in models if step in model.model_fields]
-        inside = (isinstance(values, dict) and step in values) or (isinstance(values, list) and isinstance(step, int))
-        if not inside and not fields:
-            models = [model for model in models if _tag(model) == step] or models
-            continue
-        path.append(step)
-        values = values[step] if inside else None
-        if fields and step != loc[-1]:
-            models = [
-                m
-                for info in fields
-                for m in _members(info.annotation)
-                if isinstance(m, type) and issubclass(m, BaseModel)
-            ]
-    return tuple(path), models
-
-
-def _tag(model: type[BaseModel]) -> Any:
-    name = model.model_fields.get("name")
-    return get_args(name.annotation)[0] if name is not None and get_origin(name.annotation) is Literal else None
-
-
-def _line_number(problem: Problem) -> tuple[int, str]:
-    found = re.match(r"line (\d+)", problem.where)
-    return (int(found.group(1)) if found else 10**9, problem.where + problem.what)

@@ -134,3 +134,31 @@ def test_what_a_stage_reads_exists_and_changes_only_with_its_keys(write):
     base, other = load_config(write(GOOD)), load_config(write(GOOD), ["seed=9"])
     changed = {name for name, stage in STAGES.items() if settings_for(stage, base) != settings_for(stage, other)}
     assert changed == {"train", "report"}
+
+
+def test_an_override_of_a_choice_without_its_name_means_the_default(write):
+    config = load_config(write("name: small\ndata: {manifest: m.json}\n"), ["train.optimizer.lr=1e-4"])
+    assert (config.train.optimizer.name, config.train.optimizer.lr) == ("sgd", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("plan.patch_size=[16, 16]", "plan.patch_size  3 values are needed"),
+        ("plan.patch_size=16", "plan.patch_size  must be a list"),
+        ("train=3", "train  must be a section of keys and values, got 3"),
+        ("train.folds=none", "must be a list, such as [1, 2, 3], got 'none'; or 'none' is not allowed"),
+        ("train.budget=3x", "'3x' is not of the right form"),
+        ("device=gpu", "auto, cuda, cuda:N or cpu"),
+        ("seed=99999999999999", "must be less than or equal to"),
+        ("train.optimizer.lr=fast", "--set train.optimizer.lr=fast  train.optimizer.lr  must be a valid number"),
+    ],
+)
+def test_a_wrong_value_is_one_problem_in_plain_words(write, override, words):
+    message = _faults(write("name: small\ndata: {manifest: m.json}\n"), override)
+    assert "has 1 problem\n" in message and words in message and "<class" not in message
+
+
+def test_a_manifest_stands_for_a_configuration(tmp_path):
+    config = load_config(tmp_path / "my scans.json", ["data.root=/scans"])
+    assert config.name == "my_scans" and config.data.manifest == tmp_path / "my scans.json"
