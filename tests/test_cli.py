@@ -99,4 +99,4 @@ def test_a_missing_manifest_is_a_data_fault(capsys, tmp_path):
     config.write_text("name: a\ndata: {manifest: m.json}\n")
     code, text = _said(capsys, "run", config, "--out", tmp_path / "run")
     assert code == 3 and "m.json: there is no such file" in text
-    assert "m.json: there is no such file" in (tmp_path / "run" / "log.txt").read_text()
+    assert "m.json: there is no such file" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")

@@ -98,11 +98,11 @@ def test_the_mean_over_structures_is_paired_where_all_are_defined(runs: tuple[Pa
 
 def test_files(runs: tuple[Path, Path], tmp_path: Path) -> None:
     result = compare(runs, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "compare.json").read_text()) == result
-    with (tmp_path / "out" / "compare.csv").open() as stream:
+    assert json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8")) == result
+    with (tmp_path / "out" / "compare.csv").open(encoding="utf-8") as stream:
         rows = {(row["structure"], row["metric"]): row for row in csv.DictReader(stream)}
     assert rows["head", "dice"]["wins"] == "11"
-    with (tmp_path / "out" / "cases.csv").open() as stream:
+    with (tmp_path / "out" / "cases.csv").open(encoding="utf-8") as stream:
         values = list(csv.DictReader(stream))
     last = next(row for row in values if row["case"] == CASES[-1] and row["metric"] == "dice")
     assert (last["A"], last["B"]) == ("0.9", "0.1")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 CONFIG = """\
 name: tiny
 device: cpu
-data: {manifest: phantoms/manifest.json}
+data: {manifest: FOLDER/phantoms/manifest.json}
 executor: {name: serial}
 plan: {patch_size: [16, 16, 16], batch_size: 1, precision: fp32}
 train:
@@ -44,14 +44,14 @@ def finished(tmp_path_factory) -> Path:
     """A folder with a configuration and its finished run."""
     root = tmp_path_factory.mktemp("tiny")
     make_phantoms(root / "phantoms", cases=6, shape=(24, 24, 16))
-    (root / "tiny.yaml").write_text(CONFIG)
+    (root / "tiny.yaml").write_text(CONFIG.replace("FOLDER", str(root)), encoding="utf-8")
     assert main(["run", str(root / "tiny.yaml"), "--out", str(root / "run")]) == 0
     return root
 
 
 @pytest.fixture
 def copy(finished, tmp_path) -> Path:
-    """A copy that a test may change. The data stays where the configuration says: beside the file."""
+    """A copy that a test may change; its configuration names the data of the original."""
     shutil.copytree(finished, tmp_path / "copy", symlinks=True)
     return tmp_path / "copy"
 
@@ -61,7 +61,10 @@ def _run(root: Path, *more: str, out: str = "run") -> int:
 
 
 def _finished_at(root: Path) -> dict[str, str]:
-    return {name: json.loads((root / "run" / name / "timing.json").read_text())["finished"] for name in STAGES}
+    return {
+        name: json.loads((root / "run" / name / "timing.json").read_text(encoding="utf-8"))["finished"]
+        for name in STAGES
+    }
 
 
 def _executed(root: Path, *more: str) -> set[str]:
@@ -83,18 +86,18 @@ def test_every_promised_file_is_there(finished):
 
 
 def test_summary_and_table_have_the_documented_form(finished):
-    summary = json.loads((finished / "run/evaluate/summary.json").read_text())
+    summary = json.loads((finished / "run/evaluate/summary.json").read_text(encoding="utf-8"))
     assert set(summary["structures"]) == {"organ", "cyst", "nodule"}
     for entry in summary["structures"].values():
         for metric in ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml"):
             assert {"mean", "std", "ci95", "n"} <= set(entry[metric]), metric
         assert "counts" in entry
     assert "dice" in summary["mean"] and summary["definitions"]
-    with (finished / "run/evaluate/per_case.csv").open() as stream:
+    with (finished / "run/evaluate/per_case.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     columns = ["case", "structure", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_ref_ml", "volume_pred_ml"]
     assert set(columns) <= set(rows[0])
-    folds = json.loads((finished / "run/sample/folds.json").read_text())["folds"]
+    folds = json.loads((finished / "run/sample/folds.json").read_text(encoding="utf-8"))["folds"]
     assert {row["case"] for row in rows} == set(folds[0]["val"])
 
 
@@ -113,10 +116,15 @@ def test_a_second_run_executes_nothing(copy):
     assert _executed(copy) == set()
 
 
+def test_moved_data_costs_one_load(copy):
+    moved = copy / "phantoms" / "manifest.json"
+    assert _executed(copy, "--set", f"data.manifest={moved}") == {"load"}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("report.title=Another", {"report"}),
+        ("report.worst_cases=1", {"report"}),
         ("evaluate.nsd_tolerance_mm=2.0", {"evaluate", "report", "package"}),
         ("infer.overlap=0.25", {"infer", "evaluate", "report", "package"}),
         ("seed=1", {"train", "infer", "evaluate", "report", "package"}),
@@ -141,7 +149,7 @@ def test_a_deleted_output_is_made_again(copy, output):
 
 def test_an_altered_output_is_noticed(copy):
     path = copy / "run/evaluate/summary.json"
-    path.write_text(path.read_text().replace("dice", "mice", 1))
+    path.write_text(path.read_text(encoding="utf-8").replace("dice", "mice", 1))
     assert "evaluate" in _executed(copy)
 
 
@@ -194,8 +202,10 @@ def test_predict_needs_nothing_but_the_package(copy, tmp_path):
 
 def test_one_subject_makes_a_package_without_being_scored(tmp_path):
     make_phantoms(tmp_path / "phantoms", cases=1, shape=(24, 24, 16))
-    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("max_steps: 4", "max_steps: 1\n  folds: full"))
+    (tmp_path / "tiny.yaml").write_text(
+        CONFIG.replace("FOLDER", str(tmp_path)).replace("max_steps: 4", "max_steps: 1\n  folds: full")
+    )
     assert _run(tmp_path) == 0
-    assert "nothing is scored" in (tmp_path / "run/log.txt").read_text()
-    assert json.loads((tmp_path / "run/package/metrics/summary.json").read_text())["n_cases"] == 0
+    assert "nothing is scored" in (tmp_path / "run/log.txt").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run/package/metrics/summary.json").read_text(encoding="utf-8"))["n_cases"] == 0
     assert (tmp_path / "run/package/weights/fold_full.safetensors").is_file()

@@ -69,8 +69,8 @@ def available_memory_gib() -> float:
 
     free = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, int(text) - int(used.read_text()))
+    if limit.is_file() and used.is_file() and (text := limit.read_text(encoding="utf-8").strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text(encoding="utf-8")))
     return free / 2**30
 
 

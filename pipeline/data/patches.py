@@ -104,9 +104,7 @@ def place_patch(
     return PatchPlace(case, (x, y, z), structure)
 
 
-def cut_batch(
-    store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN
-) -> PatchBatch:
+def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
     """Cuts patches; only the voxels inside them are read.
 
     Along an axis on which the image is smaller than the patch, it is filled up with 0, as at inference. Where only the

@@ -93,7 +93,7 @@ def free_memory_gib(settings: InferenceSettings) -> float:
 def forget_peak() -> None:
     """Makes `peak_memory_gib` count from now on, where the kernel offers it (Linux); else it counts from the start."""
     with contextlib.suppress(OSError):
-        _CLEAR.write_text("5")
+        _CLEAR.write_text("5", encoding="utf-8")
 
 
 def peak_memory_gib() -> float:
@@ -124,7 +124,7 @@ def _restoring(
 def _status(key: str) -> float | None:
     if not _STATUS.is_file():
         return None
-    for line in _STATUS.read_text().splitlines():
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024 / _GIB
     return None

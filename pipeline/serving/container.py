@@ -105,7 +105,9 @@ def health() -> int:
     if not SERVING.is_file():
         return EXIT_DONE
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{int(SERVING.read_text())}/health", timeout=4) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{int(SERVING.read_text(encoding='utf-8'))}/health", timeout=4
+        ) as answer:
             return EXIT_DONE if answer.status == 200 else EXIT_OUR_FAULT
     except (urllib.error.URLError, OSError, ValueError):
         return EXIT_OUR_FAULT

@@ -81,6 +81,8 @@ def _jobs(scans: Sequence[Scan], inputs: Path, output: Path) -> tuple[list[Job],
     sound = [scan for scan in scans if not scan.fault]
     faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
     to_file = bool(image_ending(output)) and not output.is_dir()
+    if inputs.is_file() and image_ending(inputs) and output.suffix and not to_file and not output.exists():
+        raise ConfigError(f"--output {output}: {output.suffix!r} is no kind of image; end it in .nii.gz, .mha or .nrrd")
     if to_file and len(scans) > 1:
         raise ConfigError(f"--output {output} is one file, but {inputs} holds {len(scans)} scans; give a folder")
     names = output_names({scan.id: scan.images for scan in sound})

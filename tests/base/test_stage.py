@@ -24,7 +24,9 @@ class Number(Strict):
 def _stage(calls: list[str], name: str = "add", inputs: tuple[str, ...] = (), **more) -> Stage:
     def run(config, folders, out, runtime):
         calls.append(name)
-        total = config.number + sum(json.loads((folders[i] / "sum.json").read_text())["sum"] for i in inputs)
+        total = config.number + sum(
+            json.loads((folders[i] / "sum.json").read_text(encoding="utf-8"))["sum"] for i in inputs
+        )
         (out / "sum.json").write_text(json.dumps({"sum": total, "seconds": len(calls)}))
         (out / "notes.txt").write_text(f"call {len(calls)}")
 
@@ -50,7 +52,7 @@ def test_a_changed_key_runs_again_and_force_too(tmp_path):
     stage = _stage(calls)
     _go(stage, tmp_path)
     assert _go(stage, tmp_path, number=2) is True
-    assert json.loads((tmp_path / "add/sum.json").read_text())["sum"] == 2
+    assert json.loads((tmp_path / "add/sum.json").read_text(encoding="utf-8"))["sum"] == 2
     assert _go(stage, tmp_path, number=2, force=True) is True
     assert len(calls) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["add"]
@@ -65,7 +67,7 @@ def test_a_deleted_or_altered_output_is_noticed(tmp_path, harm):
     _go(stage, tmp_path)
     harm(tmp_path / "add/sum.json")
     assert _go(stage, tmp_path) is True
-    assert json.loads((tmp_path / "add/sum.json").read_text())["sum"] == 1
+    assert json.loads((tmp_path / "add/sum.json").read_text(encoding="utf-8"))["sum"] == 1
 
 
 def test_seconds_enter_no_digest(tmp_path):
@@ -77,7 +79,7 @@ def test_seconds_enter_no_digest(tmp_path):
     assert _go(second, tmp_path) is False
     assert _go(first, tmp_path, number=5) is True
     assert _go(second, tmp_path) is True
-    assert json.loads((tmp_path / "second/sum.json").read_text())["sum"] == 6
+    assert json.loads((tmp_path / "second/sum.json").read_text(encoding="utf-8"))["sum"] == 6
 
 
 def test_a_failing_stage_leaves_the_old_result(tmp_path):
@@ -90,7 +92,7 @@ def test_a_failing_stage_leaves_the_old_result(tmp_path):
 
     with pytest.raises(RuntimeError):
         _go(_stage(calls, run=fail), tmp_path, number=2)
-    assert json.loads((tmp_path / "add/sum.json").read_text())["sum"] == 1
+    assert json.loads((tmp_path / "add/sum.json").read_text(encoding="utf-8"))["sum"] == 1
     assert not is_finished(tmp_path / "add.partial")
     assert _go(_stage(calls), tmp_path) is False
 
@@ -130,7 +132,7 @@ def test_failed_cases_are_recorded_and_previous_results_kept_where_asked(tmp_pat
     _go(stage, tmp_path)
     assert failed_cases(tmp_path / "add") == ["case_7"]
     _go(stage, tmp_path, number=2)
-    assert json.loads((tmp_path / "add.previous/sum.json").read_text())["sum"] == 1
+    assert json.loads((tmp_path / "add.previous/sum.json").read_text(encoding="utf-8"))["sum"] == 1
 
 
 def test_kill_9_leaves_nothing_that_looks_finished_and_the_next_run_goes_on(tmp_path):

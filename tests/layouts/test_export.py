@@ -30,8 +30,8 @@ def test_nnunet_there_and_back_is_equal(tmp_path):
     made = init(raw, tmp_path / "configs" / "prostate.yaml")
     back = convert(made.config, "nnunet", tmp_path / "Dataset002_Prostate").folder
     assert without_json(files(back)) == without_json(files(raw))
-    assert json.loads((back / "splits_final.json").read_text()) == splits
-    descriptor_back = json.loads((back / "dataset.json").read_text())
+    assert json.loads((back / "splits_final.json").read_text(encoding="utf-8")) == splits
+    descriptor_back = json.loads((back / "dataset.json").read_text(encoding="utf-8"))
     assert {key: descriptor_back[key] for key in test_nnunet.PROSTATE} == test_nnunet.PROSTATE
     again = init(back, tmp_path / "configs" / "again.yaml")
     assert again.dataset.cases == made.dataset.cases
@@ -43,7 +43,9 @@ def test_regions_and_ignore_there_and_back(tmp_path):
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
     raw = test_nnunet.raw(tmp_path / "Dataset001_X", labels=labels, regions_class_order=[1, 2, 3])
     made = init(raw, tmp_path / "x.yaml")
-    back = json.loads((convert(made.config, "nnunet", tmp_path / "back").folder / "dataset.json").read_text())
+    back = json.loads(
+        (convert(made.config, "nnunet", tmp_path / "back").folder / "dataset.json").read_text(encoding="utf-8")
+    )
     assert back["labels"] == labels
     assert back["regions_class_order"] == [1, 2, 3]
 
@@ -53,7 +55,7 @@ def test_msd_there_and_back_is_equal(tmp_path):
     made = init(task, tmp_path / "hippocampus.yaml")
     back = convert(made.config, "msd", tmp_path / "Task94").folder
     assert without_json(files(back)) == without_json(files(task))
-    written = json.loads((back / "dataset.json").read_text())
+    written = json.loads((back / "dataset.json").read_text(encoding="utf-8"))
     assert written == {key: value for key, value in test_msd.TASK.items() if key != "relase"}
 
 
@@ -91,7 +93,7 @@ def test_ct_keeps_its_normalisation_by_name(tmp_path):
     label(place / "labels/c.nii.gz", 1)
     made = init(place, tmp_path / "mine.yaml")
     raw = convert(made.config, "nnunet", tmp_path / "raw").folder
-    assert json.loads((raw / "dataset.json").read_text())["channel_names"] == {"0": "CT"}
+    assert json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["channel_names"] == {"0": "CT"}
 
 
 def test_what_a_layout_cannot_hold_is_refused(tmp_path):

@@ -24,7 +24,7 @@ def folders(place, count=4, values=(1, 2)):
 
 def test_writes_a_manifest_and_a_configuration_beside_each_other(tmp_path):
     result = init(folders(tmp_path / "data"), tmp_path / "configs" / "mine.yaml", labels="core=1,rim=2")
-    config = yaml.safe_load((tmp_path / "configs" / "mine.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "configs" / "mine.yaml").read_text(encoding="utf-8"))
     assert config["name"] == "mine"
     assert config["data"] == {"manifest": "mine.manifest.json", "root": "../data"}
     assert config["load"]["on_fault"] == "stop"
@@ -38,7 +38,7 @@ def test_writes_a_manifest_and_a_configuration_beside_each_other(tmp_path):
 
 def test_the_manifest_names_no_place_on_this_machine(tmp_path):
     result = init(folders(tmp_path / "data"), tmp_path / "mine.yaml")
-    assert str(tmp_path) not in result.manifest.read_text()
+    assert str(tmp_path) not in result.manifest.read_text(encoding="utf-8")
 
 
 def test_an_edited_configuration_is_kept(tmp_path):
@@ -50,7 +50,7 @@ def test_an_edited_configuration_is_kept(tmp_path):
         "mine.yaml was there already; the old one is now mine.yaml.previous"
         in init(place, tmp_path / "mine.yaml").notes
     )
-    assert (tmp_path / "mine.yaml.previous").read_text() == "name: edited\n"
+    assert (tmp_path / "mine.yaml.previous").read_text(encoding="utf-8") == "name: edited\n"
 
 
 def test_inferred_labels_are_said_aloud_and_rare_ones_flagged(tmp_path):
@@ -81,7 +81,7 @@ def test_a_broken_file_is_listed_and_ends_nothing(tmp_path):
     assert [problem.where for problem in result.problems] == ["c0", "c1", "c2"]
     assert all(f"c{i}.nii.gz" in problem.what for i, problem in enumerate(result.problems))
     assert len(result.dataset.cases) == 4
-    assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["load"]["on_fault"] == "exclude"
+    assert yaml.safe_load((tmp_path / "mine.yaml").read_text(encoding="utf-8"))["load"]["on_fault"] == "exclude"
 
 
 def test_files_listed_outside_the_folder_widen_the_root(tmp_path):
@@ -96,7 +96,7 @@ def test_files_listed_outside_the_folder_widen_the_root(tmp_path):
     }
     result = init(descriptor(tmp_path / "raw", values), tmp_path / "configs" / "mine.yaml")
     assert result.dataset.cases[0].images == ("archive/scan-a.nii.gz",)
-    assert yaml.safe_load(result.config.read_text())["data"]["root"] == ".."
+    assert yaml.safe_load(result.config.read_text(encoding="utf-8"))["data"]["root"] == ".."
 
 
 def test_hounsfield_units_show_themselves(tmp_path):
@@ -172,7 +172,7 @@ def test_dicom_goes_by_links_where_folder_names_identify(tmp_path):
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
     assert result.dataset.cases[0].images == ("series_001",)
     assert (tmp_path / "mine.links" / "series_001").is_dir()
-    written = result.manifest.read_text() + result.config.read_text() + result.message
+    written = result.manifest.read_text(encoding="utf-8") + result.config.read_text(encoding="utf-8") + result.message
     assert not any(word in written for word in ("Granger", PATIENT, "HG-1979", UID))
 
 
@@ -200,4 +200,4 @@ def test_the_real_hippocampi(segpipe_data, tmp_path):
     result = init(segpipe_data / "hippocampus", tmp_path / "hippocampus.yaml", labels="anterior=1,posterior=2")
     assert sum(case.split == "training" for case in result.dataset.cases) == 208
     assert not result.problems
-    json.loads(result.manifest.read_text())
+    json.loads(result.manifest.read_text(encoding="utf-8"))

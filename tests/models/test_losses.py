@@ -18,7 +18,7 @@ from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.loss_config import LossConfig
 from pipeline.models.losses import build_loss, check_gives_logits
 
-GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "golden/loss_cases.yaml").read_text())
+GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "golden/loss_cases.yaml").read_text(encoding="utf-8"))
 NAMES = ["dice", "ce", "dice_ce", "dice_focal", "dice_topk", "focal", "generalized_dice", "tversky"]
 
 

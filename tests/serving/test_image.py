@@ -36,7 +36,7 @@ def test_wheels_and_pip_configuration_are_mounts_and_secrets_never_copies(
     assert "wheels=/somewhere/wheels" in command
     assert f"id=pip_conf,src={pip_conf}" in command
     assert not any("secret@" in word for word in command)
-    dockerfile = (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text()
+    dockerfile = (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text(encoding="utf-8")
     for line in dockerfile.splitlines():
         assert not (line.startswith(("COPY", "ADD")) and ("wheels" in line or "pip_conf" in line))
 
@@ -53,13 +53,13 @@ def test_every_locked_requirement_is_pinned_with_hashes() -> None:
     locks = sorted((Path(image.__file__).parents[2] / "docker" / "requirements").glob("*.lock"))
     assert [path.stem for path in locks] == ["build", "cpu", "cuda", "slim"]
     for path in locks:
-        entries = path.read_text().replace("\\\n", " ").splitlines()
+        entries = path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
         for entry in entries:
             assert "==" in entry.split()[0], f"{path.name}: {entry}"
             assert "--hash=sha256:" in entry, f"{path.name}: {entry}"
 
 
 def test_the_slim_variant_has_neither_torch_nor_monai() -> None:
-    lock = (Path(image.__file__).parents[2] / "docker" / "requirements" / "slim.lock").read_text()
+    lock = (Path(image.__file__).parents[2] / "docker" / "requirements" / "slim.lock").read_text(encoding="utf-8")
     assert "torch" not in lock
     assert "monai" not in lock

@@ -33,7 +33,7 @@ def package(sealed: Path, tmp_path: Path) -> Path:
 
 
 def _edit_seal(package: Path, **changes: object) -> None:
-    content = json.loads((package / SEAL).read_text())
+    content = json.loads((package / SEAL).read_text(encoding="utf-8"))
     (package / SEAL).write_text(json.dumps({**content, **changes}))
 
 
@@ -62,7 +62,7 @@ def test_a_future_format_is_refused_with_the_cure(package: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "weights/../../outside.txt"])
 def test_a_listed_path_that_leaves_the_package_is_refused(package: Path, name: str) -> None:
-    files = json.loads((package / SEAL).read_text())["files"]
+    files = json.loads((package / SEAL).read_text(encoding="utf-8"))["files"]
     _edit_seal(package, files={name: next(iter(files.values())), **files})
     with pytest.raises(DataError, match="leaves its folder"):
         load_package(package)

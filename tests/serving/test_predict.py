@@ -141,7 +141,7 @@ def test_killed_between_two_scans_only_what_is_left_or_new_is_computed(package, 
     command = [sys.executable, "-c", KILLED_AFTER_TWO, package, tmp_path / "in", tmp_path / "out"]
     killed = subprocess.run(command, cwd=repository, check=False)
     assert killed.returncode == -signal.SIGKILL
-    noted_cases = json.loads((tmp_path / "out" / ".segpipe-predict.json").read_text())["cases"]
+    noted_cases = json.loads((tmp_path / "out" / ".segpipe-predict.json").read_text(encoding="utf-8"))["cases"]
     assert [entry["id"] for entry in noted_cases] == ["a", "b"]  # c may be written by now, but was not noted
     write_scan(tmp_path / "in" / "b0.nii.gz", seed=7)
     results = predict(package, tmp_path / "in", tmp_path / "out")
@@ -202,6 +202,13 @@ def test_strict_refuses_a_scan_unlike_the_training_data(package, tmp_path):
     assert (lenient.status, strict.status) == ("done", "failed")
     assert "spacing" in lenient.message
     assert "unlike the training data" in strict.message
+
+
+def test_an_output_file_of_no_image_kind_is_refused(package, tmp_path):
+    scan = write_scan(tmp_path / "a.nii.gz")
+    with pytest.raises(ConfigError, match=r"'\.png' is no kind of image"):
+        predict(package, scan, tmp_path / "out.png", "cpu")
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_several_scans_do_not_go_into_one_file(package, tmp_path):

@@ -40,7 +40,7 @@ def run_stand_in(spec, tmp_path, monkeypatch, cases):
     tries = tmp_path / "tries"
     monkeypatch.setattr(segmenting, "WORKER", (sys.executable, "-c", STAND_IN, str(tmp_path / "fatal"), str(tries)))
     jobs = [Job(case, (Path(f"{case}.nii.gz"),), tmp_path / f"{case}.nii.gz") for case in cases]
-    return list(segmenting.segment_isolated(jobs, spec)), tries.read_text().split("\n")[:-1]
+    return list(segmenting.segment_isolated(jobs, spec)), tries.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def test_a_killed_case_is_tried_once_more_alone(spec, tmp_path, monkeypatch, caplog):

@@ -52,7 +52,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_per_case_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
     score(*folders, "head=1,tail=2", tmp_path / "out")
-    with (tmp_path / "out" / "per_case.csv").open() as stream:
+    with (tmp_path / "out" / "per_case.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:9] == [
         "case", "structure", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "volume_ref_ml", "volume_pred_ml",
@@ -73,7 +73,7 @@ def test_per_case_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_summary_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
     score(*folders, "head=1,tail=2", tmp_path / "out")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     head, tail = summary["structures"]["head"], summary["structures"]["tail"]
     assert list(summary["structures"]) == ["head", "tail"]
     assert head["dice"]["mean"] == pytest.approx((0.9 + 1 + 1) / 3)
@@ -215,7 +215,7 @@ def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> 
 def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Path) -> None:
     scored = score(*folders, "head=1,tail=2", tmp_path / "scored")
     written = run_stage(folders, tmp_path / "run", EvaluateConfig())
-    summary = json.loads((written / "summary.json").read_text())
+    summary = json.loads((written / "summary.json").read_text(encoding="utf-8"))
     for structure in STRUCTURES:
         assert summary["structures"][structure]["counts"] == scored["structures"][structure]["counts"]
         assert summary["structures"][structure]["nsd"]["mean"] == scored["structures"][structure]["nsd"]["mean"]
@@ -228,7 +228,7 @@ def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Pa
 
 def test_stage_makes_subgroups_of_manifest_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:
     written = run_stage(folders, tmp_path / "run", EvaluateConfig())
-    sites = json.loads((written / "summary.json").read_text())["groups"]["site"]
+    sites = json.loads((written / "summary.json").read_text(encoding="utf-8"))["groups"]["site"]
     assert sites["east"]["structures"]["head"]["dice"]["mean"] == pytest.approx(0.9)
     assert sites["west"]["n_cases"] == 2
     assert sites["west"]["structures"]["tail"]["dice"]["mean"] == pytest.approx(0.5)
@@ -236,7 +236,7 @@ def test_stage_makes_subgroups_of_manifest_columns(folders: tuple[Path, Path], t
 
 def test_tolerance_per_structure(folders: tuple[Path, Path], tmp_path: Path) -> None:
     written = run_stage(folders, tmp_path / "run", EvaluateConfig(nsd_tolerance_mm={"head": 2.0}))
-    summary = json.loads((written / "summary.json").read_text())
+    summary = json.loads((written / "summary.json").read_text(encoding="utf-8"))
     assert summary["structures"]["head"]["nsd"]["min"] == 1.0  # one voxel of 2 mm off
     assert summary["definitions"]["nsd_tolerance_mm"] == {"head": 2.0, "tail": 1.0}
 

@@ -113,7 +113,7 @@ def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases
         np.testing.assert_array_equal(found.affine, scan.affine)
         assert found.get_data_dtype() == np.uint8
         assert set(np.unique(found.dataobj)) <= {0, 1, 3}
-    with (out / "cases.csv").open() as stream:
+    with (out / "cases.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["fold"] for row in rows] == ["0", "0", "1", "1", "0+1"]
     assert all(float(row["seconds"]) > 0 and float(row["peak_memory_gib"]) > 0 for row in rows)

@@ -43,8 +43,8 @@ def test_cases_hold_what_was_measured(tmp_path: Path) -> None:
     assert first.intensity[0]["foreground_p50"] == pytest.approx(np.median(scan(0)[np.r_[label()] > 0]), abs=3)
     assert set(first.sha256) == {"images/c0.nii.gz", "labels/c0.nii.gz"} == set(first.voxel_digest)
     assert data_root(out) == (tmp_path / "data").resolve()
-    assert json.loads((out / "faults.json").read_text()) == []
-    assert json.loads((out / "fingerprint.json").read_text())["n_cases"] == 6
+    assert json.loads((out / "faults.json").read_text(encoding="utf-8")) == []
+    assert json.loads((out / "fingerprint.json").read_text(encoding="utf-8"))["n_cases"] == 6
 
 
 def test_a_faulty_training_case_stops_before_anything_is_computed(
@@ -57,7 +57,7 @@ def test_a_faulty_training_case_stops_before_anything_is_computed(
     with pytest.raises(DataError, match=r"2 of 6 training cases have fatal faults .* c2, c4; repair them, or go on"):
         load(tmp_path / "data", tmp_path / "load", manifest)
     assert not (tmp_path / "load").exists()
-    faults = json.loads((tmp_path / "load.partial/faults.json").read_text())
+    faults = json.loads((tmp_path / "load.partial/faults.json").read_text(encoding="utf-8"))
     assert [(fault["case"], fault["code"]) for fault in faults] == [("c2", "empty-file"), ("c4", "label-grid")]
     assert not (tmp_path / "load.partial/cases.json").exists()
     assert "c2  images/c2.nii.gz: the file is empty; copy or download it again" in caplog.text

@@ -143,7 +143,7 @@ def test_patches_that_training_drew_are_shown(tmp_path: Path):
     (folders["sample"] / "preview.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
     reads = ReportReads(report=ReportConfig(), name="x", seed=0)
     execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
-    source = (tmp_path / "r" / "report.html").read_text()
+    source = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"Patches drawn for training</h3><figure><img src=\"data:image/png;base64,", source)
 
 
@@ -155,15 +155,15 @@ def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_pa
     _fill_with_random_figures(folders["evaluate"] / "per_case.csv")
     reads = ReportReads(report=ReportConfig(worst_cases=12, median_cases=12), name="x", seed=0)
     execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
-    page = (tmp_path / "r" / "report.html").read_text()
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert page.count("h0") > 4 * 7000 and len(page.encode()) < 10e6
 
 
 def _fill_with_random_figures(path: Path) -> None:
     """Gives every case and structure a figure, where the fake run has but two structures."""
     draw = random.Random(0)
-    with path.open(newline="") as stream:
+    with path.open(encoding="utf-8", newline="") as stream:
         columns, *rows = list(csv.reader(stream))
     end = columns.index("empty")
-    with path.open("w", newline="") as stream:
+    with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([columns, *(r[:2] + [draw.random() for _ in r[2:end]] + r[end:] for r in rows)])

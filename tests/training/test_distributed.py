@@ -95,7 +95,10 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path, dice
     one, two = (load_weights(tmp_path / name / "out/fold_0/last.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-3)
-    begun = [(tmp_path / name / "out/fold_0/metrics.csv").read_text().splitlines()[1] for name in ("one", "two")]
+    begun = [
+        (tmp_path / name / "out/fold_0/metrics.csv").read_text(encoding="utf-8").splitlines()[1]
+        for name in ("one", "two")
+    ]
     losses = [float(line.split(",")[2]) for line in begun]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -127,7 +130,7 @@ def test_torchrun_trains_one_run_folder(tmp_path):
     assert "train     done" in said
     folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
     assert folders == {"load", "plan", "sample", "train"}
-    rows = (tmp_path / "run/train/fold_0/metrics.csv").read_text().splitlines()
+    rows = (tmp_path / "run/train/fold_0/metrics.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "3"]
     assert read_json(tmp_path / "run/train/train.json")["steps"] == 3
     assert "up to date" in _pipeline(torchrun, "train", *own)

@@ -66,7 +66,7 @@ def test_rows_after_the_saved_step_are_cut_off(tmp_path):
     course = make_course(tmp_path / "resumed")
     with pytest.raises(_Killed):
         fit(replace(course, draw=_killed_at(8)), make_learner())
-    assert (tmp_path / "resumed/metrics.csv").read_text().count("\n") == 1 + 8
+    assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 8
     fit(course, make_learner())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
@@ -76,7 +76,9 @@ def test_time_accumulates_over_resumes(tmp_path):
     with pytest.raises(_Killed):
         fit(replace(course, draw=_killed_at(6)), make_learner())
     fit(course, make_learner())
-    seconds = [float(line.split(",")[1]) for line in (tmp_path / "timing.csv").read_text().splitlines()[1:]]
+    seconds = [
+        float(line.split(",")[1]) for line in (tmp_path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
+    ]
     assert len(seconds) == 12 and seconds == sorted(seconds)
 
 
