@@ -175,9 +175,9 @@ def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERAN
         return f"orientation {other.axcodes} instead of {first.axcodes}, up to {apart_mm:.1f} mm apart"
     directions = first.affine[:3, :3] / spacing[0] - other.affine[:3, :3] / spacing[1]
     if np.abs(directions).max() * max(first.shape) * max(first.spacing_mm) > tolerance_mm:
-        return f"its directions are turned, up to {apart_mm:.1f} mm apart"
+        return f"directions that are turned, up to {apart_mm:.1f} mm apart"
     shift = ", ".join(f"{x:.2f}" for x in other.affine[:3, 3] - first.affine[:3, 3])
-    return f"its origin is shifted by ({shift}) mm"
+    return f"an origin that is shifted by ({shift}) mm"
 
 
 def _raw(header: Header) -> tuple[NDArray[Any], float, float]:

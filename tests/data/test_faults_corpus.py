@@ -208,12 +208,12 @@ def _label_of_another_spacing(root, _):
     save(root / LABEL, label(), affine((1, 1, 1.9)))
 
 
-@seeded("fatal", "label-grid", "different grids", "its origin is shifted by (0.00, 3.00, 0.00) mm")
+@seeded("fatal", "label-grid", "different grids", "an origin that is shifted by (0.00, 3.00, 0.00) mm")
 def _label_shifted(root, _):
     save(root / LABEL, label(), affine(origin_mm=(5, -4, 9)))
 
 
-@seeded("fatal", "label-grid", "different grids", "its directions are turned")
+@seeded("fatal", "label-grid", "different grids", "directions that are turned")
 def _label_turned(root, _):
     angle = np.deg2rad(10)
     turn = np.eye(4)
