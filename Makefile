@@ -4,6 +4,9 @@ BIN    := $(VENV)/bin
 # Data for the tests that need real scans; they say so and skip where it is absent.
 export SEGPIPE_DATA ?= ../shared/data
 
+# Some imaging libraries set the locale to C while they are imported; text files stay UTF-8 all the same.
+export PYTHONUTF8 = 1
+
 .PHONY: setup demo test test-quick check bench image clean
 
 setup: $(VENV)/.installed

@@ -149,7 +149,7 @@ def test_a_deleted_output_is_made_again(copy, output):
 
 def test_an_altered_output_is_noticed(copy):
     path = copy / "run/evaluate/summary.json"
-    path.write_text(path.read_text(encoding="utf-8").replace("dice", "mice", 1))
+    path.write_text(path.read_text(encoding="utf-8").replace("dice", "mice", 1), encoding="utf-8")
     assert "evaluate" in _executed(copy)
 
 
