@@ -125,8 +125,11 @@ def test_one_subject_trains_in_full_and_nothing_else(tmp_path):
 
 def test_overlapping_structures_and_ignored_voxels_train(tmp_path):
     structures = {"large": (1, 2), "small": (2,)}
-    _train(prepare(tmp_path / "a", overlapping=True, structures=structures), tmp_path / "a/out")
-    _train(prepare(tmp_path / "b", ignore_value=9), tmp_path / "b/out")
+    nested = _train(prepare(tmp_path / "a", overlapping=True, structures=structures), tmp_path / "a/out")
+    ignoring = _train(prepare(tmp_path / "b", ignore_value=9), tmp_path / "b/out")
+    for summary in (nested, ignoring):
+        assert all(0 <= dice <= 1 for dice in summary["validation"]["0"]["dice"].values())
+    assert set(nested["validation"]["0"]["dice"]) == {"large", "small"}
 
 
 def test_a_loss_that_does_not_fit_is_refused_before_training(tmp_path):
@@ -158,6 +161,8 @@ def test_fine_tuning_begins_from_given_weights(tmp_path, caplog):
 def test_several_channels(tmp_path):
     channels = tuple(ChannelPlan(name=name, modality="MR", scheme="zscore") for name in ("T1", "T2", "FLAIR"))
     _train(prepare(tmp_path, channels=channels, max_steps=2), tmp_path / "out")
+    weights = load_weights(tmp_path / "out/fold_0/last.safetensors").values()
+    assert any(weight.ndim == 5 and weight.shape[1] == 3 for weight in weights)
 
 
 def test_reading_the_settings_loads_nothing_heavy():
