@@ -21,12 +21,16 @@ _PIECE = 1 << 17
 """Numbers per piece (1 MiB of float32): large enough for vector units and threads, small enough for the cache."""
 
 
+_TINY = torch.finfo(torch.float32).tiny
+
+
 class FusedDiceCE(nn.Module):
     """Softmax Dice + cross-entropy of logits_BKXYZ against label_BXYZ (class indices).
 
     Equal to MONAI's DiceCELoss(softmax=True, to_onehot_y=True) with the arguments of the same names; `class_weights`
-    has one entry per class. Voxels whose label is `ignore` count nowhere. With `batch` under DistributedDataParallel
-    the sums run over all processes. Backward works once: it overwrites what forward kept.
+    has one entry per class. Voxels whose label is `ignore` count nowhere. Under DistributedDataParallel the sums of
+    `batch` and the sum of the voxels' weights run over all processes. Backward works once: it overwrites what forward
+    kept.
     """
 
     class_weights: torch.Tensor | None
@@ -74,6 +78,14 @@ class FusedDiceCE(nn.Module):
         weight = weight * processes
         return value, -2 * weight / denominator, weight * numerator / denominator**2
 
+    def mean_weight_sum(self, weight_sum: torch.Tensor) -> torch.Tensor:
+        """The sum of the voxels' weights, as a mean over the processes: the mean of their gradients is exact then."""
+        unequal = self.class_weights is not None or self.ignore is not None
+        if unequal and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(weight_sum)
+            weight_sum /= dist.get_world_size()
+        return weight_sum
+
 
 class _DiceCE(torch.autograd.Function):
     @staticmethod
@@ -101,7 +113,7 @@ class _DiceCE(torch.autograd.Function):
             predicted[b] += p_KV.square().sum(1) if loss.squared_pred else p_KV.sum(1)
             reference[b] += torch.bincount(label_V, valid_V, minlength=classes)
         dice, ctx.by_intersection, ctx.by_predicted = loss.of_sums(intersection, predicted, reference)
-        ctx.entropy_scale = loss.lambda_ce / weight_sum.clamp_min(torch.finfo(torch.float32).tiny)
+        ctx.entropy_scale = loss.lambda_ce / loss.mean_weight_sum(weight_sum).clamp_min(_TINY)
         ctx.loss, ctx.dtype, ctx.kept = loss, logits_BKV.dtype, [p_BKV]
         ctx.save_for_backward(label_BV, p_label_BV)
         return loss.lambda_dice * dice + ctx.entropy_scale * entropy

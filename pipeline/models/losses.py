@@ -61,8 +61,14 @@ def build_loss(
 
 
 def sums_over_batch(config: AnyLoss) -> bool:
-    """Whether the loss of a batch is not the mean of the losses of its samples."""
+    """Whether the regional term of a batch, or its choice of voxels, is not the mean of those of its samples."""
     return bool(getattr(config, "batch", False)) or isinstance(config, DiceTopKConfig)
+
+
+def is_mean_of_samples(config: AnyLoss, ignore: int | None) -> bool:
+    """Whether the loss of a batch is the mean of the losses of its samples; weighted voxels are counted over all."""
+    weighted = getattr(config, "class_weights", None) is not None or ignore is not None
+    return not sums_over_batch(config) and (not weighted or isinstance(config, DiceConfig | FocalConfig))
 
 
 class TargetLoss(nn.Module):

@@ -22,12 +22,12 @@ from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
 from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.dice_ce import FusedDiceCE
-from pipeline.models.losses import build_loss, check_gives_logits, sums_over_batch
+from pipeline.models.losses import build_loss, check_gives_logits, is_mean_of_samples, sums_over_batch
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
 from pipeline.training.batches import Batch, to_device
 from pipeline.training.compiled import compiled
-from pipeline.training.distributed import ALONE, World
+from pipeline.training.distributed import ALONE, World, processes_here
 from pipeline.training.folds import Fold
 from pipeline.training.learner import AUTOCAST, Learner
 from pipeline.training.loop import Course
@@ -63,8 +63,9 @@ class Workshop:
 
 
 def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
-    """Threads and determinism for the whole process."""
-    torch.set_num_threads(config.num_threads or plan.num_threads or usable_cores())
+    """Threads and determinism for the whole process; processes on one machine share its cores."""
+    cores = plan.num_threads or usable_cores()
+    torch.set_num_threads(config.num_threads or max(cores // processes_here(), 1))
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
 
@@ -95,7 +96,7 @@ def make_learner(shop: Workshop) -> Learner:
         grad_clip=config.grad_clip,
         level_weights=config.deep_supervision_weights,
         micro_batch=plan.batch_size,
-        batch_dice=sums_over_batch(config.loss),
+        divisible=is_mean_of_samples(config.loss, shop.labelling.ignore),
         distributed=shop.world.size > 1,
         forward=_called(shop, network, loss),
     )

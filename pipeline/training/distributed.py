@@ -59,6 +59,11 @@ def is_helper() -> bool:
     return int(os.environ.get("RANK", "0")) > 0
 
 
+def processes_here() -> int:
+    """How many processes torchrun started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """Joins the processes that torchrun started, each on its own GPU where there are GPUs; alone without torchrun."""

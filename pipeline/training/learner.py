@@ -31,7 +31,8 @@ class Learner:
     precision: fp32, bf16 or fp16 (autocast; fp16 with scaled gradients). level_weights: of the losses of a network
     that gives several outputs. micro_batch: samples that go through the network at once; their gradients are added up
     to those of the whole batch. distributed: other processes take part, so that this one cannot change its portions
-    alone. forward: the network as it is called (compiled or distributed), if not `network`.
+    alone. divisible: the loss of a batch is the mean of those of its samples. forward: the network as it is called
+    (compiled or distributed), if not `network`.
     """
 
     network: nn.Module
@@ -43,7 +44,7 @@ class Learner:
     grad_clip: float | None
     level_weights: Sequence[float] | None
     micro_batch: int
-    batch_dice: bool = False
+    divisible: bool = True
     distributed: bool = False
     forward: Callable[[torch.Tensor], Any] | None = None
 
@@ -117,13 +118,13 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        exact = not has_batch_norm(self.network) and not self.batch_dice
+        exact = not has_batch_norm(self.network) and self.divisible
         log.warning(
             "out of memory: goes on with %d patches at a time and adds up their gradients; %s",
             self.micro_batch,
             "the result is the same up to rounding"
             if exact
-            else "batch norm and batch-wise losses see these fewer patches, so the result differs a little",
+            else "batch norm, batch losses and weighted voxels see these fewer patches, so the result differs a little",
         )
 
     def validated_weights(self) -> dict[str, torch.Tensor]:

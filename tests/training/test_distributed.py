@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from pipeline.training.settings import TrainConfig
 from tests.training.prepared import prepare
 
 PROGRAM = """
-import logging, sys
+import json, logging, sys
 from pathlib import Path
 import torch
 from pipeline.base.runtime import Runtime
@@ -32,17 +33,17 @@ from pipeline.stages.train import TrainReads, run
 from pipeline.training.settings import TrainConfig
 logging.basicConfig(level=logging.INFO)
 inputs = {name: Path(sys.argv[1]) / name for name in ("plan", "sample")}
-loss = {"name": "dice_ce", "batch": sys.argv[3] == "batch"}
+loss = {"name": "dice_ce", **json.loads(sys.argv[3])}
 sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
 settings = TrainConfig(loss=loss, tensorboard=False, save_every=1e-9, optimizer=sgd)
 run(TrainReads(train=settings, seed=0), inputs, Path(sys.argv[2]), Runtime("cpu", "serial", 1))
 """
 
 
-def _train(root: Path, out: Path, dice: str, processes: int) -> str:
+def _train(root: Path, out: Path, loss: dict[str, object], processes: int) -> str:
     out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [str(root), str(out), dice]
+    arguments = [str(root), str(out), json.dumps(loss)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -85,13 +86,13 @@ def test_sums_over_the_batch_that_processes_would_not_share_are_refused(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dice", ["sample", "batch"])
-def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path, dice):
-    """With instance norm; with batch Dice its sums run over both processes, so that the loss is the whole batch's."""
+@pytest.mark.parametrize("loss", [{}, {"batch": True}, {"class_weights": [0.02, 1.0, 5.0]}])
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path, loss):
+    """With instance norm; sums over the batch and over weights run over both processes: it is the whole batch's."""
     for name, size in (("one", 4), ("two", 2)):
         prepare(tmp_path / name, batch_size=size, max_steps=3)
-    _train(tmp_path / "one", tmp_path / "one/out", dice, processes=1)
-    _train(tmp_path / "two", tmp_path / "two/out", dice, processes=2)
+    _train(tmp_path / "one", tmp_path / "one/out", loss, processes=1)
+    _train(tmp_path / "two", tmp_path / "two/out", loss, processes=2)
     one, two = (load_weights(tmp_path / name / "out/fold_0/last.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-3)
