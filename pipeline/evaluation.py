@@ -21,12 +21,15 @@ from pipeline.base.terminal import format_table
 from pipeline.data.formats import IMAGE_ENDINGS, case_id, read_label
 from pipeline.executors import map_cases
 from pipeline.metrics.case import METRICS, MetricSettings, score_case
+from pipeline.metrics.confusion import parts
 from pipeline.metrics.definitions import definitions
 from pipeline.metrics.summary import ScoredCase, summarise
 
 log = logging.getLogger(__name__)
 
 Structures = Mapping[str, tuple[int, ...]]
+
+_FEW_VALUES, _ENOUGH_VOXELS = 50, 2**20
 
 _WORTH_A_POOL = 2 * 2**20
 """Bytes of label maps above which starting worker processes saves time; below, scoring takes a second or two."""
@@ -76,19 +79,21 @@ def evaluate_pairs(
     scored = list(map_cases(partial(_score, evaluation=evaluation), pairs, runtime, "evaluate"))
     if faults := [Problem(pair.id, one) for pair, one in zip(pairs, scored, strict=True) if isinstance(one, str)]:
         raise DataError(problem_list("the comparison of predictions with references", faults))
-    cases = [one[0] for one in scored if not isinstance(one, str)]
-    matrices = [one[1] for one in scored if not isinstance(one, str) and one[1] is not None]
+    results = [one for one in scored if not isinstance(one, str)]
+    cases = [case for case, _ in results]
     names = list(evaluation.structures)
     summary = summarise(cases, names, evaluation.bootstrap_resamples)
-    summary["confusion"] = (
-        {"labels": ["background", *names], "voxels": np.sum(matrices, axis=0).tolist()} if matrices else None
-    )
+    summary["confusion"] = _confusion([matrix for _, matrix in results], evaluation.structures)
     summary["not_scored"] = [{"case": case, "reason": reason} for case, reason in sorted((not_scored or {}).items())]
     summary["label_values"] = {name: list(values) for name, values in evaluation.structures.items()}
     summary["definitions"] = definitions(evaluation.metrics, names, evaluation.bootstrap_resamples)
     write_text(output / "per_case.csv", _per_case_csv(cases))
     write_json(output / "summary.json", summary)
     log.info("%s", summary_table(summary))
+    for name, table in summary["structures"].items():
+        if cases and table["counts"]["n_both_empty"] == len(cases):
+            values = " or ".join(map(str, evaluation.structures[name]))
+            log.warning("%s: no label map, reference or prediction, has a voxel of value %s", name, values)
     if not_scored:
         log.warning(
             "not scored, and in no mean: %s", ", ".join(f"{case} ({not_scored[case]})" for case in sorted(not_scored))
@@ -130,6 +135,12 @@ def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
             raise ConfigError(f"--labels: {name!r} stands twice")
         if 0 in (found := tuple(int(number) for number in numbers)):
             raise ConfigError(f"--labels: {part!r}: 0 is the background, which is not scored")
+        if len(set(found)) < len(found):
+            raise ConfigError(f"--labels: {part!r} names a value twice")
+        if twin := next((other for other, values in structures.items() if set(values) == set(found)), None):
+            raise ConfigError(
+                f"--labels: {twin!r} and {name!r} are both {values}; give each structure a value of its own"
+            )
         structures[name] = found
     return structures
 
@@ -158,12 +169,25 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     return format_table(["structure", "Dice", "95 % interval", "IoU", "HD95 mm", "ASSD mm", "NSD", "cases"], rows)
 
 
-def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.int64] | None] | str:
+def _confusion(matrices: Sequence[NDArray[np.int64]], structures: Structures) -> dict[str, Any] | None:
+    """The sum over all cases, with what its rows and columns are; None without a case."""
+    if not matrices:
+        return None
+    return {"labels": ["background", *parts(structures)], "voxels": np.sum(matrices, axis=0).tolist()}
+
+
+def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.int64]] | str:
     """One case's metrics and confusion matrix, or why it cannot be scored."""
     try:
         pred, ref = read_label(pair.pred), read_label(pair.ref)
     except DataError as error:
         return str(error)
+    for path, labels in ((pair.pred, pred.array), (pair.ref, ref.array)):
+        if values := many_values(labels):
+            return (
+                f"{path} looks like an image and not like a label map: it has {values} different values, and most "
+                "neighbouring voxels differ; give label maps"
+            )
     if not pred.grid.close_to(ref.grid):
         found = (
             f"{pred.grid.shape} and {ref.grid.shape} voxels"
@@ -178,6 +202,24 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
         pred.array, ref.array, evaluation.structures, spacing_mm, evaluation.metrics, evaluation.ignore_value
     )
     return ScoredCase(pair.id, pair.subject or pair.id, result.rows, pair.groups), result.confusion
+
+
+def many_values(labels: NDArray[np.integer]) -> int | None:
+    """How many values there are where they are too many and too mixed for a label map; None for label maps.
+
+    A parcellation has hundreds of values, but in it most voxels equal their neighbours; an intensity image is the other
+    way round. Looks at a few slices of a large volume, and there at what has not the most frequent value.
+    """
+    if int(labels.max(initial=0)) - int(labels.min(initial=0)) < _FEW_VALUES:
+        return None
+    seen = labels[..., :: -(-labels.size // _ENOUGH_VOXELS)]
+    values, counts = np.unique(seen, return_counts=True)
+    if len(values) <= _FEW_VALUES:
+        return None
+    background = values[counts.argmax()]  # air in a CT is -1024 or so
+    both = (seen[1:] != background) & (seen[:-1] != background)
+    differing = np.count_nonzero(both & (seen[1:] != seen[:-1]))
+    return len(values) if 2 * differing > np.count_nonzero(both) else None
 
 
 def _per_case_csv(cases: Sequence[ScoredCase]) -> str:

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,12 @@ class Scores:
 
     @property
     def cases(self) -> list[str]:
+        """Ids of all cases, in the order of the source."""
         return list(dict.fromkeys(case for case, _ in self.table))
 
     @property
     def structures(self) -> list[str]:
+        """Names of all structures, in the order of the source."""
         return list(dict.fromkeys(structure for _, structure in self.table))
 
     def column(self, structure: str, metric: str, cases: Sequence[str]) -> NDArray[np.float64]:
@@ -54,7 +56,8 @@ def read_scores(paths: Sequence[Path]) -> list[Scores]:
     folder that holds it). nnU-Net knows label values only: they take the names of an equal structure elsewhere.
     """
     found = [_read(path) for path in paths]
-    names = {values: name for scores in found if scores.definitions for name, values in scores.label_values.items()}
+    stated = [scores for scores in found if scores.definitions]
+    names = {tuple(sorted(values)): name for scores in stated for name, values in scores.label_values.items()}
     return [
         _renamed(replace(scores, name=name), names)
         for scores, name in zip(found, _distinct_names([scores.path for scores in found]), strict=True)
@@ -106,15 +109,22 @@ def _read_nnunet(path: Path, summary: Mapping[str, Any]) -> Scores:
     label_values: dict[str, Values] = {}
     try:
         for entry in summary["metric_per_case"]:
-            case = case_id(Path(entry.get("reference_file") or entry["prediction_file"]))
-            for key, metrics in entry["metrics"].items():
-                values = tuple(int(number) for number in re.findall(r"\d+", str(key)))
-                name = "label " + "+".join(map(str, values))
-                label_values[name] = values
-                table[case, name] = _nnunet_metrics(metrics)
+            # nnU-Net writes paths as its machine spells them; this splits them at / and at \
+            case = case_id(Path(PureWindowsPath(entry.get("reference_file") or entry["prediction_file"]).name))
+            found = {_label_values(key): metrics for key, metrics in entry["metrics"].items()}
+            for values in sorted(found, key=lambda some: (len(some), some)):  # as text, 10 would come before 2
+                if values != (0,):  # the background
+                    name = "label " + "+".join(map(str, values))
+                    label_values[name] = values
+                    table[case, name] = _nnunet_metrics(found[values])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not as nnU-Net writes its summary.json ({error!r})") from None
     return Scores("", path, table, {case: case for case, _ in table}, label_values, {})
+
+
+def _label_values(key: str) -> Values:
+    """The values behind `1`, `(1,)` or `(1, 2)`, also where numpy wrote them: `(np.int64(1), np.int64(2))`."""
+    return tuple(sorted(int(number) for number in re.findall(r"\d+(?=\s*(?:[,)]|$))", key)))
 
 
 def _nnunet_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -135,9 +145,12 @@ def _renamed(scores: Scores, names: Mapping[Values, str]) -> Scores:
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """Each path's last folder, with as many above it as it takes to tell the paths apart."""
-    folders = [[part for part in path.resolve().parent.parts if part != "evaluate"] or [path.stem] for path in paths]
+    parts = [path.resolve().parent.parts[1:] for path in paths]  # the first one is the root, which tells nothing
+    folders = [
+        [part for part in some if part != "evaluate"] or [path.stem] for some, path in zip(parts, paths, strict=True)
+    ]
     for depth in range(1, max(map(len, folders)) + 1):
-        names = ["/".join(parts[-depth:]) for parts in folders]
+        names = ["/".join(folder[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
-    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
+    return [f"{folder[-1]} ({number})" for number, folder in enumerate(folders, start=1)]

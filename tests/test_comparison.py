@@ -133,6 +133,30 @@ def test_two_nnunet_results_without_any_names(tmp_path: Path) -> None:
     assert (entry["wins"], entry["difference"]["mean"]) == (12, pytest.approx(0.1))
 
 
+def test_nnunet_labels_in_any_spelling(tmp_path: Path) -> None:
+    """As numpy 2 writes a region, on a Windows machine, with background and more than nine labels."""
+    keys = {"0": 0.99, "10": 0.5, "2": 0.6, "(np.int64(2), np.int64(1))": 0.7, "(3,)": 0.8}
+    folder = write_nnunet(tmp_path / "validation", {key: [value] * 12 for key, value in keys.items()})
+    file = folder / "summary.json"
+    file.write_text(file.read_text().replace("/data/ref/", r"C:\\nnUNet_raw\\Dataset004\\labelsTr\\"))
+    (scores,) = read_scores([file])
+    assert scores.cases == CASES
+    assert scores.structures == ["label 2", "label 3", "label 10", "label 1+2"]
+    assert scores.table[CASES[0], "label 1+2"]["dice"] == 0.7
+
+
+def test_a_run_compared_with_itself_ties_under_two_names(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    result = compare([runs[0], runs[0]], tmp_path / "out")
+    assert [source["name"] for source in result["sources"]] == ["A (1)", "A (2)"]
+    assert result["comparisons"][0]["structures"]["head"]["dice"]["ties"] == 12
+    assert result["comparisons"][0]["most_different"] == []
+
+
+def test_runs_of_one_name_are_told_apart_by_what_lies_above(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / where / "run", {"head": [0.5] * 12}) for where in ("one", "two")]
+    assert [scores.name for scores in read_scores(paths)] == ["one/run", "two/run"]
+
+
 def test_a_tie_is_one_even_after_rounding() -> None:
     entry = paired("dice", np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]), ["a", "b"], 100)
     assert (entry["wins"], entry["losses"], entry["ties"]) == (0, 0, 2)

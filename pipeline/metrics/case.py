@@ -37,15 +37,16 @@ class MetricSettings:
     connectivity: Connectivity = 26
 
     def tolerance_of(self, structure: str) -> float:
+        """The tolerance in mm that a structure's NSD is computed with."""
         return self.tolerance_mm.get(structure, self.default_tolerance_mm)
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """rows: every metric by structure. confusion: voxels by reference and predicted structure (`metrics.confusion`)."""
+    """rows: every metric by structure. confusion: voxels by reference and predicted part (`metrics.confusion`)."""
 
     rows: dict[str, Row]
-    confusion: NDArray[np.int64] | None
+    confusion: NDArray[np.int64]
 
 
 def score_case(
@@ -72,8 +73,7 @@ def score_case(
         rows[name] = score_masks(pred_mask, ref_mask, spacing_mm, settings, settings.tolerance_of(name), diagonal_mm)
     around = surrounding(list(boxes.values()))
     counts = confusion(pred[around], ref[around], structures, ignore_value)
-    if counts is not None:
-        counts[0, 0] += ref.size - ref[around].size
+    counts[0, 0] += ref.size - ref[around].size
     return CaseScore(rows, counts)
 
 

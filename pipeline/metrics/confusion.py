@@ -1,4 +1,8 @@
-"""Which structure is taken for which: voxels by reference and predicted structure."""
+"""Which structure is taken for which: voxels by reference and predicted structure.
+
+Structures that share label values (a tumour and its core) have no row of their own: a voxel would be in two rows. Their
+parts have: the core, and the rest of the tumour.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +16,40 @@ from pipeline.metrics.boxes import slabs, slowest_axis
 _SLAB_VOXELS = 2**18
 
 
+def parts(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Sets of label values that share none, in the order of the structures: the structures themselves where they can be.
+
+    Else the values that belong to the same structures make a part: `tumour + core`, or `tumour only`.
+    """
+    members: dict[int, list[str]] = {}
+    for name, values in structures.items():
+        for value in values:
+            members.setdefault(value, []).append(name)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for value, names in members.items():
+        groups.setdefault(tuple(names), []).append(value)
+    found = {}
+    for names, own in groups.items():
+        whole = len(names) == 1 and set(own) == set(structures[names[0]])
+        found[names[0] if whole else " + ".join(names) if len(names) > 1 else f"{names[0]} only"] = tuple(own)
+    return found
+
+
 def confusion(
     pred: NDArray[np.integer],
     ref: NDArray[np.integer],
     structures: Mapping[str, tuple[int, ...]],
     ignore_value: int | None = None,
-) -> NDArray[np.int64] | None:
-    """Counts of voxels, reference by prediction; row and column 0 are the background, then structures in order.
+) -> NDArray[np.int64]:
+    """Counts of voxels, reference by prediction; row and column 0 are the background, then `parts` in order.
 
     Values of no structure count as background, and so does the prediction where the reference has `ignore_value`.
-    None where structures share label values (regions that overlap).
     """
-    values = [value for group in structures.values() for value in group]
-    if len(set(values)) < len(values):
-        return None
-    index_of = np.zeros(max(values) + 2, np.intp)  # the last entry stands for every larger value
-    for index, group in enumerate(structures.values(), start=1):
+    groups = parts(structures).values()
+    index_of = np.zeros(max(value for group in groups for value in group) + 2, np.intp)  # last: every larger value
+    for index, group in enumerate(groups, start=1):
         index_of[list(group)] = index
-    size = len(structures) + 1
+    size = len(groups) + 1
     counts = np.zeros(size * size, np.int64)
     for slab in slabs(ref.shape, slowest_axis(ref), _SLAB_VOXELS):
         predicted = index_of.take(pred[slab], mode="clip")

@@ -26,6 +26,7 @@ class LesionCounts:
 
     @property
     def n_ref(self) -> int:
+        """Lesions of the reference."""
         return self.found + self.missed
 
     @property

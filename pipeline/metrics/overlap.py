@@ -21,10 +21,12 @@ class Overlap:
 
     @property
     def n_pred(self) -> int:
+        """|P|, the voxels of the prediction."""
         return self.both + self.pred_only
 
     @property
     def n_ref(self) -> int:
+        """|R|, the voxels of the reference."""
         return self.both + self.ref_only
 
     @property

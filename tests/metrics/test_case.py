@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.metrics.boxes import structure_boxes
 from pipeline.metrics.case import METRICS, MetricSettings, score_case, score_masks
+from pipeline.metrics.confusion import parts
 from tests.metrics.masks import blobs
 
 SPACING_MM = (0.7, 1.9, 3.1)
@@ -52,7 +53,6 @@ def test_label_values_outside_the_declared_ones_are_background(dtype: type) -> N
         pred[2, 2, 2] = -1
     row = score_case(pred, pred, {"one": (1,)}, (1.0, 1.0, 1.0), MetricSettings())
     assert row.rows["one"]["volume_pred_ml"] == pytest.approx(0.001)
-    assert row.confusion is not None
     assert row.confusion.tolist() == [[63, 0], [0, 1]]
 
 
@@ -71,10 +71,20 @@ def test_ignored_voxels_belong_to_no_structure() -> None:
 def test_confusion_counts_every_voxel_once() -> None:
     pred, ref = two_label_maps()
     matrix = score_case(pred, ref, {"a": (1,), "b": (2,), "c": (700,)}, SPACING_MM, MetricSettings()).confusion
-    assert matrix is not None
     values = [0, 1, 2, 700]
     expected = [[int(((ref == r) & (pred == p)).sum()) for p in values] for r in values]
     assert matrix.tolist() == expected
+
+
+def test_structures_that_share_values_are_confused_by_their_parts() -> None:
+    """A tumour of the values 1 and 2 whose core is 2; four voxels, one of them core that was taken for the rest."""
+    ref = np.array([0, 1, 2, 2], np.uint8).reshape(4, 1, 1)
+    pred = np.array([0, 1, 1, 2], np.uint8).reshape(4, 1, 1)
+    structures = {"tumour": (1, 2), "core": (2,)}
+    assert parts(structures) == {"tumour only": (1,), "tumour + core": (2,)}
+    matrix = score_case(pred, ref, structures, SPACING_MM, MetricSettings()).confusion
+    assert matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert parts({"a": (1,), "b": (3, 2)}) == {"a": (1,), "b": (3, 2)}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +115,33 @@ def test_empty_rules(policy: str, kind: str, expected: tuple) -> None:
     assert tuple(row[metric] for metric in ("dice", "iou", "nsd", "hd95_mm", "lesion_f1")) == expected
     assert row["empty"] == kind
     assert set(METRICS) < set(row)
+
+
+@pytest.mark.parametrize("kind", ["both_empty", "ref_empty", "pred_empty", None])
+def test_the_policy_monai_is_what_monai_does(kind: str | None) -> None:
+    """Undefined here is NaN there, or an infinite distance, which no mean survives."""
+    import torch
+    from monai.metrics import DiceMetric, HausdorffDistanceMetric, MeanIoU, SurfaceDiceMetric, SurfaceDistanceMetric
+
+    pred, ref = np.zeros((3, 4, 12), bool), np.zeros((3, 4, 12), bool)
+    if kind in ("ref_empty", None):
+        pred[1, 1, 1:4] = True
+    if kind in ("pred_empty", None):
+        ref[1, 1, 2:7] = True
+    theirs = {
+        "dice": DiceMetric(),
+        "iou": MeanIoU(),
+        "nsd": SurfaceDiceMetric([1.0], include_background=True),
+        "hd_mm": HausdorffDistanceMetric(include_background=True),
+        "hd95_mm": HausdorffDistanceMetric(include_background=True, percentile=95),
+        "assd_mm": SurfaceDistanceMetric(include_background=True, symmetric=True),
+    }
+    settings = MetricSettings(empty_policy="monai", surface="voxel")
+    row = score_masks(pred, ref, (1.0, 1.0, 1.0), settings, 1.0, 13.0)
+    masks = [torch.from_numpy(mask)[None, None].float() for mask in (pred, ref)]
+    for name, metric in theirs.items():
+        value = float(metric(*masks)[0, 0])
+        assert row[name] == (pytest.approx(value) if np.isfinite(value) else None), (name, value)
 
 
 def test_volume_difference_is_signed() -> None:

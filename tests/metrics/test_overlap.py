@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from pipeline.metrics.overlap import Overlap, overlap
-from tests.metrics.masks import pairs
+from tests.metrics.masks import blobs, pairs
 
 
 @given(pairs())
@@ -22,6 +22,21 @@ def test_laws(pair: tuple) -> None:
     assert (found.precision, found.recall) == (reverse.recall, reverse.precision)
     turned = overlap(pred.T[::-1], ref.T[::-1])
     assert turned == found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overlap_agrees_with_monai(seed: int) -> None:
+    import torch
+    from monai.metrics import compute_confusion_matrix_metric, compute_dice, compute_iou, get_confusion_matrix
+
+    pred, ref = blobs(seed)
+    masks = [torch.from_numpy(mask)[None, None].float() for mask in (pred, ref)]
+    matrix = get_confusion_matrix(*masks)
+    found = overlap(pred, ref)
+    assert found.dice == pytest.approx(float(compute_dice(*masks)))
+    assert found.iou == pytest.approx(float(compute_iou(*masks)))
+    assert found.precision == pytest.approx(float(compute_confusion_matrix_metric("precision", matrix)))
+    assert found.recall == pytest.approx(float(compute_confusion_matrix_metric("recall", matrix)))
 
 
 def test_nothing_over_nothing_is_undefined() -> None:

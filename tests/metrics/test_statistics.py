@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -102,6 +104,25 @@ def test_wilcoxon_equals_scipy(seed: int) -> None:
 def test_wilcoxon_without_a_difference() -> None:
     assert wilcoxon(np.zeros(5)) == 1.0
     assert wilcoxon(np.array([])) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_closed_testing_by_bonferroni(seed: int) -> None:
+    """What Holm abbreviates: a hypothesis falls where Bonferroni's test of every set that holds it falls."""
+    p = np.round(np.random.default_rng(seed).uniform(0, 0.3, 6), 2).tolist()  # with ties
+    sets = [set(some) for size in range(1, 7) for some in combinations(range(6), size)]
+    closed = [max(min(1.0, len(some) * min(p[i] for i in some)) for some in sets if k in some) for k in range(6)]
+    assert holm(p) == pytest.approx(closed)
+
+
+def test_wilcoxon_is_the_share_of_signs_that_are_as_extreme() -> None:
+    """All 2^9 signs of nine differences with ties and a zero, counted one by one."""
+    differences = np.array([3.0, -1.0, 2.0, 2.0, 0.0, -5.0, 4.0, 1.0, 6.0, 7.0])
+    ranks = stats.rankdata(np.abs(differences[differences != 0]))
+    middle = ranks.sum() / 2
+    far = abs(ranks[differences[differences != 0] > 0].sum() - middle)
+    sums = [sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) for signs in product((0, 1), repeat=9)]
+    assert wilcoxon(differences) == pytest.approx(np.mean([abs(one - middle) >= far for one in sums]))
 
 
 def test_holm_by_hand() -> None:

@@ -44,6 +44,18 @@ def test_interval_of_the_mean_follows_subjects() -> None:
     assert summary["mean"]["dice"]["ci95"] == pytest.approx(summary["structures"]["left"]["dice"]["ci95"])
 
 
+def test_a_subgroups_table_is_that_of_its_cases_alone() -> None:
+    values = np.random.default_rng(1).uniform(0.5, 1, 30)
+    cases = [
+        ScoredCase(f"case {i}", f"subject {i // 2}", {"one": row(v)}, {"site": "east" if i < 12 else "west"})
+        for i, v in enumerate(values)
+    ]
+    sites = summarise(cases, ["one"], 500)["groups"]["site"]
+    for name, members in (("east", cases[:12]), ("west", cases[12:])):
+        alone = [ScoredCase(case.id, case.subject, case.rows) for case in members]
+        assert sites[name] == {key: v for key, v in summarise(alone, ["one"], 500).items() if key != "groups"}
+
+
 def test_subgroups_have_the_same_tables() -> None:
     cases = [
         ScoredCase("a", "a", {"one": row(0.5)}, {"site": "east"}),

@@ -18,7 +18,7 @@ from pipeline.data.cases import Case, Cases, Channel
 from pipeline.data.formats import write_label
 from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
-from pipeline.evaluation import parse_labels, score
+from pipeline.evaluation import many_values, parse_labels, score
 from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -107,7 +107,7 @@ def test_regions_and_absent_label_values(folders: tuple[Path, Path], tmp_path: P
     summary = score(*folders, "whole=1+2,tail=2,nowhere=900", tmp_path / "out")
     assert summary["structures"]["whole"]["volume_ref_ml"]["mean"] == pytest.approx(1008 * 2 / 1000)
     assert summary["structures"]["nowhere"]["counts"]["n_both_empty"] == 3
-    assert summary["confusion"] is None
+    assert summary["confusion"]["labels"] == ["background", "whole only", "whole + tail", "nowhere"]
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,46 @@ def test_regions_and_absent_label_values(folders: tuple[Path, Path], tmp_path: P
         ("head=one", "must be name=value"),
         ("head=1,head=2", "stands twice"),
         ("background=0", "0 is the background"),
+        ("head=1,skull=1", "'head' and 'skull' are both 1"),
+        ("all=1+2,whole=2+1", r"'all' and 'whole' are both 2\+1"),
+        ("head=1+1", "names a value twice"),
     ],
 )
 def test_labels_that_cannot_be_used(labels: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_labels(labels)
+
+
+@pytest.mark.parametrize("background", [0, -1024])
+def test_images_are_no_label_maps(folders: tuple[Path, Path], tmp_path: Path, background: int) -> None:
+    """Images of whole numbers: a CT, whose air is -1024, in the folder of references."""
+    pred, ref = folders
+    image = np.random.default_rng(0).integers(0, 400, (20, 20, 20)).astype(np.int16)
+    image[:, :12] = background
+    nib.save(nib.Nifti1Image(image, grid().affine), ref / "b.nii.gz")
+    with pytest.raises(DataError, match=r"b\.nii\.gz looks like an image and not like a label map: it has \d+ diff"):
+        score(pred, ref, "head=1", tmp_path / "out")
+    nib.save(nib.Nifti1Image(image + 0.25, grid().affine), ref / "b.nii.gz")
+    with pytest.raises(DataError, match=r"b\.nii\.gz: .* not whole numbers"):
+        score(pred, ref, "head=1", tmp_path / "out")
+
+
+def test_label_maps_are_no_images() -> None:
+    """A parcellation into 1000 cubes, as many landmarks of one voxel, and a label map of float32."""
+    parcels = np.arange(1, 1001, dtype=np.int32).reshape(10, 10, 10).repeat(3, 0).repeat(3, 1).repeat(3, 2)
+    assert many_values(parcels) is None
+    landmarks = np.zeros((30, 30, 30), np.int16)
+    landmarks[::3, ::3, ::3] = np.arange(1, 1001).reshape(10, 10, 10)
+    assert many_values(landmarks) is None
+    assert many_values(np.random.default_rng(0).permuted(parcels)) == 1000
+
+
+def test_a_structure_that_is_nowhere_is_said(
+    folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    score(*folders, "head=1,nowhere=8+9", tmp_path / "out")
+    assert "nowhere: no label map, reference or prediction, has a voxel of value 8 or 9" in caplog.text
+    assert "head:" not in caplog.text
 
 
 def test_another_grid_is_refused_with_both_names(folders: tuple[Path, Path], tmp_path: Path) -> None:
