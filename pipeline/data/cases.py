@@ -39,6 +39,8 @@ class Case(Strict):
     """Relative path to the digest of grid and voxels (see INTERFACE: Cases and files)."""
     label_voxels: dict[str, int] = {}
     """Structure to its number of voxels in the reference."""
+    ignored_voxels: int = 0
+    """Voxels of the reference that hold the ignore value."""
     label_components: dict[str, int] = {}
     """Structure to its number of separate pieces."""
     intensity: tuple[dict[str, float], ...] = ()

@@ -1,8 +1,10 @@
-"""Reads one case wholly, measures it and names every fault that it finds, each with its cure."""
+"""Reads one case wholly, measures it and names every fault that it finds, each with its cure.
+
+What is looked for lies in `header_checks`, `voxel_checks` and, between cases, `cohort`; here is the order of reading.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import DataError
 from pipeline.base.files import inside
 from pipeline.data.digests import content_digest, file_digest, voxel_digest
-from pipeline.data.faults import Fault, Severity
-from pipeline.data.formats import grid_difference, image_voxels, label_voxels, read_header
+from pipeline.data.faults import Fault, Report
+from pipeline.data.formats import grid_difference, image_voxels, label_voxels
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
+from pipeline.data.header_checks import check_channels, check_header, check_label_grid
 from pipeline.data.manifest import Manifest, ManifestCase
-from pipeline.data.measure import components, intensity, label_counts, non_finite
+from pipeline.data.measure import components, intensity, label_counts
 from pipeline.data.nonzero import Lines, box_of, nonzero_lines
 from pipeline.data.regrid import regrid
-
-_SPACING_LIMITS_MM = 0.02, 50.0
+from pipeline.data.voxel_checks import check_intensities, check_values
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class _Check:
     """One case's check. Voxels of one file at a time are in memory, and the labels' foreground."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.case = task, task.case
-        self.faults: list[Fault] = []
+        self.task, self.case, self.report = task, task.case, Report(task.case.id)
         self.digests: dict[str, str] = {}
         self.content: dict[str, str] = {}
         self.counts: dict[int, int] = {}
@@ -76,99 +76,42 @@ class _Check:
         self.nonzero: list[Lines] = []
 
     def run(self) -> Finding:
-        headers = [self._header(file) for file in self.case.images]
+        headers = [check_header(self.report, self.task.root, file) for file in self.case.images]
         grid = next((header.grid for header in headers if header is not None), None)
-        self._channels(headers)
+        names = [channel.name for channel in self.task.manifest.channels]
+        check_channels(self.report, headers, self.case.images, names, self.task.resample_channels)
         label = self._label()
         foreground = self._foreground(label, grid)
         files = zip(headers, self.case.images, strict=True)
         rows = [row for header, file in files for row in self._image(header, file, grid, foreground)]
-        if self.case.images[0] in self.digests:  # else its header, and with it the grid, cannot be trusted
-            self._label_grid(grid)
+        # Where the first image cannot be read, its header, and with it the grid, cannot be trusted.
+        if self.case.images[0] in self.digests and grid is not None and self.label_grid is not None:
+            check_label_grid(self.report, self.case.label, grid, self.label_grid, self.task.grid_tolerance_mm)
         self._promised_digests()
         measured = None
-        if grid is not None and not any(fault.severity == "fatal" for fault in self.faults):
+        if grid is not None and not self.report.fatal:
             measured = self._measured(grid, label, rows)
-        return Finding(self.case, tuple(self.faults), measured, self.content)
+        return Finding(self.case, tuple(self.report.faults), measured, self.content)
 
-    def _fault(self, severity: Severity, file: str | None, code: str, found: str, cure: str) -> None:
-        self.faults.append(Fault(self.case.id, file or "", severity, code, found, cure))
-
-    def _header(self, file: str) -> Header | None:
+    def _label(self) -> NDArray | None:
+        file = self.case.label
+        if file is None:
+            if self.case.split == "training":
+                found = "it is a training case without a label"
+                self.report.add("fatal", None, "no-label", found, "give its label, or set its split to testing")
+            return None
+        header = check_header(self.report, self.task.root, file)
+        if header is None:
+            return None
         try:
-            header = read_header(inside(self.task.root, file))
+            label = label_voxels(header)
         except FileFault as fault:
-            self.faults.append(Fault.of_file(self.case.id, file, fault))
+            self.report.refused(file, fault)
             return None
-        except DataError:
-            found = f"its path {file!r} is absolute or leaves the data root"
-            self._fault("fatal", file, "path", found, "give a path below data.root, without '..'")
-            return None
-        for note in header.notes:
-            self._fault("fixable", file, note.code, note.found, note.cure)
-        self._plausible(header, file)
-        return header
-
-    def _plausible(self, header: Header, file: str) -> None:
-        spacing = header.grid.spacing_mm
-        low, high = _SPACING_LIMITS_MM
-        if min(spacing) < low or max(spacing) > high:
-            shown = "×".join(f"{x:.4g}" for x in spacing)
-            self._fault(
-                "warning",
-                file,
-                "spacing",
-                f"a voxel of {shown} mm is hardly one of a patient",
-                "check the unit of its header (mm is meant)",
-            )
-        if min(header.grid.shape) == 1:
-            self._fault("warning", file, "single-slice", "it has a single slice", "check that a 3D scan is meant")
-
-    def _channels(self, headers: Sequence[Header | None]) -> None:
-        """The number of channels, and their common grid."""
-        names = [channel.name for channel in self.task.manifest.channels]
-        known = [(header, file) for header, file in zip(headers, self.case.images, strict=True) if header is not None]
-        if len(known) == len(headers):
-            count = sum(header.channels for header, _ in known)
-            if count < len(names):
-                missing = ", ".join(names[count:])
-                self._fault(
-                    "fatal",
-                    None,
-                    "missing-channel",
-                    f"{count} of {len(names)} channels are there; missing: {missing}",
-                    "give one file per channel in the manifest's order, or one 4D file",
-                )
-            for header, file in known if count > len(names) else ():
-                if header.channels > 1:
-                    self._fault(
-                        "fatal",
-                        file,
-                        "4d",
-                        f"it is 4D with {header.channels} volumes; {len(names)} ({', '.join(names)}) are meant",
-                        "write the volume that is meant as a 3D file, or declare all as channels",
-                    )
-            if count > len(names) and all(header.channels == 1 for header, _ in known):
-                self._fault(
-                    "fatal",
-                    None,
-                    "extra-channel",
-                    f"{count} images are listed for {len(names)} channel(s) ({', '.join(names)})",
-                    "list one file per channel, or declare the others",
-                )
-        for header, file in known[1:]:
-            if difference := grid_difference(known[0][0].grid, header.grid):
-                found = f"it lies on another grid than {known[0][1]}: {difference}"
-                if self.task.resample_channels:
-                    self._fault("fixable", file, "channel-grid", found, "it is resampled (load.resample_channels)")
-                else:
-                    self._fault(
-                        "fatal",
-                        file,
-                        "channel-grid",
-                        found,
-                        "resample it onto that grid, or set load.resample_channels: true",
-                    )
+        self._digest(file, label, header.grid)
+        self.label_grid, self.counts = header.grid, label_counts(label)
+        check_values(self.report, self.counts, file, self.task.manifest)
+        return label
 
     def _image(
         self, header: Header | None, file: str, grid: Grid | None, foreground: NDArray | None
@@ -179,90 +122,20 @@ class _Check:
         try:
             array = image_voxels(header)
         except FileFault as fault:
-            self.faults.append(Fault.of_file(self.case.id, file, fault))
+            self.report.refused(file, fault)
             return []
         self._digest(file, array, header.grid)
         if self.task.resample_channels and grid_difference(grid, header.grid):
             array = regrid(array, header.grid, grid)
-        rows = []
+        rows, channels = [], self.task.manifest.channels
         for i, channel in enumerate(array):
             which = f" of volume {i}" if len(array) > 1 else ""
-            if bad := non_finite(channel):
-                self._fault(
-                    "fatal",
-                    file,
-                    "nan",
-                    f"{bad:,} voxels{which} ({bad / channel.size:.2g} of all) are NaN or infinite",
-                    "replace them, for instance by the background value",
-                )
-            elif channel.min() == channel.max():
-                self._fault(
-                    "fatal",
-                    file,
-                    "constant",
-                    f"every voxel{which} is {channel.min():g}: there is nothing to see",
-                    "export the image again",
-                )
-            else:
+            if check_intensities(self.report, channel, file, which):
                 fits = foreground is not None and foreground.shape == channel.shape
                 rows.append(intensity(channel, foreground if fits else None))
-                if len(self.nonzero) < len(self.task.manifest.channels):  # more than that is a fault of its own
-                    self.nonzero.append(nonzero_lines(channel, self.task.manifest.channels[len(self.nonzero)].modality))
+                if len(self.nonzero) < len(channels):  # more than that is a fault of its own
+                    self.nonzero.append(nonzero_lines(channel, channels[len(self.nonzero)].modality))
         return rows
-
-    def _label(self) -> NDArray | None:
-        file = self.case.label
-        if file is None:
-            if self.case.split == "training":
-                self._fault(
-                    "fatal",
-                    None,
-                    "no-label",
-                    "it is a training case without a label",
-                    "give its label, or set its split to testing",
-                )
-            return None
-        header = self._header(file)
-        if header is None:
-            return None
-        try:
-            label = label_voxels(header)
-        except FileFault as fault:
-            self.faults.append(Fault.of_file(self.case.id, file, fault))
-            return None
-        self._digest(file, label, header.grid)
-        self.label_grid = header.grid
-        self._values(label, file)
-        return label
-
-    def _label_grid(self, grid: Grid | None) -> None:
-        if grid is None or self.label_grid is None:
-            return
-        if difference := grid_difference(grid, self.label_grid, self.task.grid_tolerance_mm):
-            self._fault(
-                "fatal",
-                self.case.label,
-                "label-grid",
-                f"image and label lie on different grids: the label has {difference}",
-                "resample the label onto the image's grid (nearest neighbour), or find the image that it was drawn on",
-            )
-
-    def _values(self, label: NDArray, file: str) -> None:
-        self.counts = label_counts(label)
-        declared = {0, *(value for region in self.task.manifest.structures.values() for value in region)}
-        ignored = self.task.manifest.ignore_label
-        known = ", ".join(map(str, sorted(declared))) + (f" and {ignored} (ignored)" if ignored is not None else "")
-        for value, count in self.counts.items():
-            if value not in declared and value != ignored:
-                self._fault(
-                    "fatal",
-                    file,
-                    "undeclared-label",
-                    f"label value {value} ({count:,} voxels) is not declared",
-                    f"declare it in the manifest's labels, or correct the label map; declared: {known}",
-                )
-        if not set(self.counts) - {0, ignored}:
-            self._fault("warning", file, "empty-label", "no structure is labelled in it", "check that this is meant")
 
     def _foreground(self, label: NDArray | None, grid: Grid | None) -> NDArray | None:
         if label is None or grid is None or label.shape != grid.shape:
@@ -276,37 +149,27 @@ class _Check:
 
     def _promised_digests(self) -> None:
         """The manifest's digests: of voxels where it has them, else of the file."""
+        cure = "use the original file, or make the manifest anew with `segpipe init`"
         for file, digest in self.digests.items():
             promised = self.case.voxel_digest.get(file)
             if promised is not None and promised != digest:
-                self._fault(
-                    "fatal",
-                    file,
-                    "changed",
-                    "its voxels or its grid are not those that the manifest was made from",
-                    "use the original file, or make the manifest anew with `segpipe init`",
-                )
+                found = "its voxels or its grid are not those that the manifest was made from"
+                self.report.add("fatal", file, "changed", found, cure)
             elif promised is None and file in self.case.sha256 and self._sha256(file) != self.case.sha256[file]:
-                self._fault(
-                    "fatal",
-                    file,
-                    "changed",
-                    "it is not the file that the manifest was made from (its sha256 differs)",
-                    "use the original file, or make the manifest anew with `segpipe init`",
-                )
+                found = "it is not the file that the manifest was made from (its sha256 differs)"
+                self.report.add("fatal", file, "changed", found, cure)
 
     def _sha256(self, file: str) -> str:
         return file_digest(inside(self.task.root, file))
 
     def _measured(self, grid: Grid, label: NDArray | None, rows: list[dict[str, float]]) -> dict[str, Any]:
-        structures = self.task.manifest.structures
-        files = [*self.case.images, *([self.case.label] if self.case.label else [])]
+        manifest, files = self.task.manifest, [*self.case.images, *([self.case.label] if self.case.label else [])]
         measured = self.case.model_dump(include={"id", "images", "label", "split", "fold", "extra"})
         if label is not None:
-            measured |= {
-                "label_voxels": {n: sum(self.counts.get(v, 0) for v in region) for n, region in structures.items()},
-                "label_components": components(label, structures),
-            }
+            counts = {n: sum(self.counts.get(v, 0) for v in region) for n, region in manifest.structures.items()}
+            measured |= {"label_voxels": counts, "label_components": components(label, manifest.structures)}
+            if manifest.ignore_label is not None:
+                measured["ignored_voxels"] = self.counts.get(manifest.ignore_label, 0)
         return measured | {
             "subject": self.case.subject or self.case.id,
             "shape": grid.shape,

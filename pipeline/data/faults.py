@@ -42,6 +42,26 @@ class Fault:
         return f"{self.severity:<7}  {place}: {self.found}; {self.cure}"
 
 
+class Report:
+    """Collects the faults of one case while it is checked."""
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self.faults: list[Fault] = []
+
+    def add(self, severity: Severity, file: str | None, code: str, found: str, cure: str) -> None:
+        """file: relative to the data root; None where no one file is at fault."""
+        self.faults.append(Fault(self.case, file or "", severity, code, found, cure))
+
+    def refused(self, file: str, fault: FileFault) -> None:
+        """A file that cannot be used at all."""
+        self.faults.append(Fault.of_file(self.case, file, fault))
+
+    @property
+    def fatal(self) -> bool:
+        return any(fault.severity == "fatal" for fault in self.faults)
+
+
 def in_order(faults: Sequence[Fault]) -> list[Fault]:
     """The fatal ones first, otherwise as found."""
     return sorted(faults, key=lambda fault: SEVERITIES.index(fault.severity))
