@@ -16,9 +16,9 @@ from pipeline.layouts.labelling import Labelling
 
 _NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
 _LABELS = {"dseg", "mask"}
-_OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den"}
-_Kind = tuple[str, str, str, str, str]
-"""Pipeline folder, suffix, label, desc and space of a derivative."""
+_OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den", "hemi"}
+_Kind = tuple[str, str, str, str]
+"""Pipeline folder, suffix, desc and space of a derivative."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,24 @@ class Scan:
 
     def entity(self, name: str) -> str:
         return dict(self.entities).get(name, "")
+
+    @property
+    def structure(self) -> str:
+        """What a mask is of: `HC`, `HC_L` of one hemisphere."""
+        return "_".join(filter(None, (self.entity("label"), self.entity("hemi")))) or "structure"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Case to its label map, or to a mask per structure; and what values mean, where it is told."""
+
+    maps: Mapping[str, Path]
+    masks: Mapping[str, Mapping[str, Path]]
+    labelling: Labelling | None
+
+    @property
+    def cases(self) -> set[str]:
+        return {*self.maps, *self.masks}
 
 
 def is_bids(folder: Path) -> bool:
@@ -68,18 +86,19 @@ def read(folder: Path) -> Found:
     for scan in scans:
         refuse_shared_ids({scan.key(whole): [p for p in (images[scan.key(whole)].get(scan.suffix), scan.path) if p]})
         images[scan.key(whole)][scan.suffix] = scan.path
-    labels, labelling = _labels(folder, [scan for scan in named if scan.suffix in _LABELS], whole, notes)
-    channels = _channels(images, labels, notes)
+    labelled = _labelled(folder, [scan for scan in named if scan.suffix in _LABELS], whole, notes)
+    channels = _channels(images, labelled.cases, notes)
     problems += [
-        Problem(path.name, "label map without a scan; left out") for key, path in labels.items() if key not in images
+        Problem(key, "has a label map and no scan; left out") for key in sorted(labelled.cases) if key not in images
     ]
     people = _participants(folder, notes)
     cases = [
         FoundCase(
             id=key,
             images=tuple(by_suffix[channel] for channel in channels),
-            label=labels.get(key),
-            split="training" if key in labels else "testing",
+            label=labelled.maps.get(key),
+            masks=labelled.masks.get(key, {}),
+            split="training" if key in labelled.cases else "testing",
             subject=key.split("_")[0],
             extra=people.get(key.split("_")[0], {}),
         )
@@ -95,7 +114,7 @@ def read(folder: Path) -> Found:
         name=str(description.get("Name") or folder.name),
         channels=tuple(Channel(name=name, modality=modality_of(name)) for name in channels),
         cases=tuple(cases),
-        labelling=labelling,
+        labelling=labelled.labelling,
         labelling_is_lookup=True,
         licence=str(description.get("License", "")),
         source=str(description.get("DatasetDOI", "")),
@@ -118,9 +137,9 @@ def _scan(path: Path) -> Scan | None:
     return Scan(path, pairs, suffix)
 
 
-def _channels(images: Mapping[str, Mapping[str, Path]], labels: Mapping[str, Path], notes: set[str]) -> list[str]:
+def _channels(images: Mapping[str, Mapping[str, Path]], labelled: set[str], notes: set[str]) -> list[str]:
     """The suffixes that every labelled case has (every case, where none is labelled)."""
-    relevant = [set(by_suffix) for key, by_suffix in images.items() if key in labels] or [
+    relevant = [set(by_suffix) for key, by_suffix in images.items() if key in labelled] or [
         set(s) for s in images.values()
     ]
     common, seen = set.intersection(*relevant), set.union(*relevant)
@@ -139,30 +158,33 @@ def _complete(key: str, by_suffix: Mapping[str, Path], channels: Sequence[str], 
     return not missing
 
 
-def _labels(
-    folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str]
-) -> tuple[dict[str, Path], Labelling | None]:
-    """The label maps of the kind (pipeline, suffix, label, desc, space) that has the most, and their names."""
-    groups: dict[_Kind, dict[str, Path]] = defaultdict(dict)
+def _labelled(folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str]) -> Labelled:
+    """The label maps or masks of the kind (pipeline, suffix, desc, space) that has the most cases, and their names."""
+    groups: dict[_Kind, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for scan in maps:
         parts = scan.path.relative_to(folder).parts
         pipeline = "/".join(parts[:2]) if parts[0] == "derivatives" else "beside the scans"
-        kind = (pipeline, scan.suffix, scan.entity("label"), scan.entity("desc"), scan.entity("space"))
-        groups[kind][scan.key(whole)] = scan.path
+        kind = (pipeline, scan.suffix, scan.entity("desc"), scan.entity("space"))
+        groups[kind][scan.key(whole)][scan.structure] = scan.path
     if not groups:
-        return {}, None
+        return Labelled({}, {}, None)
     chosen = max(groups, key=lambda kind: (len(groups[kind]), kind[1] == "dseg", kind))
-    notes.add(f"label maps: {_kind(chosen)} ({len(groups[chosen])} cases)")
+    found = groups[chosen]
+    notes.add(f"label maps: {_kind(chosen)} ({len(found)} cases)")
     for kind in sorted(set(groups) - {chosen}):
         notes.add(f"not used: {_kind(kind)} ({len(groups[kind])} cases)")
+    structures = {name for own in found.values() for name in own}
+    if len(structures) > 1:
+        return Labelled({}, found, None)
+    single = {case: path for case, own in found.items() for path in own.values()}
     if chosen[1] == "mask":
-        return groups[chosen], Labelling({chosen[2] or "structure": (1,)})
-    return groups[chosen], _lookup(folder / chosen[0], next(iter(groups[chosen].values())))
+        return Labelled(single, {}, Labelling({structures.pop(): (1,)}))
+    return Labelled(single, {}, _lookup(folder / chosen[0], next(iter(single.values()))))
 
 
 def _kind(kind: _Kind) -> str:
-    pipeline, suffix, label, desc, space = kind
-    entities = [f"{name}-{value}" for name, value in (("space", space), ("label", label), ("desc", desc)) if value]
+    pipeline, suffix, desc, space = kind
+    entities = [f"{name}-{value}" for name, value in (("space", space), ("desc", desc)) if value]
     return f"{pipeline} {'_'.join(['*', *entities, suffix])}"
 
 

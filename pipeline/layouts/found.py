@@ -33,6 +33,8 @@ class FoundCase:
     """Empty: taken from the id (`sub-01` of `sub-01_ses-2`, else the id itself)."""
     fold: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    """Structure to its own binary mask, where there is no label map; `masks.merge_masks` makes one of them."""
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from pipeline.layouts.channels import with_inferred_channels
 from pipeline.layouts.detect import read_layout
 from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
 from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
+from pipeline.layouts.masks import merge_masks
 from pipeline.layouts.write_config import write_config
 
 
@@ -56,6 +57,8 @@ def _values_text(values: int | Sequence[int]) -> str:
 def init(folder: Path, config_path: Path, format: str = "auto", labels: str | None = None) -> InitResult:
     """Recognises the layout of `folder`, writes CONFIG.yaml and beside it CONFIG.manifest.json.
 
+    Where a case has a mask per structure, label maps merged of them are written into CONFIG.labels/.
+
     format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor. A broken file does not
     end it: its case stays in the manifest, is listed, and the configuration excludes what is faulty. Raises a
     ConfigError for a wrong option, a DataError where nothing is found or where two cases would have one id.
@@ -69,6 +72,8 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     refuse_shared_ids(_claims(found))
     if found.paths_identify:
         found = _linked(found, config_path.absolute().with_suffix(".links"))
+    if any(case.masks for case in found.cases):
+        found = merge_masks(found, config_path.absolute().with_suffix(".labels"))
     census = take_census(found.cases)
     labelling, notes, problems = _labelling(found, declared, census)
     found, channel_notes = with_inferred_channels(found, census)

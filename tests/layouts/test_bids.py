@@ -2,11 +2,17 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
+from pipeline.base.runtime import Runtime
+from pipeline.data.manifest import read_manifest
 from pipeline.layouts.bids import is_bids, read
-from tests.layouts.making import image, label
+from pipeline.layouts.initialise import init
+from pipeline.stages.load import check
+from tests.layouts.making import AFFINE, SHAPE, image, label
 
 
 def bids(folder, suffixes=("T1w",), session=""):
@@ -93,3 +99,83 @@ def test_case_folders_that_only_sound_like_bids_are_none(tmp_path):
     image(tmp_path / "sub-01/sub-01_t1.nii.gz")
     label(tmp_path / "sub-01/sub-01_seg.nii.gz")
     assert not is_bids(tmp_path)
+
+
+def mask(folder, subject, structure, first, last, value=1, affine=AFFINE):
+    """A mask of the slabs `first` to `last` - 1 along the first axis."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[first:last] = value
+    path = folder / f"derivatives/manual/{subject}/anat/{subject}_{structure}_mask.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def heads(folder, count=3):
+    for subject in (f"sub-0{i}" for i in range(1, count + 1)):
+        image(folder / f"{subject}/anat/{subject}_T1w.nii.gz")
+    return folder
+
+
+def merged(result, case):
+    """The label map that the manifest names, slab by slab, read by nibabel."""
+    label = next(each.label for each in result.dataset.cases if each.id == case)
+    array = np.asarray(nib.load(result.manifest.parent / result.dataset.root / label).dataobj)
+    assert (array == array[:, :1, :1]).all()
+    return array[:, 0, 0].tolist()
+
+
+def test_masks_of_several_structures_become_one_label_map(tmp_path):
+    folder = heads(tmp_path / "data")
+    for subject in ("sub-01", "sub-02"):
+        mask(folder, subject, "label-AM", 0, 2)
+        mask(folder, subject, "hemi-L_label-HC", 3, 6, value=255)
+    result = init(folder, tmp_path / "mine.yaml")
+    assert dict(result.dataset.labels) == {"AM": 1, "HC_L": 2}
+    assert merged(result, "sub-01") == [1, 1, 0, 2, 2, 2]
+    assert [case.split for case in result.dataset.cases] == ["training", "training", "testing"]
+    assert "merged into the label maps in mine.labels/" in result.message and not result.problems
+    dataset = read_manifest(result.manifest)
+    root = result.manifest.parent / dataset.root
+    assert not [fault for fault in check(dataset, root, Runtime(executor="serial")) if fault.severity == "fatal"]
+
+
+def test_masks_that_share_voxels_overlap_and_are_named(tmp_path):
+    folder = heads(tmp_path / "data")
+    for subject in ("sub-01", "sub-02"):
+        mask(folder, subject, "label-whole", 0, 4)
+        mask(folder, subject, "label-core", 2, 3 if subject == "sub-01" else 5)
+    result = init(folder, tmp_path / "mine.yaml")
+    assert result.dataset.overlapping
+    assert dict(result.dataset.labels) == {"core": (1, 3), "whole": (2, 3)}
+    assert merged(result, "sub-01") == [2, 2, 3, 2, 0, 0]
+    assert merged(result, "sub-02") == [2, 2, 3, 3, 1, 0]
+    (problem,) = result.problems
+    assert problem.where == "masks core and whole"
+    assert "share 60 voxels in 2 cases (sub-01, sub-02)" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda folder: mask(folder, "sub-02", "label-B", 3, 4, affine=2 * AFFINE), "lies on another grid"),
+        (lambda folder: mask(folder, "sub-02", "label-B", 3, 4, value=np.arange(20).reshape(5, 4)), "where a mask has"),
+    ],
+)
+def test_masks_that_do_not_go_together_leave_their_case_out_by_name(tmp_path, fault, words):
+    folder = heads(tmp_path / "data", count=2)
+    mask(folder, "sub-01", "label-A", 0, 2)
+    mask(folder, "sub-01", "label-B", 3, 4)
+    mask(folder, "sub-02", "label-A", 0, 2)
+    fault(folder)
+    result = init(folder, tmp_path / "mine.yaml")
+    assert [case.id for case in result.dataset.cases] == ["sub-01"]
+    (problem,) = result.problems
+    assert problem.where == "sub-02" and words in problem.what and "left out" in problem.what
+
+
+def test_a_mask_that_one_case_lacks_is_said(tmp_path):
+    folder = heads(tmp_path / "data", count=2)
+    for subject, structure in (("sub-01", "A"), ("sub-01", "B"), ("sub-02", "A")):
+        mask(folder, subject, f"label-{structure}", 0 if structure == "A" else 3, 3 if structure == "A" else 5)
+    result = init(folder, tmp_path / "mine.yaml")
+    assert [(p.where, "has no mask of B" in p.what) for p in result.problems] == [("sub-02", True)]
