@@ -1,22 +1,34 @@
-"""How much memory training will take: from the tensors that a step keeps for its backward pass, without computing."""
+"""How much memory training will take: one step of it is gone through on tensors without content, and they are counted.
+
+The count is what the step itself keeps at its worst moment: what autograd saves, gradients on their way back, copies
+in another precision. Beside it stand what no tensor shows: the program, and what a convolution takes while it runs.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.networks import build_network
+from pipeline.planning.live_bytes import LiveBytes
 from pipeline.planning.measure import Precision, Work
 
-# The process itself with torch, MONAI and its libraries loaded, on a CPU.
+# A process that has loaded torch and all that training imports, on a CPU (benchmarks/memory.py prints it).
 _PROCESS_GIB = 0.65
-# Weights, gradients, momentum and moving average, four bytes each.
+# Weights, momentum, their moving average and the network that validates, four bytes each. Gradients are among the
+# tensors that are counted.
 _BYTES_PER_PARAMETER = 16
-# What a backward step holds beside what was saved: the gradients before and behind its largest layer, and a copy in
-# the layout that the convolution computes in.
-_LARGEST_LAYERS = 3.0
+# Batches at once: the one in use, two drawn ahead, and the one that is being drawn with a margin of at most a quarter
+# of the patch on each side (1.5³) and as much again resampled.
+_BATCHES = 3 + 2 * 1.5**3
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
 @dataclass(frozen=True)
@@ -24,67 +36,66 @@ class Memory:
     """GiB of a training process, apart from the patch store."""
 
     process: float
-    parameters: float
-    activations: float
+    weights: float
+    batches: float
+    step: float
 
     @property
     def total(self) -> float:
-        return self.process + self.parameters + self.activations
+        return self.process + self.weights + self.batches + self.step
 
 
 def predict_memory(work: Work, precision: Precision, device: torch.device) -> Memory:
-    """Peak memory of training: of the process on a CPU, of the device on a GPU.
-
-    The forward pass is run on tensors without content, and what autograd keeps is added up. A network that looks at
-    the content of its tensors is run on one true sample instead.
-    """
-    try:
-        with FakeTensorMode():
-            kept = _forward(work, work.batch_size, precision)
-    except DataDependentOutputException:
-        kept = _forward(work, 1, precision).times(work.batch_size)
-    activations = kept.saved + _LARGEST_LAYERS * kept.largest + kept.loss
+    """Peak memory of training: of the process on a CPU, of the device on a GPU."""
+    network = guard_convolutions(build_network(work.network, work.in_channels, work.out_channels, work.patch_size))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    voxels = work.batch_size * math.prod(work.patch_size)
     return Memory(
         process=_PROCESS_GIB if device.type == "cpu" else 0.0,
-        parameters=_BYTES_PER_PARAMETER * kept.parameters / 2**30,
-        activations=activations / 2**30,
+        weights=_BYTES_PER_PARAMETER * parameters / 2**30,
+        batches=_BATCHES * voxels * (4 * work.in_channels + 1) / 2**30,
+        step=_peak_bytes(network, work, precision) / 2**30,
     )
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Bytes that a forward pass keeps, of its largest tensor and of the loss; and the number of parameters."""
+def _peak_bytes(network: nn.Module, work: Work, precision: Precision) -> int:
+    """Bytes of a step's tensors at its worst moment: forward, a loss and backward, in training mode."""
+    low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    mode = FakeTensorMode()
+    _empty(network.train(), mode)
+    with mode:
+        image = torch.empty(work.batch_size, work.in_channels, *work.patch_size)
+        with LiveBytes(_workspace) as counted:
+            with torch.autocast("cpu", low, enabled=low is not None):
+                output = network(image)
+            levels = [output] if isinstance(output, torch.Tensor) else output
+            # As large as Dice + cross-entropy: probabilities in fp32, kept for their gradient.
+            losses = [level.float().softmax(1).mean() for level in levels]
+            del output, levels
+            torch.stack(losses).sum().backward()
+        return counted.peak
 
-    saved: int
-    largest: int
-    loss: int
-    parameters: int
 
-    def times(self, samples: int) -> _Kept:
-        return _Kept(self.saved * samples, self.largest * samples, self.loss * samples, self.parameters)
+def _empty(network: nn.Module, mode: FakeTensorMode) -> None:
+    """Replaces weights and buffers by tensors without content. They are made outside: some networks look at them."""
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(mode.from_tensor(parameter.detach()))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = mode.from_tensor(buffer)
 
 
-def _forward(work: Work, samples: int, precision: Precision) -> _Kept:
-    """Runs one forward pass in training mode and adds up the storages that autograd keeps, weights aside."""
-    held: dict[int, torch.Tensor] = {}  # holding them keeps another tensor from taking a storage's address
+def _workspace(operation: Any, given: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> int:
+    """What a convolution takes while it runs: input and output once more, in the layout that the library computes in.
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        held.setdefault(tensor.untyped_storage()._cdata, tensor)
-        return tensor
+    On the way back these are the input and the output's gradient.
+    """
+    if operation not in _CONVOLUTIONS:
+        return 0
+    return sum(_bytes(tensor) for tensor in (given[0], given[1] if operation is _CONVOLUTIONS[1] else made[0]))
 
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size).train()
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),
-    ):
-        output = network(torch.zeros(samples, work.in_channels, *work.patch_size))
-    levels = [output] if isinstance(output, torch.Tensor) else output
-    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    sizes = [tensor.untyped_storage().nbytes() for address, tensor in held.items() if address not in own]
-    return _Kept(
-        saved=sum(sizes),
-        largest=max(sizes, default=0),
-        loss=sum(3 * 4 * level.numel() for level in levels),  # logits, probabilities, gradient, in fp32
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-    )
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.data.cases import Case, Cases, Channel
+from pipeline.data.geometry import Spacing, resampled_grid
 from pipeline.data.plan import ChannelPlan
+from pipeline.planning.grid import canonical_grids
 from pipeline.planning.settings import Scheme
 
 # More than half of an image at its smallest value is background; in this share of the cases, it is worth a crop.
@@ -82,13 +85,23 @@ def _is_mostly_zero(channel: int, cases: Sequence[Case]) -> bool:
     return float(np.mean(zero)) >= _MOST_CASES
 
 
-def inverse_frequency(cases: Cases) -> tuple[float, ...]:
-    """One weight per output channel, background first (none where structures overlap): 1 / volume, with mean 1."""
+def inverse_frequency(cases: Cases, crop: str, spacing_mm: Spacing) -> tuple[float, ...]:
+    """One weight per output channel, background first (none where structures overlap): 1 / volume, with mean 1.
+
+    Volumes are counted in voxels of the planned grid, which is what a loss sees: background is what the crop keeps of
+    it, and ignored voxels are none.
+    """
     training = cases.training()
-    voxels = [sum(case.label_voxels.get(name, 0) for case in training) for name in cases.structures]
+    grids = canonical_grids(training, crop)
+    planned = [math.prod(resampled_grid(grid, spacing_mm).shape) for grid in grids]
+    per_voxel = [after / math.prod(grid.shape) for after, grid in zip(planned, grids, strict=True)]
+    voxels = [
+        sum(times * case.label_voxels.get(name, 0) for times, case in zip(per_voxel, training, strict=True))
+        for name in cases.structures
+    ]
     if not cases.overlapping:
-        total = sum(int(np.prod(case.shape, dtype=np.int64)) for case in training)
-        voxels.insert(0, max(total - sum(voxels), 1))
+        ignored = sum(times * case.ignored_voxels for times, case in zip(per_voxel, training, strict=True))
+        voxels.insert(0, max(sum(planned) - ignored - sum(voxels), 1))
     weights = 1 / np.maximum(np.array(voxels, float), 1)
     return tuple(float(f"{weight:.5g}") for weight in weights / weights.mean())
 

@@ -1,0 +1,108 @@
+"""The patch and the network's strides and kernels: as large as device and memory allow, or around what is pinned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.base.errors import ConfigError
+from pipeline.data.cases import Cases
+from pipeline.data.geometry import Shape, Spacing
+from pipeline.models.network_config import AnyNetwork, UNetConfig, network_config, size_divisor
+from pipeline.planning.grid import Topology, open_patch, rounded_patch, topology
+from pipeline.planning.measure import Work
+from pipeline.planning.memory import predict_memory
+from pipeline.planning.settings import PlanConfig
+
+# Voxels of a patch where nothing else limits it: what a CPU does in a tenth of a second, what a GPU does well.
+_PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
+_SMALLEST_PATCH = 2**13
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """Patch and network as far as the data decide them."""
+
+    patch_size: Shape
+    network: dict[str, Any]
+    reasons: dict[str, str]
+
+
+def decide_shape(
+    config: PlanConfig,
+    network: AnyNetwork,
+    shape: Shape,
+    spacing_mm: Spacing,
+    cases: Cases,
+    out_channels: int,
+    device: torch.device,
+    limit_gib: float,
+) -> Shaping:
+    """The largest patch, up to what the device does well, whose training fits into memory."""
+    voxels = _PATCH_VOXELS[device.type]
+    while True:
+        shaping = _shape_of(network, shape, spacing_mm, voxels)
+        if config.patch_size is not None:
+            return _pinned_patch(config.patch_size, network, shaping, spacing_mm)
+        work = Work(
+            network_config(shaping.network).model_dump(), len(cases.channels), out_channels, shaping.patch_size, 2
+        )
+        needed = predict_memory(work, config.precision or "fp32", device).total
+        if needed <= limit_gib:
+            shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with two of them"
+            return shaping
+        if voxels <= _SMALLEST_PATCH:
+            raise ConfigError(
+                f"plan.memory_gib: even a patch of {list(shaping.patch_size)} needs {needed:.2f} GiB to train, but "
+                f"{limit_gib:.2f} GiB may be used; choose a smaller network, or free memory"
+            )
+        voxels //= 2
+
+
+def _shape_of(network: AnyNetwork, shape: Shape, spacing_mm: Spacing, voxels: int) -> Shaping:
+    wanted = open_patch(shape, spacing_mm, voxels)
+    filled, layout, why = _filled(network, topology(wanted, spacing_mm))
+    patch = rounded_patch(wanted, shape, layout)
+    spans = all(size >= n for size, n in zip(patch, shape, strict=True))
+    reason = f"holds the median image {list(shape)}" if spans else f"about {voxels} voxels, near to a cube in mm"
+    reasons = {"patch_size": f"{reason}, in steps of {list(layout)}", "network": why}
+    return Shaping(patch, filled, reasons)
+
+
+def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
+    """The network's settings with strides and kernels, its divisor, and a sentence."""
+    if not isinstance(network, UNetConfig):
+        return network.model_dump(mode="json"), size_divisor(network), f"{network.name} has its own depth"
+    levels = len(network.channels or network.strides or network.kernel_size or found.strides)
+    if network.strides is None and levels != len(found.strides):
+        found = _with_levels(found, levels)
+    strides = network.strides or found.strides
+    kernels = network.kernel_size or (found.kernel_size if len(found.kernel_size) == len(strides) else None)
+    settings = network.model_copy(update={"strides": strides, "kernel_size": kernels})
+    said = "strides as given" if network.strides else "each axis halved while 4 voxels remain, thick slices later"
+    return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
+
+
+def _with_levels(found: Topology, levels: int) -> Topology:
+    """A topology cut, or continued without halving, to a given number of levels."""
+    more = levels - len(found.strides)
+    return Topology(
+        found.strides[:levels] + ((1, 1, 1),) * more, found.kernel_size[:levels] + found.kernel_size[-1:] * more
+    )
+
+
+def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+    """A pinned patch with a network that suits it, and what it costs against the one that planning would choose."""
+    filled, layout, why = _filled(network, topology(pin, spacing_mm))
+    if any(size % step for size, step in zip(pin, layout, strict=True)):
+        x, y, z = (max(round(size / step), 1) * step for size, step in zip(pin, layout, strict=True))
+        raise ConfigError(
+            f"plan.patch_size: {list(pin)} is not divisible by {list(layout)}, as this {network.name} needs; "
+            f"use {[x, y, z]}, or leave it open"
+        )
+    ratio = math.prod(pin) / math.prod(open_shaping.patch_size)
+    cost = f"pinned; open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"
+    return Shaping(pin, filled, {"patch_size": cost, "network": why})
