@@ -17,11 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from pipeline.models.dice_ce_binary import BinaryDiceCE
+
 _PIECE = 1 << 17
 """Numbers per piece (1 MiB of float32): large enough for vector units and threads, small enough for the cache."""
-
-
-_TINY = torch.finfo(torch.float32).tiny
 
 
 class FusedDiceCE(nn.Module):
@@ -54,7 +53,8 @@ class FusedDiceCE(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return _DiceCE.apply(logits.flatten(2), label.flatten(1), self)
+        function = BinaryDiceCE if logits.shape[1] == 2 else _DiceCE
+        return function.apply(logits.flatten(2), label.flatten(1), self)
 
     def of_sums(
         self, intersection: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
@@ -69,7 +69,10 @@ class FusedDiceCE(nn.Module):
             intersection, predicted, reference = sums.unbind()
         numerator = 2 * intersection + self.smooth_nr
         denominator = predicted + reference + self.smooth_dr
-        weight = torch.ones_like(numerator) if self.class_weights is None else self.class_weights.expand_as(numerator)
+        alone = numerator.shape[1] == 2 and not self.include_background  # MONAI does not weigh a single class
+        weight = torch.ones_like(numerator)
+        if self.class_weights is not None and not alone:
+            weight = self.class_weights.expand_as(numerator)
         if not self.include_background:
             weight = torch.cat([torch.zeros_like(weight[:, :1]), weight[:, 1:]], 1)
         weight = weight / (weight.shape[0] * (weight.shape[1] - (not self.include_background)))
@@ -78,13 +81,16 @@ class FusedDiceCE(nn.Module):
         weight = weight * processes
         return value, -2 * weight / denominator, weight * numerator / denominator**2
 
-    def mean_weight_sum(self, weight_sum: torch.Tensor) -> torch.Tensor:
-        """The sum of the voxels' weights, as a mean over the processes: the mean of their gradients is exact then."""
+    def entropy_scale(self, weight_sum: torch.Tensor) -> torch.Tensor:
+        """What the sum of weighted cross-entropies is multiplied by, from the sum of the voxels' weights.
+
+        With several processes it is their mean sum: the mean of their gradients is exact then.
+        """
         unequal = self.class_weights is not None or self.ignore is not None
         if unequal and dist.is_available() and dist.is_initialized():
             dist.all_reduce(weight_sum)
             weight_sum /= dist.get_world_size()
-        return weight_sum
+        return self.lambda_ce / weight_sum.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class _DiceCE(torch.autograd.Function):
@@ -113,7 +119,7 @@ class _DiceCE(torch.autograd.Function):
             predicted[b] += p_KV.square().sum(1) if loss.squared_pred else p_KV.sum(1)
             reference[b] += torch.bincount(label_V, valid_V, minlength=classes)
         dice, ctx.by_intersection, ctx.by_predicted = loss.of_sums(intersection, predicted, reference)
-        ctx.entropy_scale = loss.lambda_ce / loss.mean_weight_sum(weight_sum).clamp_min(_TINY)
+        ctx.entropy_scale = loss.entropy_scale(weight_sum)
         ctx.loss, ctx.dtype, ctx.kept = loss, logits_BKV.dtype, [p_BKV]
         ctx.save_for_backward(label_BV, p_label_BV)
         return loss.lambda_dice * dice + ctx.entropy_scale * entropy

@@ -86,11 +86,12 @@ def _random(batch=2, classes=4, size=(5, 6, 7), seed=0):
 
 @pytest.mark.parametrize(
     ("include_background", "batch", "squared_pred", "weighted", "classes"),
-    itertools.product([False, True], [False, True], [False, True], [False, True], [2, 5]),
+    itertools.product([False, True], [False, True], [False, True], [False, True], [1, 2, 5]),
 )
 def test_fused_dice_ce_is_monais_in_value_and_gradient(include_background, batch, squared_pred, weighted, classes):
     logits, label = _random(classes=classes + 1, seed=classes)
-    label[label == classes] = 0  # the last class is absent
+    if classes > 1:
+        label[label == classes] = 0  # the last class is absent
     shared = {"include_background": include_background, "batch": batch, "squared_pred": squared_pred}
     weights = torch.rand(classes + 1, generator=torch.Generator().manual_seed(1)) + 0.2 if weighted else None
     factors = {"lambda_dice": 0.7, "lambda_ce": 1.3}
@@ -106,8 +107,9 @@ def test_fused_dice_ce_is_monais_in_value_and_gradient(include_background, batch
     )
 
 
-def test_fused_dice_ce_goes_through_large_volumes_in_pieces_without_a_seam():
-    logits, label = _random(batch=1, classes=3, size=(64, 48, 40), seed=5)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_fused_dice_ce_goes_through_large_volumes_in_pieces_without_a_seam(classes):
+    logits, label = _random(batch=1, classes=classes, size=(64, 48, 40), seed=5)
     theirs = monai.losses.DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
     their_logits, our_logits = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     theirs(their_logits, label[:, None]).backward()
@@ -117,9 +119,10 @@ def test_fused_dice_ce_goes_through_large_volumes_in_pieces_without_a_seam():
     )
 
 
-def test_fused_dice_ce_is_exact_for_extreme_logits():
+@pytest.mark.parametrize("third", [[], [[-300.0, -300.0]]])
+def test_fused_dice_ce_is_exact_for_extreme_logits(third):
     """A very wrong voxel costs its logit difference, where log(softmax) would be infinite."""
-    logits = torch.tensor([[[200.0, 0.0], [0.0, 200.0]]])[..., None, None].requires_grad_()
+    logits = torch.tensor([[[200.0, 0.0], [0.0, 200.0], *third]])[..., None, None].requires_grad_()
     loss = FusedDiceCE(lambda_dice=0.0)(logits, torch.tensor([[[[1]], [[1]]]]))
     torch.testing.assert_close(loss, torch.tensor(100.0))
     loss.backward()
@@ -127,8 +130,9 @@ def test_fused_dice_ce_is_exact_for_extreme_logits():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_fused_dice_ce_takes_logits_of_half_precision(dtype):
-    logits, label = _random()
+@pytest.mark.parametrize("classes", [2, 4])
+def test_fused_dice_ce_takes_logits_of_half_precision(dtype, classes):
+    logits, label = _random(classes=classes)
     half = logits.to(dtype).requires_grad_()
     value = FusedDiceCE()(half, label)
     value.backward()
@@ -137,10 +141,11 @@ def test_fused_dice_ce_takes_logits_of_half_precision(dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ignored_voxels_change_nothing_whatever_they_hold(name):
+@pytest.mark.parametrize("classes", [2, 4])
+def test_ignored_voxels_change_nothing_whatever_they_hold(name, classes):
     """The loss equals that of the same batch with its ignored half cut away, and has no gradient there."""
-    logits, label = _random(size=(6, 4, 4))
-    loss = build_loss(settings(name=name), 4, ignore=255)
+    logits, label = _random(classes=classes, size=(6, 4, 4))
+    loss = build_loss(settings(name=name), classes, ignore=255)
     expected = loss(logits[:, :, :3], label[:, :3])
     label[:, 3:] = 255
     logits.requires_grad_()
@@ -152,10 +157,11 @@ def test_ignored_voxels_change_nothing_whatever_they_hold(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [0, 1, 255])
-def test_gradients_are_finite_for_patches_of_one_class_or_nothing(name, value):
-    logits, label = _random()
+@pytest.mark.parametrize("classes", [2, 4])
+def test_gradients_are_finite_for_patches_of_one_class_or_nothing(name, value, classes):
+    logits, label = _random(classes=classes)
     logits.requires_grad_()
-    loss = build_loss(settings(name=name), 4, ignore=255)(logits, torch.full_like(label, value))
+    loss = build_loss(settings(name=name), classes, ignore=255)(logits, torch.full_like(label, value))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
 
