@@ -23,13 +23,12 @@ from pipeline.executors import map_cases
 from pipeline.metrics.case import METRICS, MetricSettings, score_case
 from pipeline.metrics.confusion import parts
 from pipeline.metrics.definitions import definitions
+from pipeline.metrics.intensities import many_values
 from pipeline.metrics.summary import ScoredCase, summarise
 
 log = logging.getLogger(__name__)
 
 Structures = Mapping[str, tuple[int, ...]]
-
-_FEW_VALUES, _ENOUGH_VOXELS = 50, 2**20
 
 _WORTH_A_POOL = 2 * 2**20
 """Bytes of label maps above which starting worker processes saves time; below, scoring takes a second or two."""
@@ -202,24 +201,6 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
         pred.array, ref.array, evaluation.structures, spacing_mm, evaluation.metrics, evaluation.ignore_value
     )
     return ScoredCase(pair.id, pair.subject or pair.id, result.rows, pair.groups), result.confusion
-
-
-def many_values(labels: NDArray[np.integer]) -> int | None:
-    """How many values there are where they are too many and too mixed for a label map; None for label maps.
-
-    A parcellation has hundreds of values, but in it most voxels equal their neighbours; an intensity image is the other
-    way round. Looks at a few slices of a large volume, and there at what has not the most frequent value.
-    """
-    if int(labels.max(initial=0)) - int(labels.min(initial=0)) < _FEW_VALUES:
-        return None
-    seen = labels[..., :: -(-labels.size // _ENOUGH_VOXELS)]
-    values, counts = np.unique(seen, return_counts=True)
-    if len(values) <= _FEW_VALUES:
-        return None
-    background = values[counts.argmax()]  # air in a CT is -1024 or so
-    both = (seen[1:] != background) & (seen[:-1] != background)
-    differing = np.count_nonzero(both & (seen[1:] != seen[:-1]))
-    return len(values) if 2 * differing > np.count_nonzero(both) else None
 
 
 def _per_case_csv(cases: Sequence[ScoredCase]) -> str:

@@ -145,10 +145,8 @@ def _renamed(scores: Scores, names: Mapping[Values, str]) -> Scores:
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """Each path's last folder, with as many above it as it takes to tell the paths apart."""
-    parts = [path.resolve().parent.parts[1:] for path in paths]  # the first one is the root, which tells nothing
-    folders = [
-        [part for part in some if part != "evaluate"] or [path.stem] for some, path in zip(parts, paths, strict=True)
-    ]
+    untold = {"evaluate", *(path.resolve().anchor for path in paths)}
+    folders = [[part for part in path.resolve().parent.parts if part not in untold] or [path.stem] for path in paths]
     for depth in range(1, max(map(len, folders)) + 1):
         names = ["/".join(folder[-depth:]) for folder in folders]
         if len(set(names)) == len(names):

@@ -17,7 +17,7 @@ _SLAB_VOXELS = 2**18
 
 
 def parts(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Sets of label values that share none, in the order of the structures: the structures themselves where they can be.
+    """Sets of label values that have none in common: the structures themselves where none shares a value.
 
     Else the values that belong to the same structures make a part: `tumour + core`, or `tumour only`.
     """
@@ -26,8 +26,8 @@ def parts(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...
         for value in values:
             members.setdefault(value, []).append(name)
     groups: dict[tuple[str, ...], list[int]] = {}
-    for value, names in members.items():
-        groups.setdefault(tuple(names), []).append(value)
+    for value, of in members.items():
+        groups.setdefault(tuple(of), []).append(value)
     found = {}
     for names, own in groups.items():
         whole = len(names) == 1 and set(own) == set(structures[names[0]])

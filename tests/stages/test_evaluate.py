@@ -18,7 +18,8 @@ from pipeline.data.cases import Case, Cases, Channel
 from pipeline.data.formats import write_label
 from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
-from pipeline.evaluation import many_values, parse_labels, score
+from pipeline.evaluation import parse_labels, score
+from pipeline.metrics.intensities import many_values
 from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads
 
 SPACING_MM = (2.0, 1.0, 1.0)
