@@ -1,34 +1,42 @@
 """A folder with one DICOM series as a volume, put together by geometry: where each slice says that it lies.
 
 File names, instance numbers and slice thickness are not believed. Messages give counts and millimetres, never a file's
-name (often a UID) nor an identifier. Reading needs SimpleITK only.
+name (often a UID) nor an identifier.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import jpeg_lossless
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header, checked_grid, refuse_if_larger_than_memory
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
+    from pydicom import Dataset
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SERIES_UID, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
-_PIXEL_SPACING, _THICKNESS, _FRAMES = "0028|0030", "0018|0050", "0028|0008"
-_IDENTIFIERS = ("0010|0010", "0010|0020", "0008|0050", "0020|0010", "0020|000d", _SERIES_UID, "0008|0018")
-"""Patient's name and id, accession number, study id, and the UIDs."""
+_PLACE = (
+    *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("NumberOfFrames", "Columns", "Rows"),
+)
+_IDENTIFIERS = (
+    *("PatientName", "PatientID", "AccessionNumber", "StudyID"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+)
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, IndexError, OverflowError, struct.error)
+"""What pydicom raises for bytes that are not what they should be."""
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
 
@@ -128,11 +136,11 @@ def names_somebody(folder: Path) -> bool:
     first = next((path for path in _files(folder) if is_dicom(path)), None)
     if first is None:
         return False
-    reader = _header(first, Path("DICOM series"))
+    dataset = _read(first, Path("DICOM series"), _IDENTIFIERS)
     name = _letters(folder.name)
-    for key in _IDENTIFIERS:
-        value = reader.GetMetaData(key) if reader.HasMetaDataKey(key) else ""
-        parts = [value, *value.split("^")] if key == "0010|0010" else [value]
+    for keyword in _IDENTIFIERS:
+        value = str(_value(dataset, keyword, Path("DICOM series")) or "")
+        parts = [value, *value.split("^")] if keyword == "PatientName" else [value]
         if any(len(letters := _letters(part)) > 2 and letters in name for part in parts):
             return True
     return False
@@ -146,65 +154,89 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
 
 
-def _header(path: Path, place: Path) -> sitk.ImageFileReader:
-    import SimpleITK as sitk
+def _read(path: Path, place: Path, keywords: Sequence[str] | None = None) -> Dataset:
+    """The file's attributes; only those of `keywords`, and not the pixels, where these are given."""
+    import pydicom
 
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", _AGAIN) from None
-    return reader
+        return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
+    except (pydicom.errors.InvalidDicomError, *_DAMAGE):
+        raise _damaged(place) from None
+
+
+def _value(dataset: Dataset, keyword: str, place: Path) -> Any:
+    """What an attribute says, None where it is not there or empty; values are interpreted when they are asked for."""
+    try:
+        value = dataset.get(keyword)
+        return None if value is None or value == "" else value
+    except _DAMAGE:
+        raise _damaged(place) from None
+
+
+def _damaged(place: Path) -> FileFault:
+    return FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", _AGAIN)
 
 
 def _read_slice(path: Path, place: Path) -> Slice:
-    reader = _header(path, place)
+    dataset = _read(path, place, _PLACE)
 
-    def text(key: str) -> str:
-        return reader.GetMetaData(key).strip() if reader.HasMetaDataKey(key) else ""
-
-    def numbers(key: str, count: int, what: str) -> list[float]:
-        try:
-            values = [float(part) for part in text(key).split("\\")]
-        except ValueError:
-            values = []
+    def numbers(keyword: str, count: int) -> list[float]:
+        values = _value(dataset, keyword, place)
+        values = list(map(float, values)) if isinstance(values, Sequence) and not isinstance(values, str) else []
         if len(values) != count or not np.isfinite(values).all():
-            found = f"one of its DICOM files states no {what}, so its place is unknown"
+            found = f"one of its DICOM files states no {keyword}, so its place is unknown"
             raise FileFault(place, "dicom-no-place", found, "leave files that are no slices of the volume out")
         return values
 
-    if text(_FRAMES) not in {"", "0", "1"}:
-        found = f"it holds a multi-frame DICOM file of {text(_FRAMES)} frames"
+    frames = int(_value(dataset, "NumberOfFrames", place) or 1)
+    if frames > 1:
+        found = f"it holds a multi-frame DICOM file of {frames} frames"
         raise FileFault(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
-    orientation = np.array(numbers(_ORIENTATION, 6, "ImageOrientationPatient"))
-    between_rows, between_columns = numbers(_PIXEL_SPACING, 2, "PixelSpacing")
-    columns, rows = reader.GetSize()[:2]
+    orientation = np.array(numbers("ImageOrientationPatient", 6))
+    between_rows, between_columns = numbers("PixelSpacing", 2)
     return Slice(
         path=path,
-        series=text(_SERIES_UID),
-        position=np.array(numbers(_POSITION, 3, "ImagePositionPatient")),
+        series=str(_value(dataset, "SeriesInstanceUID", place) or ""),
+        position=np.array(numbers("ImagePositionPatient", 3)),
         row=orientation[:3],
         column=orientation[3:],
         spacing_mm=(between_columns, between_rows),
-        size=(columns, rows),
-        thickness_mm=float(text(_THICKNESS) or 1.0),
+        size=(_value(dataset, "Columns", place) or 0, _value(dataset, "Rows", place) or 0),
+        thickness_mm=float(_value(dataset, "SliceThickness", place) or 1.0),
     )
 
 
 def _pixels(path: Path, place: Path) -> NDArray[np.float32]:
-    """One slice (X, Y): GDCM decodes compressed pixels and applies the rescale slope and intercept."""
-    import SimpleITK as sitk
-
-    reader = _header(path, place)
-    if reader.GetNumberOfComponents() != 1:
+    """One slice (X, Y), decoded, with rescale slope and intercept applied."""
+    dataset = _read(path, place)
+    colours = "PALETTE" in str(_value(dataset, "PhotometricInterpretation", place))
+    if colours or (_value(dataset, "SamplesPerPixel", place) or 1) != 1:
         raise FileFault(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
     try:
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError:
+        stored = _without_unused_bits(_decoded(dataset), _value(dataset, "BitsStored", place))
+    except (AttributeError, NotImplementedError, RuntimeError, *_DAMAGE):
         raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", _AGAIN) from None
-    return array[0].T.astype(np.float32)
+    slope, intercept = (_value(dataset, f"Rescale{what}", place) for what in ("Slope", "Intercept"))
+    return (stored.T * float(slope or 1) + float(intercept or 0)).astype(np.float32)
+
+
+def _decoded(dataset: Dataset) -> NDArray[Any]:
+    """Pixels (Y, X) as stored."""
+    from pydicom.encaps import get_frame
+
+    if dataset.file_meta.TransferSyntaxUID not in jpeg_lossless.SYNTAXES:
+        return dataset.pixel_array
+    pixels = jpeg_lossless.decode(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        raise ValueError("the picture has another size than its header says")
+    return pixels.astype(f"{'iu'[dataset.PixelRepresentation == 0]}{dataset.BitsAllocated // 8}")
+
+
+def _without_unused_bits(stored: NDArray[Any], bits: int | None) -> NDArray[Any]:
+    """Whole numbers of fewer bits than their type has: what lies in the others (overlays, in old files) is dropped."""
+    unused = 0 if bits is None or stored.dtype.kind == "f" else 8 * stored.itemsize - bits
+    return (stored << unused) >> unused if unused > 0 else stored
 
 
 def _check_one_volume(slices: Sequence[Slice], place: Path) -> None:

@@ -1,122 +1,160 @@
-"""NRRD and MetaImage through SimpleITK.
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr): text that places voxels as ITK does, then the voxels.
 
-It fills what a truncated file lacks with zeros and says nothing, so bytes are counted first.
+Read here and not by ITK, which fills what a truncated file lacks with zeros and says nothing, and whose libraries are
+larger than everything else that prediction needs.
 """
 
 from __future__ import annotations
 
+import gzip
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import metaimage, nrrd
+from pipeline.data.described import Described
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header, checked_grid, refuse_if_larger_than_memory, truncated
 
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_HEADER_LIMIT = 2**20
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_LIMIT = 1032
+"""No deflate stream grows by more than this factor when it is unpacked."""
+_PIECE = 2**22
+_NRRD = (".nrrd", ".nhdr")
 
 
 def read_header(path: Path, kind: str) -> Header:
     """The header of a .nrrd, .nhdr, .mha or .mhd file; a FileFault where it cannot be used."""
-    import SimpleITK as sitk
-
     _refuse_missing_or_empty(path)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is said by the fault
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO("NrrdImageIO" if kind in {".nrrd", ".nhdr"} else "MetaImageIO")
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        described = (nrrd if kind in _NRRD else metaimage).describe(path)
+    except (KeyError, ValueError, IndexError):
         raise FileFault(
             path, "bad-header", f"its header is damaged, or it is no {kind} file", "copy or download it again"
         ) from None
-    size = tuple(int(n) for n in reader.GetSize())
-    if len(size) not in (3, 4):
+    spatial = described.spatial
+    if len(spatial) not in (3, 4):
         raise FileFault(
             path,
             "not-3d",
-            f"it has {len(size)} axes ({'×'.join(map(str, size))}), a scan has 3",
+            f"it has {len(spatial)} axes ({'×'.join(map(str, spatial))}), a scan has 3",
             "stack its slices into one volume",
         )
-    pixel = reader.GetPixelID()
-    if "complex" in sitk.GetPixelIDValueAsString(pixel):
-        raise FileFault(
-            path,
-            "complex",
-            "its voxels are complex numbers",
-            "write the magnitude (or real and imaginary part as two channels) as a new file",
-        )
-    channels = reader.GetNumberOfComponents() * (size[3] if len(size) == 4 else 1)
-    dimension = len(size)
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
     affine = np.eye(4)
-    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
-    affine[:3, 3] = reader.GetOrigin()[:3]
+    affine[:3, :3] = described.direction * described.spacing
+    affine[:3, 3] = described.origin
     placement = {
-        "origin": reader.GetOrigin()[:3],
-        "spacing": reader.GetSpacing()[:3],
-        "direction": tuple(direction.ravel()),
+        "origin": described.origin,
+        "spacing": described.spacing,
+        "direction": tuple(described.direction.ravel()),
     }
-    grid = checked_grid(path, size[:3], _TO_RAS @ affine)
-    header = Header(path, kind, grid, channels, _numpy_type(pixel), (), {"kind": kind, "itk": placement})
-    _refuse_false_promise(header)
+    components = 1 if described.components is None else described.sizes[described.components]
+    channels = components * (spatial[3] if len(spatial) == 4 else 1)
+    fields = {"kind": kind, "itk": placement, "described": described}
+    grid = checked_grid(path, spatial[:3], _LPS_TO_RAS @ affine)
+    header = Header(path, kind, grid, channels, described.dtype, (), fields)
+    _refuse_false_promise(header, described)
     return header
 
 
 def read_voxels(header: Header) -> NDArray[Any]:
-    """The voxels, (X, Y, Z) or (X, Y, Z, C)."""
-    import SimpleITK as sitk
-
+    """The voxels as stored, (X, Y, Z) or (X, Y, Z, C); a FileFault where the file is damaged or ends too early."""
     refuse_if_larger_than_memory(header)
-    _refuse_truncated(header)
+    described: Described = header.fields["described"]
+    flat = np.empty(described.bytes // described.dtype.itemsize, described.dtype)
+    again = "copy or download it again"
     try:
-        image = sitk.ReadImage(str(header.path))
-    except RuntimeError:
+        with described.voxels.open("rb") as stream:
+            stream.seek(_start(described))
+            if described.packing == "text":
+                words = stream.read().split()[: flat.size]
+                flat[: len(words)], held = words, len(words) * described.dtype.itemsize
+            else:
+                held = _fill(flat.view(np.uint8).data, _unpacked(stream, described))
+    except EOFError:
         raise FileFault(
-            header.path, "unreadable", "its voxels cannot be read: it is damaged", "copy or download it again"
+            header.path, "truncated", "its compressed data ends too early: it is truncated", again
         ) from None
-    array = sitk.GetArrayFromImage(image)
-    if image.GetDimension() == 4:  # (T, Z, Y, X), or (T, Z, Y, X, C)
-        if array.ndim == 5:
-            array = np.moveaxis(array, -1, 1).reshape(-1, *array.shape[1:4])
-        return array.transpose(3, 2, 1, 0) if len(array) > 1 else array[0].transpose(2, 1, 0)
-    return array.transpose(2, 1, 0) if array.ndim == 3 else array.transpose(2, 1, 0, 3)
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise FileFault(header.path, "damaged", f"its compressed data is damaged ({error})", again) from None
+    except (OSError, ValueError) as error:
+        raise FileFault(header.path, "unreadable", f"its voxels cannot be read ({error})", again) from None
+    if held < described.bytes:
+        raise truncated(header.path, described.bytes, held)
+    return _arranged(flat, described)
 
 
 def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> None:
-    """Writes a compressed file; `placement` gives back the input's own origin, spacing and direction."""
-    import SimpleITK as sitk
-
+    """Writes a compressed .mha or .nrrd; `placement` gives back the input's own origin, spacing and direction."""
     if placement is None:
-        affine = _TO_RAS @ grid.affine
+        affine = _LPS_TO_RAS @ grid.affine
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        placement = {
-            "origin": tuple(affine[:3, 3]),
-            "spacing": tuple(spacing),
-            "direction": tuple((affine[:3, :3] / spacing).ravel()),
-        }
-    image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
-    image.SetOrigin([float(x) for x in placement["origin"]])
-    image.SetSpacing([float(x) for x in placement["spacing"]])
-    image.SetDirection([float(x) for x in placement["direction"]])
-    sitk.WriteImage(image, str(path), useCompression=True)
+        placement = {"origin": affine[:3, 3], "spacing": spacing, "direction": (affine[:3, :3] / spacing).ravel()}
+    is_nrrd = path.suffix.lower() in _NRRD
+    pieces = _deflated(array.astype(array.dtype.newbyteorder("<"), copy=False), gzipped=is_nrrd)
+    if is_nrrd:
+        text = nrrd.label_header(array.shape, array.dtype, placement)
+    else:
+        text = metaimage.label_header(array.shape, array.dtype, placement, sum(map(len, pieces)))
+    with path.open("wb") as stream:
+        stream.write(text.encode())
+        stream.writelines(pieces)
 
 
-def _numpy_type(pixel: int) -> np.dtype:
-    import SimpleITK as sitk
+def _deflated(array: NDArray[Any], gzipped: bool) -> list[bytes]:
+    """The voxels, x fastest, plane by plane: label maps become small, so that only one plane is held twice."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31 if gzipped else 15)
+    pieces = [packer.compress(array[:, :, k].tobytes("F")) for k in range(array.shape[2])]
+    return [*pieces, packer.flush()]
 
-    names = {"8-bit": "1", "16-bit": "2", "32-bit": "4", "64-bit": "8"}
-    text = sitk.GetPixelIDValueAsString(pixel)
-    kind = "u" if "unsigned" in text else "i" if "integer" in text else "f"
-    width = next((size for bits, size in names.items() if bits in text), None)
-    if kind == "f":
-        width = width or ("8" if "double" in text else "4")
-    return np.dtype(f"{kind}{width}")
+
+def _unpacked(stream: BinaryIO, described: Described) -> Iterator[bytes]:
+    """The voxels' bytes in pieces; packed ones to their end, where the checksum is. EOFError where that is missing."""
+    if described.packing == "zlib":
+        yield from _inflated(stream)
+        return
+    source: Any = gzip.GzipFile(fileobj=stream) if described.packing == "gzip" else stream
+    while piece := source.read(_PIECE):
+        yield piece
+
+
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
+    unpack = zlib.decompressobj()
+    while not unpack.eof and (piece := stream.read(_PIECE)):
+        while piece:
+            yield unpack.decompress(piece, _PIECE)
+            piece = unpack.unconsumed_tail
+    yield unpack.flush()
+    if not unpack.eof:
+        raise EOFError
+
+
+def _fill(view: memoryview, pieces: Iterator[bytes]) -> int:
+    """Copies pieces into `view`, as many as fit; returns how many bytes there were, up to one piece more than fit."""
+    held = 0
+    for piece in pieces:
+        view[held : held + len(piece)] = piece[: max(len(view) - held, 0)]
+        held += len(piece)
+    return held
+
+
+def _arranged(flat: NDArray[Any], described: Described) -> NDArray[Any]:
+    """(X, Y, Z), or (X, Y, Z, C): of a series of vectors, C counts all numbers of the first, then of the next."""
+    array = flat.reshape(described.sizes, order="F")
+    if described.components is not None:
+        array = np.moveaxis(array, described.components, -1)
+    if array.ndim > 3:
+        array = array.reshape(*array.shape[:3], -1)
+    return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
+
+
+def _start(described: Described) -> int:
+    size = described.voxels.stat().st_size
+    return max(size - described.bytes, 0) if described.start is None else described.start
 
 
 def _refuse_missing_or_empty(path: Path) -> None:
@@ -126,85 +164,16 @@ def _refuse_missing_or_empty(path: Path) -> None:
         raise FileFault(path, "empty-file", "the file is empty", "copy or download it again")
 
 
-def _text_header(path: Path) -> tuple[dict[str, str], int]:
-    """The lower-case `key: value` or `key = value` lines of a header, and where the voxels begin in the file."""
-    with path.open("rb") as stream:
-        block = stream.read(_HEADER_LIMIT)
-    fields: dict[str, str] = {}
-    position = 0
-    for raw in block.splitlines(keepends=True):
-        position += len(raw)
-        line = raw.decode("latin-1").strip()
-        if not line and fields:
-            break
-        for mark in (":=", "=", ":"):
-            key, found, value = line.partition(mark)
-            if found:
-                fields[key.strip().lower()] = value.strip()
-                break
-        if line.lower().startswith("elementdatafile"):
-            break
-    return fields, position
-
-
-def _storage(path: Path) -> tuple[Path, int, str]:
-    """The file that holds the voxels, where they begin, and how they are packed: raw, gzip, zlib or another word."""
-    fields, position = _text_header(path)
-    if "elementdatafile" in fields:
-        packed = "zlib" if fields.get("compresseddata", "").lower() == "true" else "raw"
-        place = fields["elementdatafile"]
-        local = place.lower() == "local"
-    else:
-        packed = {"gz": "gzip"}.get(fields.get("encoding", "raw").lower(), fields.get("encoding", "raw").lower())
-        place = fields.get("data file", fields.get("datafile", ""))
-        local = not place
-    if local:
-        return path, position, packed
-    voxels = path.parent / Path(place).name
-    if Path(place).name != place.removeprefix("./") or not voxels.is_file():
-        raise FileFault(
-            path,
-            "missing-file",
-            f"its voxels are missing: it names the file {place!r}, which must lie beside it",
-            "copy both files into one folder",
-        )
-    return voxels, 0, packed
-
-
-def _refuse_false_promise(header: Header) -> None:
+def _refuse_false_promise(header: Header, described: Described) -> None:
     """By file size alone: more voxels than the file can hold."""
-    voxels, start, packed = _storage(header.path)
-    held = voxels.stat().st_size - start
-    if packed == "raw" and header.voxel_bytes > held:
-        raise truncated(header.path, header.voxel_bytes, held)
-    if packed in {"gzip", "zlib"} and header.voxel_bytes > held * _DEFLATE_LIMIT:
+    held = max(described.voxels.stat().st_size - _start(described), 0)
+    if described.packing == "raw" and described.bytes > held:
+        raise truncated(header.path, described.bytes, held)
+    if described.packing in {"gzip", "zlib"} and described.bytes > held * _DEFLATE_LIMIT:
         raise FileFault(
             header.path,
             "false-promise",
-            f"its header promises {header.voxel_bytes:,} bytes of voxels, more than its {held:,} compressed bytes can "
+            f"its header promises {described.bytes:,} bytes of voxels, more than its {held:,} compressed bytes can "
             "hold",
             "the header or the file is damaged: copy or download it again",
         )
-
-
-def _refuse_truncated(header: Header) -> None:
-    """Unpacks compressed voxels once to count them."""
-    voxels, start, packed = _storage(header.path)
-    if packed not in {"gzip", "zlib"}:
-        return
-    unpack = zlib.decompressobj(wbits=31 if packed == "gzip" else 15)
-    held = 0
-    with voxels.open("rb") as stream:
-        stream.seek(start)
-        try:
-            while piece := stream.read(2**20):
-                while piece:
-                    held += len(unpack.decompress(piece, 2**24))
-                    piece = unpack.unconsumed_tail
-            held += len(unpack.flush())
-        except zlib.error as error:
-            raise FileFault(
-                header.path, "damaged", f"its compressed data is damaged ({error})", "copy or download it again"
-            ) from None
-    if held < header.voxel_bytes or not unpack.eof:
-        raise truncated(header.path, header.voxel_bytes, held)

@@ -8,6 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from pipeline.data.dicom_series import Slice, names_somebody, open_series, order_slices, read_voxels
 from pipeline.data.header import FileFault
@@ -81,8 +92,6 @@ def test_a_tilted_gantry_is_refused_with_its_angle() -> None:
 
 def test_real_series_equal_what_gdcm_makes_of_them(segpipe_data: Path) -> None:
     """Voxels and origin against SimpleITK's own series reader, on MR and on JPEG 2000 compressed CT."""
-    import SimpleITK as sitk
-
     for name in ("hippocampus_dicom/11", "totalseg/dicom_ct"):
         folder = segpipe_data / name
         reader = sitk.ImageSeriesReader()
@@ -108,3 +117,93 @@ def test_a_folder_named_by_its_patient_is_recognised_and_kept_out_of_messages(
         open_series(named)
     assert "umbledore" not in str(caught.value)
     assert "missing" in str(caught.value)
+
+
+def _series_of(folder: Path, pixels: np.ndarray, **changes: object) -> Path:
+    """Three files of one CT slice each, 2 mm apart, as pydicom writes them."""
+    folder.mkdir()
+    for index in range(3):
+        file = Dataset()
+        file.file_meta = FileMetaDataset()
+        file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = CTImageStorage
+        file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = f"1.2.3.{index + 1}"
+        file.SeriesInstanceUID, file.Modality, file.PatientName = "1.2.3", "CT", "Doe^Jane"
+        file.ImagePositionPatient, file.ImageOrientationPatient = [0, 0, 2 * index], [1, 0, 0, 0, 1, 0]
+        file.PixelSpacing, file.SamplesPerPixel, file.PhotometricInterpretation = [0.5, 0.7], 1, "MONOCHROME2"
+        file.Rows, file.Columns = pixels.shape
+        file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 1
+        file.PixelData = pixels.astype("<i2").tobytes()
+        for keyword, value in changes.items():
+            setattr(file, keyword, value)
+        file.save_as(folder / f"{index}.dcm", enforce_file_format=True)
+    return folder
+
+
+PIXELS = np.arange(-10, 10, dtype=np.int16).reshape(4, 5)
+
+
+def test_bits_that_hold_no_pixel_are_dropped_and_the_sign_is_kept(tmp_path: Path) -> None:
+    """Twelve bits of sixteen: -10 is 0x0FF6, and 0xF000 above it is an overlay of old scanners (here 0x3000)."""
+    folder = _series_of(tmp_path / "series", (PIXELS & 0x0FFF) | 0x3000, RescaleSlope="0.5", RescaleIntercept="-1024")
+    np.testing.assert_array_equal(read_voxels(folder)[:, :, 1], PIXELS.T * 0.5 - 1024)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless])
+def test_pydicoms_lossless_compressions_give_the_pixels_back(syntax: str, tmp_path: Path) -> None:
+    folder = _series_of(tmp_path / "series", PIXELS, BitsStored=16, HighBit=15)
+    for path in folder.iterdir():
+        file = dcmread(path)
+        file.compress(syntax)
+        file.save_as(path)
+    np.testing.assert_array_equal(read_voxels(folder)[:, :, 2], PIXELS.T)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(("how", "syntax"), [("JPEG", JPEGLosslessSV1), ("JPEG2000", JPEG2000Lossless)])
+def test_gdcms_lossless_compressions_give_the_pixels_back(how: str, syntax: str, signed: bool, tmp_path: Path) -> None:
+    """Noise over all 16 bits, so that differences of every size and sign occur; and rows with hardly any."""
+    rng = np.random.default_rng(0)
+    pixels = np.concatenate([rng.integers(0, 2**16, (60, 40)), np.zeros((5, 40)), rng.integers(0, 9, (5, 40))])
+    pixels = pixels.astype(np.uint16).view(np.int16 if signed else np.uint16)
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor(how)
+    for index in range(2):
+        path = tmp_path / f"{index}.dcm"
+        writer.SetFileName(str(path))
+        writer.Execute(sitk.GetImageFromArray(pixels[None]))
+        file = dcmread(path)
+        assert file.file_meta.TransferSyntaxUID == syntax
+        file.SeriesInstanceUID, file.ImagePositionPatient = "1.2.3", [0, 0, 2 * index]
+        file.ImageOrientationPatient, file.PixelSpacing = [1, 0, 0, 0, 1, 0], [1, 1]
+        file.save_as(path)
+    np.testing.assert_array_equal(read_voxels(tmp_path)[:, :, 1], pixels.T)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"PixelData": bytes(8)}, "dicom-pixels"),
+        ({"NumberOfFrames": 2}, "dicom-multi-frame"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colours"),
+        ({"SamplesPerPixel": 3}, "colours"),
+        ({"ImagePositionPatient": [0, 0]}, "dicom-no-place"),
+        ({"PixelSpacing": None}, "dicom-no-place"),
+    ],
+)
+def test_files_that_are_no_slices_are_refused_without_naming_anybody(changes: dict, code: str, tmp_path: Path) -> None:
+    folder = _series_of(tmp_path / "jane_doe", PIXELS, **changes)
+    with pytest.raises(FileFault) as caught:
+        read_voxels(folder)
+    assert caught.value.code == code
+    assert "jane" not in str(caught.value)
+
+
+def test_a_file_that_ends_within_its_header_is_called_damaged(tmp_path: Path) -> None:
+    folder = _series_of(tmp_path / "series", PIXELS)
+    content = (folder / "1.dcm").read_bytes()
+    (folder / "1.dcm").write_bytes(content[:180])
+    with pytest.raises(FileFault) as caught:
+        read_voxels(folder)
+    assert caught.value.code in {"dicom-damaged", "dicom-no-place"}
