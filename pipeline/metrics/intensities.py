@@ -1,4 +1,4 @@
-"""Tells an intensity image of whole numbers from a label map: scored by mistake, it gives figures that look like some."""
+"""Tells an intensity image of whole numbers from a label map; scored by mistake, it gives figures that look sound."""
 
 from __future__ import annotations
 
