@@ -13,7 +13,7 @@ from pipeline.data.cases import Channel
 from pipeline.data.dicom_series import holds_dicom, is_dicom
 from pipeline.layouts.found import Found, FoundCase, modality_of
 
-_NAME, _ID, _MODALITY = "0010|0010", "0010|0020", "0008|0060"
+_NAME, _ID, _MODALITY = "PatientName", "PatientID", "Modality"
 _UID = re.compile(r"\d+(\.\d+){4,}")
 
 
@@ -83,18 +83,16 @@ def _series_folders(folder: Path) -> Iterator[Path]:
 
 def _look(folder: Path) -> _Series:
     """Modality and identifiers from the first DICOM file of a folder that can be read."""
-    import SimpleITK as sitk
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
 
     for path in filter(is_dicom, sorted(folder.iterdir())):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
         try:
-            reader.ReadImageInformation()
-        except RuntimeError:  # a damaged file: the next one says the same
+            file = dcmread(path, stop_before_pixels=True, specific_tags=[_NAME, _ID, _MODALITY])
+            modality, *identifiers = (str(file.get(keyword, "")).strip() for keyword in (_MODALITY, _ID, _NAME))
+        except (InvalidDicomError, OSError, EOFError, ValueError):  # a damaged file: the next one says the same
             continue
-        tags = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
-        modality = tags.get(_MODALITY) or "MR"
-        return _Series(folder, {"PT": "PET"}.get(modality, modality), (tags.get(_ID, ""), tags.get(_NAME, "")))
+        return _Series(folder, {"": "MR", "PT": "PET"}.get(modality, modality), tuple(identifiers))
     return _Series(folder, "MR", ())
 
 
