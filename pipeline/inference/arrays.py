@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 Array = Any
 """A numpy array or a torch tensor: both slice, assign, add and compare alike."""
 
+Leading = tuple[Array, Array]
+"""The largest values so far, and the channels that have them (whole numbers of any type)."""
+
+_CACHE_BYTES = 2**20
+"""What a core has as a cache of its own, or about that."""
+
+
+def _of_cache(voxels: int) -> int:
+    return max(_CACHE_BYTES // (4 * max(voxels, 1)), 1)
+
 
 class Arrays(Protocol):
     """Where arrays live and what slicing alone cannot do. The class axis is the first."""
@@ -30,11 +40,20 @@ class Arrays(Protocol):
     def give(self, array: Array) -> NDArray:
         """One of this kind as a numpy array."""
 
+    def together(self, voxels: int) -> int:
+        """How many channels of so many voxels to take through several steps at once: as many as a cache holds."""
+
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
         """total (K, …) += values (K, …) · weight (…), in fp32."""
 
-    def best(self, values: Array) -> tuple[Array, Array]:
-        """The largest value over the first axis, and the first index that has it."""
+    def largest(self, values: Array) -> Array:
+        """The largest value over the first axis."""
+
+    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+        """The largest value over the first axis, and the first index that has it, counted from `first` on.
+
+        leading: what earlier channels had; it is gone on from, and may be overwritten.
+        """
 
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
         """values[low]·(1 − fraction) + values[high]·fraction along `axis`."""
@@ -58,12 +77,22 @@ class NumpyArrays:
     def give(self, array: Array) -> NDArray:
         return array
 
+    def together(self, voxels: int) -> int:
+        return _of_cache(voxels)
+
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
         for one, value in zip(total, values, strict=True):  # class by class: no temporary of the whole
             one += value * weight
 
-    def best(self, values: Array) -> tuple[Array, Array]:
-        return values.max(axis=0), values.argmax(axis=0)
+    def largest(self, values: Array) -> Array:
+        return values.max(axis=0)
+
+    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+        largest, index = leading or (values[0].copy(), np.full(values.shape[1:], first, np.int32))
+        for k, value in enumerate(values, start=first):  # argmax over the first axis would copy all, turned round
+            index[value > largest] = k
+            np.maximum(largest, value, out=largest)
+        return largest, index
 
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
         share = fraction.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
@@ -103,18 +132,51 @@ class TorchArrays:
     def give(self, array: Array) -> NDArray:
         return array.cpu().numpy()
 
+    def together(self, voxels: int) -> int:
+        return _of_cache(voxels) if self.device.type == "cpu" else 2**31
+
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
         total.addcmul_(values, weight)
 
-    def best(self, values: Array) -> tuple[Array, Array]:
-        return values.max(dim=0)
+    def largest(self, values: Array) -> Array:
+        if self.device.type != "cpu":
+            return values.amax(dim=0)
+        import torch
+
+        largest = values[0].clone()
+        for value in values[1:]:
+            torch.maximum(largest, value, out=largest)
+        return largest
+
+    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+        import torch
+
+        if self.device.type != "cpu":
+            largest, index = values.max(dim=0)
+            if leading is None:
+                return largest, index + first
+            better = largest > leading[0]
+            return torch.where(better, largest, leading[0]), torch.where(better, index + first, leading[1])
+        # max(dim=0) jumps from channel to channel; and of comparisons only those whose result is fp32 are vectorised
+        largest, index = leading or (values[0].clone(), torch.full(values.shape[1:], float(first)))
+        better = torch.empty_like(index)
+        for k, value in enumerate(values, start=first):
+            torch.gt(value, largest, out=better)
+            torch.maximum(index, better.mul_(k), out=index)
+            torch.maximum(largest, value, out=largest)
+        return largest, index
 
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
         import torch
 
         share = self.take(fraction.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        lower, upper = values.index_select(axis, self.take(low)), values.index_select(axis, self.take(high))
+        lower, upper = (self._picked(values, axis, self.take(places)) for places in (low, high))
         return torch.addcmul(upper.mul_(share), lower, 1 - share)
+
+    def _picked(self, values: Array, axis: int, places: Array) -> Array:
+        if axis < values.ndim - 1:
+            return values.index_select(axis, places)
+        return values.gather(axis, places.expand(*values.shape[:-1], -1))  # twice as fast where single values move
 
     def permute(self, array: Array, axes: Sequence[int]) -> Array:
         return array.permute(tuple(axes))

@@ -15,7 +15,7 @@ from pipeline.data.plan import Plan
 from pipeline.inference.paint import label_type
 from pipeline.inference.restore import CHUNK_VOXELS
 from pipeline.inference.settings import InferenceSettings
-from pipeline.inference.slab import best_layout
+from pipeline.inference.slab import SlabLayout, best_layout
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GIB = 2**30
@@ -80,7 +80,8 @@ def predict_need(
     layout, axes = best_layout(planned_shape, plan.patch_size, settings, half)
     stored, tile = layout.voxels_kept()
     stores = stored * (channels * (2 if half else 4) + 4) + 4 * tile * (channels + 1)
-    stores += _restoring(planned_shape, image_shape, axes, channels, tile)
+    stores += 4 * channels * layout.voxels_finished()
+    stores += _restoring(layout, planned_shape, image_shape, axes, channels)
     return Need(reading / _GIB, (conformed + results) / _GIB, stores / _GIB + network_gib)
 
 
@@ -112,13 +113,15 @@ def resident_memory_gib() -> float:
 
 
 def _restoring(
-    planned: Sequence[int], image: Sequence[int], axes: Sequence[int], channels: int, tile_voxels: int
+    layout: SlabLayout, planned: Sequence[int], image: Sequence[int], axes: Sequence[int], channels: int
 ) -> int:
-    """Bytes for the planes, rows and chunks that resampling keeps; none where both grids are one."""
+    """Bytes for the plane, rows and chunks that resampling keeps; none where both grids are one."""
     if tuple(planned) == tuple(image):
         return 0
     _, rows, columns = (planned[axis] for axis in axes)
-    return 4 * channels * rows * columns + 4 * 4 * min(CHUNK_VOXELS, channels * tile_voxels)
+    depth = max(step.finished for step in layout.steps[0]) + 1
+    chunk = min(CHUNK_VOXELS, channels * layout.voxels_finished())
+    return 4 * channels * columns * (rows + depth) + 4 * 4 * chunk
 
 
 def _status(key: str) -> float | None:

@@ -47,7 +47,8 @@ class OnnxModel:
             view = np.ascontiguousarray(np.flip(windows, spatial))
             (logits,) = session.run(None, {session.get_inputs()[0].name: view})
             logits = np.flip(logits, spatial)
-            total = np.array(logits, np.float32) if total is None else total + logits
+            total = logits if total is None else np.add(total, logits, out=total)
         if total is None:
             raise AssertionError("a model has at least one network")
-        return total / np.float32(len(self.sessions) * len(self.views))
+        total /= np.float32(len(self.sessions) * len(self.views))
+        return total

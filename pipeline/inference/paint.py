@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inference.arrays import Array, Arrays
+from pipeline.inference.arrays import Array, Arrays, Leading
 from pipeline.inference.restore import Box
 
 
@@ -58,36 +58,37 @@ class Painter:
     def paint(self, box: Box, painting: Painting) -> None:
         """Writes one box. Channels after the classes are maps of their own: the disagreement of an ensemble."""
         everything = painting.entropy is not None or painting.probabilities is not None
-        index, rank, seen = None, None, []
+        leading: Leading | None = None
+        seen = []
         for chunk in box.chunks:
             inside = max(min(self.classes - chunk.first, len(chunk.logits)), 0)
             logits, others = chunk.logits[:inside], chunk.logits[inside:]
             if inside:
-                index, rank = self._winner(logits, chunk.first, index, rank)
+                leading = self._winner(logits, chunk.first, leading)
             if everything:
                 seen.append(self.arrays.give(logits).copy())
             if len(others) and painting.disagreement is not None:
                 painting.disagreement[box.place] = self.arrays.give(others[0])
-        painting.labels[box.place] = self._table[self.arrays.give(index)]
+        if leading is None:
+            raise AssertionError("a box has at least one class")
+        painting.labels[box.place] = self._table[self.arrays.give(leading[1]).astype(np.intp)]
         if everything:
             self._paint_probabilities(np.concatenate(seen), box, painting)
 
-    def _winner(self, logits: Array, first: int, index: Array, best: Array) -> tuple[Array, Array]:
+    def _winner(self, logits: Array, first: int, leading: Leading | None) -> Leading:
         """The leading class so far and its logit; for overlapping structures the innermost that is present."""
-        if self.overlapping:
-            for k, logit in enumerate(logits, start=first):
-                present = logit > 0
-                rank = present * (self._order[k] + 1)
-                index = present * (k + 1) if index is None else index + (rank > best) * ((k + 1) - index)
-                best = rank if best is None else best + (rank > best) * (rank - best)
-            return index, best
-        value, winner = self.arrays.best(logits)
-        if index is None:
-            return winner + first, value
-        better = value > best
-        index += better * (winner + first - index)
-        best[better] = value[better]
-        return index, best
+        if not self.overlapping:
+            return self.arrays.best(logits, first, leading)
+        for k, logit in enumerate(logits, start=first):
+            present = logit > 0
+            rank = present * (self._order[k] + 1)
+            if leading is None:
+                leading = rank, present * (k + 1)
+                continue
+            best, index = leading
+            better = rank > best
+            leading = best + better * (rank - best), index + better * ((k + 1) - index)
+        return leading  # type: ignore[return-value]
 
     def _paint_probabilities(self, logits: NDArray, box: Box, painting: Painting) -> None:
         p = _sigmoid(logits) if self.overlapping else _softmax(logits)

@@ -18,6 +18,7 @@ rounding of the classes that compete for a voxel the smallest.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -98,6 +99,10 @@ class SlabLayout:
         _, rows, columns = self.windows.padded_shape
         return (keep_x, rows, columns), (depth, keep_y, columns), (depth, height, width)
 
+    def voxels_finished(self) -> int:
+        """Voxels of the largest block that becomes final at once."""
+        return math.prod(max(step.finished for step in steps) for steps in self.steps)
+
     def voxels_kept(self) -> tuple[int, int]:
         """Voxels in the stores that may be half precision (layer and band), and in the fp32 tile."""
         layer, band, tile = (a * b * c for a, b, c in self.store_shapes())
@@ -134,16 +139,16 @@ class _Stores:
         self.tile = arrays.empty(tile)
         self.arrays, self.shifted = arrays, shifted if half else 0
 
-    def enter(self, x: Step, y: Step, z: Step, before: Step | None) -> Array:
-        """The tile at a place, with the sums so far of all its voxels."""
+    def enter(self, x: Step, y: Step, z: Step, before: Step | None, channels: slice) -> None:
+        """Fills the tile's channels at a place with the sums so far of all its voxels."""
+        tile = self.tile[channels, : x.extent, : y.extent]
         if before is not None:
-            self._move_on(x, y, before)
-        tile = self.tile[:, : x.extent, : y.extent, : z.extent]
+            _move_on(tile, before)
         rows, columns = slice(y.origin + y.kept, y.origin + y.extent), slice(z.origin + z.kept, z.origin + z.extent)
-        tile[:, :, : y.kept, z.kept :] = self.band[:, : x.extent, : y.kept, columns]
-        tile[:, : x.kept, y.kept :, z.kept :] = self.layer[:, : x.kept, rows, columns]
+        tile = tile[..., : z.extent]
+        tile[:, :, : y.kept, z.kept :] = self.band[channels, : x.extent, : y.kept, columns]
+        tile[:, : x.kept, y.kept :, z.kept :] = self.layer[channels, : x.kept, rows, columns]
         tile[:, x.kept :, y.kept :, z.kept :] = 0
-        return tile
 
     def leave(self, x: Step, y: Step, z: Step) -> Array:
         """Puts away what later windows still overlap; returns the sums that are final (a view of the tile)."""
@@ -153,23 +158,24 @@ class _Stores:
         self._put(self.layer[:, : x.extent - x.finished, rows, columns], tile[:, x.finished :, : y.finished])
         return tile[:, : x.finished, : y.finished]
 
-    def _move_on(self, x: Step, y: Step, before: Step) -> None:
-        """Shifts the columns that two windows share to the front, piece by piece since source and target overlap."""
-        tile, by = self.tile[:, : x.extent, : y.extent], before.finished
-        for first in range(0, before.extent - by, by):
-            last = min(first + by, before.extent - by)
-            tile[..., first:last] = tile[..., first + by : last + by]
-
     def _put(self, store: Array, sums: Array) -> None:
         if 0 in sums.shape:
             return
         if self.shifted:
-            largest, _ = self.arrays.best(sums[: self.shifted])
+            largest = self.arrays.largest(sums[: self.shifted])
             for channel in range(self.shifted):  # one by one: no temporary of them all
                 store[channel] = sums[channel] - largest
             store[self.shifted :] = sums[self.shifted :]
         else:
             store[...] = sums
+
+
+def _move_on(tile: Array, before: Step) -> None:
+    """Shifts the columns that two windows share to the front, piece by piece since source and target overlap."""
+    by = before.finished
+    for first in range(0, before.extent - by, by):
+        last = min(first + by, before.extent - by)
+        tile[..., first:last] = tile[..., first + by : last + by]
 
 
 def blend(
@@ -178,27 +184,55 @@ def blend(
     """Blends logits (K, *roi) that come in the order of `layout.corners()` into blocks that cover the image once.
 
     weight: of each voxel of a window. competing: how many of the channels are classes of which the largest wins (0 for
-    independent structures): in half precision these keep their differences only. A block's logits are a view that
-    the next one overwrites.
+    independent structures): in half precision these keep their differences only. A block's logits are overwritten by
+    the next one's.
     """
     sums = _Stores(layout, channels, arrays, layout.half, competing)
     weights = _Stores(layout, 1, arrays, False, 0)
+    room = arrays.empty((channels * layout.voxels_finished(),))
+    groups = _groups(channels, arrays.together(math.prod(layout.store_shapes()[2])))
     incoming = iter(logits)
     before: Step | None = None
     for x, y, z in itertools.product(*layout.steps):
         before = before if z.origin else None
-        tile, tile_weight = sums.enter(x, y, z, before), weights.enter(x, y, z, before)
-        before = z
-        for corner in itertools.product(x.starts, y.starts, z.starts):
+        weights.enter(x, y, z, before, slice(0, 1))
+        for number, corner in enumerate(itertools.product(x.starts, y.starts, z.starts)):
             box = tuple(
                 slice(c - step.origin, c - step.origin + r)
                 for c, step, r in zip(corner, (x, y, z), layout.windows.roi_size, strict=True)
             )
-            arrays.add_product(tile[(slice(None), *box)], next(incoming), weight)
-            tile_weight[(0, *box)] += weight
-        final = sums.leave(x, y, z)
+            weights.tile[(0, *box)] += weight
+            _add(sums, next(incoming), weight, box, groups, (x, y, z, before) if number == 0 else None)
+        before = z
+        final = _compact(sums.leave(x, y, z), room)
         final /= weights.leave(x, y, z)
         yield from _without_padding(layout.windows, (x.origin, y.origin, z.origin), final)
+
+
+def _add(
+    sums: _Stores,
+    values: Array,
+    weight: Array,
+    box: tuple[slice, ...],
+    groups: Sequence[slice],
+    entering: tuple[Step, Step, Step, Step | None] | None,
+) -> None:
+    """Adds a window's logits, a group of channels at a time: what is filled in is in the cache when it is added to."""
+    for group in groups:
+        if entering is not None:
+            sums.enter(*entering, group)
+        sums.arrays.add_product(sums.tile[(group, *box)], values[group], weight)
+
+
+def _compact(sums: Array, room: Array) -> Array:
+    """A copy without gaps, which everything that follows reads several times faster."""
+    compact = room[: math.prod(sums.shape)].reshape(tuple(sums.shape))
+    compact[...] = sums
+    return compact
+
+
+def _groups(channels: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, channels)) for first in range(0, channels, size)]
 
 
 def _without_padding(windows: WindowGrid, first: Index, logits: Array) -> Iterator[Block]:
