@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.base.errors import missing_extra
 from pipeline.base.files import write_text
+from pipeline.training.mlflow_run import MlflowRun
 
 if TYPE_CHECKING:
     from pipeline.training.pictures import Picture
@@ -59,8 +58,7 @@ class Records:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1, flush_secs=30)
-
-        self.tracker = None if mlflow is None else MlflowRun(mlflow, folder)
+        self.tracker = None if mlflow is None else MlflowRun(mlflow, folder, resumed_step)
 
     def add(self, metrics: Mapping[str, int | float], timing: Mapping[str, int | float]) -> None:
         """One row of each; their `step` is the number of steps done."""
@@ -70,7 +68,6 @@ class Records:
             for name, value in {**metrics, **timing}.items():
                 if name != "step":
                     self.writer.add_scalar(name, value, int(metrics["step"]))
-
         if self.tracker is not None:
             self.tracker.add({**metrics, **timing}, int(metrics["step"]))
 
@@ -86,28 +83,3 @@ class Records:
             self.writer.close()
         if self.tracker is not None:
             self.tracker.close()
-
-
-class MlflowRun:
-    """One run on an MLflow server (or in a folder), named after the run folder and the fold."""
-
-    def __init__(self, uri: str, folder: Path) -> None:
-        if find_spec("mlflow") is None:
-            raise missing_extra("mlflow", "mlflow", "train.mlflow")
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(tracking_uri=uri)
-        name = folder.parent.parent.name
-        experiment = self.client.get_experiment_by_name(name)
-        self.experiment = experiment.experiment_id if experiment else self.client.create_experiment(name)
-        self.run = self.client.create_run(self.experiment, run_name=folder.name).info.run_id
-
-    def add(self, values: Mapping[str, int | float], step: int) -> None:
-        """One row of values."""
-        for name, value in values.items():
-            if name != "step":
-                self.client.log_metric(self.run, name, value, step=step)
-
-    def close(self) -> None:
-        """Marks the run as ended."""
-        self.client.set_terminated(self.run)

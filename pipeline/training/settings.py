@@ -84,7 +84,7 @@ class TrainConfig(Strict):
     """Compile the network (torch.compile); falls back with a sentence where it cannot."""
     tensorboard: bool = True
     mlflow: str | None = None
-    """Tracking URI of an MLflow server or folder; needs the extra mlflow."""
+    """Tracking URI of an MLflow server, such as http://localhost:5000; needs the extra mlflow."""
 
     @field_validator("folds")
     @classmethod
