@@ -110,10 +110,15 @@ def _path(series: Series, x: Scale, y: Scale) -> str:
 
 def _legend(lines: Mapping[str, Series]) -> Html:
     items = [
-        tag("span", tag("i", class_=f"c{i % _COLOURS}"), f"{name} {number(series[-1][1])}")
+        tag("span", tag("i", class_=f"c{i % _COLOURS}"), f"{name}: {_last(series[-1][1])}")
         for i, (name, series) in enumerate(lines.items())
     ]
     return tag("figcaption", join(items, " "), " (at the last step)", class_="legend")
+
+
+def _last(value: float) -> str:
+    """As other numbers; a learning rate has three digits however small it is."""
+    return number(value) if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
 
 def _columns(path: Path) -> dict[str, Series]:

@@ -5,34 +5,24 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.geometry import Spacing
 from pipeline.data.plan import ChannelPlan
 from pipeline.reporting.axes import coordinate
 from pipeline.reporting.html import Html, join, tag
+from pipeline.reporting.slices import PLANES, Slice, Slices
 
-_MOST_PIXELS = 320
-_MARGIN_MM, _LEAST_MM = 12.0, 70.0
+MOST_PIXELS = 320
+_FEWEST_PIXELS = 64
+_BUDGET_PIXELS = 5_000_000
+"""A grey pixel of noise takes a byte, and a third more in base64."""
 _WIDER = 0.15
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
-
-# Plane: (axis it is perpendicular to, letters at its left, right, top and bottom edges), radiological convention.
-PLANES: dict[str, tuple[int, str]] = {"axial": (2, "RLAP"), "coronal": (1, "RLSI"), "sagittal": (0, "APSI")}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One case in RAS+ orientation: image (X, Y, Z), label maps of original values, voxel size."""
-
-    image: NDArray[np.float32]
-    reference: NDArray[np.integer]
-    prediction: NDArray[np.integer]
-    spacing_mm: Spacing
 
 
 @dataclass(frozen=True)
@@ -43,11 +33,9 @@ class Window:
     upper: float
 
     @classmethod
-    def of(cls, image: NDArray[np.float32]) -> Window:
-        """From the 0.5th to the 99.5th percentile of the finite voxels."""
-        finite = image[np.isfinite(image)]
-        lower, upper = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-        return cls(float(lower), float(max(upper, lower + 1e-6)))
+    def between(cls, lower: float, upper: float) -> Window:
+        """A window that is not empty, even for a flat image."""
+        return cls(lower, max(upper, lower + 1e-6))
 
     @classmethod
     def planned(cls, channel: ChannelPlan) -> Window | None:
@@ -58,27 +46,40 @@ class Window:
         return cls(channel.lower - margin, channel.upper + margin)
 
     def to_grey(self, plane: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Intensities as 0 to 255; what is no number becomes black."""
         share = (np.nan_to_num(plane, nan=self.lower) - self.lower) / (self.upper - self.lower)
         return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
 
 
-def three_planes(scene: Scene, structures: Mapping[str, tuple[int, ...]], window: Window | None = None) -> Html:
-    """Axial, coronal and sagittal pictures, each through the slice where prediction and reference differ most.
+@dataclass(frozen=True)
+class Shown:
+    """Which channels a report's pictures hold, the one in which structures are seen best first.
 
-    The patient's right is on the left (radiological convention); cut to the structures with a margin.
+    windows: of each shown channel the planned one; None: each image has its own. pixels: of a picture's longer side.
     """
-    box = _box(scene)
-    window = window or Window.of(scene.image[box])
-    return tag("div", [_plane(scene, box, plane, structures, window) for plane in PLANES], class_="planes")
+
+    channels: tuple[int, ...] = (0,)
+    windows: tuple[Window | None, ...] = (None,)
+    pixels: int = MOST_PIXELS
 
 
-def busiest_slice(reference: NDArray[np.integer], prediction: NDArray[np.integer], axis: int) -> int:
-    """The index along `axis` with most differing voxels, else with most labelled ones, else the middle."""
-    others = tuple(a for a in range(3) if a != axis)
-    for counts in ((reference != prediction).sum(axis=others), (reference > 0).sum(axis=others)):
-        if counts.any():
-            return int(counts.argmax())
-    return reference.shape[axis] // 2
+def pixels_for(pictures: int) -> int:
+    """The longest side in pixels with which so many pictures together stay below about 7 MB of page."""
+    return max(min(MOST_PIXELS, int(sqrt(_BUDGET_PIXELS / max(pictures, 1)))), _FEWEST_PIXELS)
+
+
+def three_planes(slices: Slices, structures: Mapping[str, tuple[int, ...]], shown: Shown | None = None) -> Html:
+    """Axial, coronal and sagittal pictures with the contours of reference and prediction.
+
+    The patient's right is on the left (radiological convention). Each shown channel is a picture under the contours;
+    the page shows the first one unless its reader chooses another.
+    """
+    shown = shown or Shown()
+    windows = [
+        window or Window.between(*slices.ranges[channel])
+        for channel, window in zip(shown.channels, shown.windows, strict=True)
+    ]
+    return tag("div", [_plane(one, structures, shown, windows) for one in slices.planes], class_="planes")
 
 
 def png(grey: NDArray[np.uint8]) -> bytes:
@@ -108,69 +109,41 @@ def contour_path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> st
     return "".join(pieces)
 
 
-def _box(scene: Scene) -> tuple[slice, slice, slice]:
-    """The labelled box with a margin, at least 70 mm wide where the image is."""
-    labelled = (scene.reference > 0) | (scene.prediction > 0)
-    slices = []
-    for axis, (n, spacing) in enumerate(zip(scene.image.shape, scene.spacing_mm, strict=True)):
-        hit = np.flatnonzero(labelled.any(axis=tuple(a for a in range(3) if a != axis)))
-        first, last = (int(hit[0]), int(hit[-1])) if len(hit) else (0, n - 1)
-        least = (_LEAST_MM / spacing - (last - first + 1)) / 2
-        margin = int(np.ceil(max(_MARGIN_MM / spacing, least)))
-        slices.append(slice(max(first - margin, 0), min(last + 1 + margin, n)))
-    return slices[0], slices[1], slices[2]
-
-
-def _plane(
-    scene: Scene,
-    box: tuple[slice, slice, slice],
-    plane: str,
-    structures: Mapping[str, tuple[int, ...]],
-    window: Window,
-) -> Html:
-    axis, letters = PLANES[plane]
-    index = busiest_slice(scene.reference, scene.prediction, axis)
-    cut: list[slice | int] = list(box)
-    cut[axis] = index
-    image, reference, prediction = (
-        _as_seen(volume[tuple(cut)]) for volume in (scene.image, scene.reference, scene.prediction)
-    )
-    columns_mm, rows_mm = (scene.spacing_mm[a] for a in range(3) if a != axis)
-    width, height = image.shape[1] * columns_mm, image.shape[0] * rows_mm
-    data = base64.b64encode(png(window.to_grey(_thinned(image)))).decode()
+def _plane(one: Slice, structures: Mapping[str, tuple[int, ...]], shown: Shown, windows: Sequence[Window]) -> Html:
+    rows_mm, columns_mm = one.pixel_mm
+    height, width = one.reference.shape[0] * rows_mm, one.reference.shape[1] * columns_mm
+    images = [
+        _image(window.to_grey(_thinned(one.image[channel], shown.pixels)), place, width, height)
+        for place, (channel, window) in enumerate(zip(shown.channels, windows, strict=True))
+    ]
     contours = [
         tag("path", tag("title", f"{name}, {role}"), class_=role, d=path)
-        for role, labels in (("reference", reference), ("prediction", prediction))
+        for role, labels in (("reference", one.reference), ("prediction", one.prediction))
         for name, values in structures.items()
-        if (path := contour_path(np.isin(labels, values), (rows_mm, columns_mm)))
+        if (path := contour_path(np.isin(labels, values), one.pixel_mm))
     ]
     picture = tag(
         "svg",
-        tag(
-            "image",
-            href=f"data:image/png;base64,{data}",
-            width=coordinate(width),
-            height=coordinate(height),
-            preserveAspectRatio="none",
-        ),
+        images,
         contours,
-        _letters(letters, width, height),
+        _letters(PLANES[one.plane][1], width, height),
         _scale_bar(width, height),
         viewBox=f"0 0 {coordinate(width)} {coordinate(height)}",
         role="img",
-        aria_label=f"{plane} slice {index} with contours of reference and prediction",
+        aria_label=f"{one.plane} slice {one.index} with contours of reference and prediction",
     )
-    return tag("figure", picture, tag("figcaption", f"{plane}, slice {index}"), class_="plane")
+    return tag("figure", picture, tag("figcaption", f"{one.plane}, slice {one.index}"), class_="plane")
 
 
-def _as_seen(plane: NDArray) -> NDArray:
-    """A RAS+ plane as rows and columns: first axis (right or anterior) runs leftwards, second one upwards."""
-    return plane.T[::-1, ::-1]
+def _image(grey: NDArray[np.uint8], place: int, width: float, height: float) -> Html:
+    data = base64.b64encode(png(grey)).decode()
+    size = {"width": coordinate(width), "height": coordinate(height), "preserveAspectRatio": "none"}
+    return tag("image", href=f"data:image/png;base64,{data}", class_=f"k{place}", **size)
 
 
-def _thinned(plane: NDArray[np.floating]) -> NDArray[np.floating]:
-    """At most 320 pixels a side, by means over square blocks."""
-    factor = -(-max(plane.shape) // _MOST_PIXELS)
+def _thinned(plane: NDArray[np.floating], pixels: int) -> NDArray[np.floating]:
+    """At most so many pixels a side, by means over square blocks."""
+    factor = -(-max(plane.shape) // pixels)
     if factor == 1:
         return plane
     padded = np.pad(plane, [(0, -n % factor) for n in plane.shape], mode="edge")

@@ -13,7 +13,12 @@ themeButton.addEventListener("click", () => {
 });
 
 // On paper nothing can be unfolded.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = Array.from(document.querySelectorAll("details:not([open])"));
+  unfolded.forEach((details) => (details.open = true));
+});
+addEventListener("afterprint", () => unfolded.forEach((details) => (details.open = false)));
 
 // The case table: the figures of one structure or their means, sorted and filtered.
 const cases = document.getElementById("cases");
@@ -37,6 +42,7 @@ if (cases) {
 
   const show = () => {
     const chosen = Number(structure.value);
+    cases.classList.toggle("means", chosen < 0);
     for (const row of rows) {
       const own = figures[row.dataset.case];
       own.forEach((texts, i) => {

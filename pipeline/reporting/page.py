@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 
 from pipeline.reporting.agreement import bland_altman
-from pipeline.reporting.axes import number
+from pipeline.reporting.axes import plural
 from pipeline.reporting.confusion import confusion_table
 from pipeline.reporting.distributions import box_strip
 from pipeline.reporting.html import Html, join, tag, verbatim
-from pipeline.reporting.overlays import Scene, Window, three_planes
+from pipeline.reporting.pictures import Pictured, case_pictures, shown_channels
+from pipeline.reporting.postprocessing import chosen_on_scored, postprocessing_section
 from pipeline.reporting.record import RunRecord
 from pipeline.reporting.results import Results
 from pipeline.reporting.story import (
@@ -30,11 +31,8 @@ from pipeline.reporting.tables import SHOWN, case_table, definition_list, group_
 _SPREADS = {"dice": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
 _AGREEMENTS_OPEN = 9
 
-Scenes = Sequence[tuple[int, Scene]]
-"""Index of a case in the results, and its voxels."""
 
-
-def report_page(run: RunRecord, worst: Scenes, median: Scenes, version: str) -> str:
+def report_page(run: RunRecord, worst: Pictured, median: Pictured, version: str) -> str:
     """The whole report as one HTML document; `version` is the program's."""
     sections = _sections(run, worst, median)
     body = [
@@ -66,14 +64,15 @@ def document(title: str, body: object, style: str, script: str) -> str:
     return f"<!doctype html>\n{page}\n"
 
 
-def _sections(run: RunRecord, worst: Scenes, median: Scenes) -> dict[str, tuple[str, Html]]:
+def _sections(run: RunRecord, worst: Pictured, median: Pictured) -> dict[str, tuple[str, Html]]:
     results = run.results
     sets = {str(entry["id"]): _set_of(run, entry) for entry in run.inferred}
+    shown = shown_channels(run, [*worst, *median])
     sections = {
-        "results": ("Results", _results(results)),
+        "results": ("Results", _results(run, sets)),
         "spread": ("Spread over cases", _spread(results)),
-        "worst": ("Worst cases", _case_pictures(run, worst, sets)),
-        "median": ("Median cases", _case_pictures(run, median, sets)),
+        "worst": ("Worst cases", case_pictures(run, "worst", worst, shown, sets)),
+        "median": ("Median cases", case_pictures(run, "median", median, shown, sets)),
         "agreement": ("Volumes", _agreement(results)),
         "confusion": ("Confusion", _confusion(results)),
         "all": ("All cases", case_table(results, sets)),
@@ -81,6 +80,7 @@ def _sections(run: RunRecord, worst: Scenes, median: Scenes) -> dict[str, tuple[
         "data": ("Data", data_section(run)),
         "plan": ("Plan", plan_section(run)),
         "training": ("Training", training_section(run)),
+        "postprocessing": ("Postprocessing", postprocessing_section(run.postprocess)),
         "provenance": ("Provenance", provenance_section(run)),
     }
     return {key: (title, content) for key, (title, content) in sections.items() if content}
@@ -95,10 +95,33 @@ def _section(key: str, title: str, content: Html) -> Html:
     return tag("section", tag("h2", title), content, id=key)
 
 
-def _results(results: Results) -> Html:
-    note = tag("p", "Mean over cases; below it the 95 % bootstrap interval of the mean, by subject.", class_="muted")
+def _results(run: RunRecord, sets: Mapping[str, str]) -> Html:
+    results = run.results
+    notes = [
+        tag("p", scored_on(results, sets), class_="muted"),
+        tag("p", "Mean over cases; below it the 95 % bootstrap interval of the mean, by subject.", class_="muted"),
+    ]
+    if chosen_on_scored(run.postprocess):
+        choice = "Postprocessing was chosen on the validation cases, so their figures include that choice; see "
+        notes.append(tag("p", choice, tag("a", "Postprocessing", href="#postprocessing"), ".", class_="muted"))
     definitions = definition_list(results.summary.get("definitions", {}))
-    return join([note, results_table(results), group_tables(results.summary), definitions])
+    return join([notes, results_table(results), group_tables(results.summary), definitions])
+
+
+def scored_on(results: Results, sets: Mapping[str, str]) -> str:
+    """Whose figures these are: cases that the scored networks were validated on, or cases that were kept apart."""
+    testing = sum(sets.get(case) == "testing" for case in results.cases)
+    validation = len(results.cases) - testing
+    said = []
+    if validation:
+        said.append(
+            f"{plural(validation, 'validation case')}, each segmented by a network that was not trained on it (what "
+            "was tuned by hand on them is not seen from here)"
+        )
+    if testing:
+        said.append(f"{plural(testing, 'testing case')}, segmented by all trained folds together")
+    both = " The means are over both; see Dice by split." if validation and testing else ""
+    return f"Scored: {'; '.join(said) or 'no case'}.{both}"
 
 
 def _spread(results: Results) -> Html:
@@ -136,51 +159,12 @@ def _agreement(results: Results) -> Html:
 def _confusion(results: Results) -> Html:
     matrix = results.summary.get("confusion")
     if not matrix:
-        return tag("p", "Structures overlap here, so that a voxel has no single name to confuse.", class_="muted")
+        return tag("p", "No case was scored.", class_="muted")
     note = "Where the voxels of each reference structure went, over all scored cases. Rows add up to 100 %."
+    if matrix["labels"][1:] != list(results.summary["structures"]):
+        note += " Structures share label values here, so the rows are their parts, which share none."
     heat = tag("div", confusion_table(matrix["labels"], matrix["voxels"]), class_="scroll", tabindex=0)
     return join([tag("p", note, class_="muted"), heat])
-
-
-def _case_pictures(run: RunRecord, scenes: Scenes, sets: Mapping[str, str]) -> Html:
-    if not scenes:
-        return Html("")
-    key = tag(
-        "p",
-        "Slices through the place where both differ most, patient's right on the left. ",
-        [
-            tag(
-                "label",
-                tag("input", type="checkbox", checked=True, class_=role),
-                tag("i", class_=role),
-                role,
-                class_="key",
-            )
-            for role in ("reference", "prediction")
-        ],
-        class_="muted",
-    )
-    return join([key, [_case_picture(run, index, scene, sets) for index, scene in scenes]])
-
-
-def _case_picture(run: RunRecord, index: int, scene: Scene, sets: Mapping[str, str]) -> Html:
-    results = run.results
-    case = results.cases[index]
-    mean = results.mean_over_structures("dice")[index]
-    scores = [
-        tag("li", tag("b", name), f" Dice {number(dice)}, HD95 {number(far, 2)} mm")
-        for name, dice, far in zip(
-            results.structures, results.of("dice")[index].tolist(), results.of("hd95_mm")[index].tolist(), strict=True
-        )
-    ]
-    shown = scores if len(scores) <= 8 else [*scores[:8], tag("li", f"and {len(scores) - 8} more, see All cases")]
-    heading = tag("h3", case, tag("small", f" {sets.get(case, '')} · mean Dice {number(float(mean))}"))
-    return tag(
-        "article",
-        heading,
-        three_planes(scene, run.cases.structures, Window.planned(run.plan.channels[0])),
-        tag("ul", shown, class_="scores"),
-    )
 
 
 def _set_of(run: RunRecord, entry: Mapping[str, object]) -> str:

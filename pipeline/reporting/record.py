@@ -48,6 +48,8 @@ class RunRecord:
     train: Mapping[str, Any]
     folds: tuple[Fold, ...]
     inferred: Sequence[Mapping[str, Any]]
+    postprocess: Mapping[str, Any]
+    """What was done to label maps and why; empty where the run is from before that was recorded."""
     results: Results
     stages: tuple[StageRecord, ...]
     config: str
@@ -74,6 +76,7 @@ def read_run(name: str, seed: int, inputs: Mapping[str, Path], config: str) -> R
         train=train,
         folds=tuple(_fold(inputs["train"], train, fold) for fold in train["folds"]),
         inferred=shorten(read_json(inputs["infer"] / "cases.json")["cases"]),
+        postprocess=_postprocess(inputs["infer"] / "postprocess.json"),
         results=read_results(inputs["evaluate"]),
         stages=tuple(_stage(folder) for folder in inputs.values() if (folder / RECORD).is_file()),
         config=portable_yaml(config),
@@ -101,6 +104,10 @@ class _Shortener:
 def _fold(train: Path, record: Mapping[str, Any], fold: int | str) -> Fold:
     best = record.get("validation", {}).get(str(fold), {}).get("best_step")
     return read_fold(train / f"fold_{fold}", str(fold), best)
+
+
+def _postprocess(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _preview(path: Path) -> bytes:

@@ -11,11 +11,11 @@ from pipeline.base.files import inside
 from pipeline.data.cases import Case, image_paths
 from pipeline.data.formats import read_image, read_label
 from pipeline.data.geometry import to_canonical
-from pipeline.reporting.overlays import Scene
+from pipeline.reporting.slices import Scene
 
 
 def read_scene(case: Case, root: Path, prediction: Path) -> Scene:
-    """First channel, reference and prediction of a case that has both. DataError where they differ in grid."""
+    """All channels, reference and prediction of a case that has both. DataError where they differ in grid."""
     image = read_image(image_paths(case, root), resample_channels=True)
     reference, predicted = read_label(inside(root, str(case.label))), read_label(prediction)
     for name, other in (("reference", reference), ("prediction", predicted)):
@@ -26,7 +26,7 @@ def read_scene(case: Case, root: Path, prediction: Path) -> Scene:
             )
     axis_map, grid = to_canonical(image.grid)
     return Scene(
-        image=np.asarray(axis_map.apply(image.array[0])),
+        image=np.asarray(axis_map.apply(image.array)),
         reference=np.asarray(axis_map.apply(reference.array)),
         prediction=np.asarray(axis_map.apply(predicted.array)),
         spacing_mm=grid.spacing_mm,

@@ -130,6 +130,7 @@ def failures(run: RunRecord) -> dict[str, str]:
 
 
 def failures_section(run: RunRecord) -> Html:
+    """A table of what failed and why, or a sentence that nothing did."""
     found = failures(run)
     if not found:
         return tag("p", "None: every case was segmented, and every one with a reference was scored.", class_="good")
@@ -140,7 +141,7 @@ def provenance_section(run: RunRecord) -> Html:
     """Stages with digests, weights, software and machine, and how to make it all again."""
     rows = [_stage_row(stage) for stage in run.stages]
     weights = [
-        [name, _hash(digest)]
+        [name, _hash(digest, 64)]
         for stage in run.stages
         if stage.name == "train"
         for name, digest in stage.outputs.items()
@@ -233,8 +234,8 @@ def _stage_row(stage: StageRecord) -> list[object]:
     ]
 
 
-def _hash(digest: str | None) -> Html:
-    return tag("code", (digest or "–")[:12], title=digest, class_="hash")
+def _hash(digest: str | None, characters: int = 12) -> Html:
+    return tag("code", (digest or "–")[:characters], title=digest, class_="hash")
 
 
 def _machine_rows(timing: Mapping[str, Any], run: RunRecord) -> list[list[object]]:

@@ -87,13 +87,14 @@ def case_table(results: Results, sets: Mapping[str, str]) -> Html:
     rows = []
     for i in order:
         case = results.cases[i]
-        cells = [tag("td", "–" if m.startswith("volume") else _number(means[m][i], m)) for m in metrics]
+        cells = [tag("td", "–", class_="one") if _of_one(m) else tag("td", _number(means[m][i], m)) for m in metrics]
         lowest = _lowest(results, i)
         row = [tag("th", case, scope="row"), tag("td", sets.get(case, "")), cells, tag("td", lowest)]
         rows.append(tag("tr", row, data_case=i))
     titles = ["case", "set", *(_CASE_TITLES[m] for m in metrics), "lowest structure"]
-    head = tag("tr", [_sortable(title, i) for i, title in enumerate(titles)])
-    body = tag("table", tag("thead", head), tag("tbody", rows), class_="figures cases", id="cases")
+    of_one = [False, False, *map(_of_one, metrics), False]
+    head = tag("tr", [_sortable(title, i, of_one[i]) for i, title in enumerate(titles)])
+    body = tag("table", tag("thead", head), tag("tbody", rows), class_="figures cases means", id="cases")
     return join([_controls(results), tag("div", body, class_="scroll tall", tabindex=0), _data(results, metrics)])
 
 
@@ -150,8 +151,14 @@ def _lowest(results: Results, case: int) -> str:
     return f"{min(known)[1]} {number(min(known)[0])}" if known else "–"
 
 
-def _sortable(title: str, column: int) -> Html:
-    return tag("th", tag("button", title, type="button", data_column=column), scope="col", aria_sort="none")
+def _of_one(metric: str) -> bool:
+    """Whether a figure is one structure's only: volumes of different structures have no mean worth a column."""
+    return metric.startswith("volume")
+
+
+def _sortable(title: str, column: int, of_one: bool) -> Html:
+    button = tag("button", title, type="button", data_column=column)
+    return tag("th", button, scope="col", aria_sort="none", class_="one" if of_one else None)
 
 
 def _controls(results: Results) -> Html:

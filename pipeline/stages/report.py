@@ -40,17 +40,19 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     from pipeline.reporting.page import report_page
     from pipeline.reporting.record import read_run, saved_config
     from pipeline.reporting.scenes import read_scene
+    from pipeline.reporting.slices import Slices, cut
 
     record = read_run(config.name, config.seed, inputs, saved_config(out))
     root, by_id = data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
     predictions = {entry["id"]: entry["prediction"] for entry in record.inferred}
 
-    def scenes(indices: list[int]) -> list:
-        chosen = [(index, record.results.cases[index]) for index in indices]
-        return [(i, read_scene(by_id[case], root, inside(inputs["infer"], predictions[case]))) for i, case in chosen]
+    def slices(index: int) -> tuple[int, Slices]:
+        """A case's slices; its volume is let go before the next one is read."""
+        case = record.results.cases[index]
+        return index, cut(read_scene(by_id[case], root, inside(inputs["infer"], predictions[case])))
 
     worst, median = record.results.worst_and_median(config.report.worst_cases, config.report.median_cases)
-    page = report_page(record, scenes(worst), scenes(median), __version__)
+    page = report_page(record, [slices(i) for i in worst], [slices(i) for i in median], __version__)
     write_text(out / "report.html", page)
     log.info("report    %d cases, %.1f MB", len(record.results.cases), len(page.encode()) / 1e6)
 

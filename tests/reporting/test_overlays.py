@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.data.plan import ChannelPlan
-from pipeline.reporting.overlays import Scene, Window, busiest_slice, contour_path, png, three_planes
+from pipeline.reporting.overlays import Shown, Window, contour_path, pixels_for, png, three_planes
+from pipeline.reporting.slices import Scene, Slices, busiest_slice, contrasts, cut, separability
 
 
 def test_png_holds_exactly_the_grey_values():
@@ -52,12 +53,11 @@ def test_the_patients_right_is_on_the_left_and_the_front_is_up():
     image[8, 8, 8] = 1.0
     labels = np.zeros((9, 9, 9), np.uint8)
     labels[8, 8, 8] = 1  # the busiest slices go through it
-    markup = three_planes(Scene(image, labels, 0 * labels, (1.0, 1.0, 1.0)), {"spot": (1,)}, Window(0, 1))
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in re.findall(r"base64,([^\"]+)", markup)
-    ]
-    assert len(pictures) == 3
-    for picture in pictures:
+    slices = cut(Scene(image[None], labels, 0 * labels, (1.0, 1.0, 1.0)))
+    markup = three_planes(slices, {"spot": (1,)}, Shown(windows=(Window(0, 1),)))
+    found = pictures(markup)
+    assert len(found) == 3
+    for picture in found:
         assert np.argwhere(picture == 255).tolist() == [[0, 0]]  # top left in axial, coronal and sagittal
     assert re.findall(r'class="letter"[^>]*>([RLAPSI])<', markup) == list("RLAPRLSIAPSI")
 
@@ -65,8 +65,8 @@ def test_the_patients_right_is_on_the_left_and_the_front_is_up():
 def test_reference_and_prediction_are_drawn_only_where_they_are():
     labels = np.zeros((12, 12, 12), np.uint8)
     labels[3:6, 3:6, 3:6] = 2
-    scene = Scene(labels.astype(np.float32), labels, np.zeros_like(labels), (1.0, 1.0, 1.0))
-    markup = three_planes(scene, {"a": (1,), "b": (2, 3)})
+    scene = Scene(labels[None].astype(np.float32), labels, np.zeros_like(labels), (1.0, 1.0, 1.0))
+    markup = three_planes(cut(scene), {"a": (1,), "b": (2, 3)})
     assert markup.count('class="reference"') == 3 and 'class="prediction"' not in markup
     assert "<title>b, reference</title>" in markup and "<title>a, " not in markup
 
@@ -82,15 +82,57 @@ def test_ct_is_shown_in_a_window_a_little_wider_than_planned_and_mr_in_its_own()
 
 @pytest.mark.parametrize("fill", [np.nan, 7.0])
 def test_flat_or_undefined_images_do_not_fail(fill: float):
-    image = np.full((4, 4, 4), fill, np.float32)
+    image = np.full((2, 4, 4, 4), fill, np.float32)
     labels = np.zeros((4, 4, 4), np.uint8)
-    assert three_planes(Scene(image, labels, labels, (1.0, 1.0, 1.0)), {"a": (1,)}).count("<svg") == 3
+    slices = cut(Scene(image, labels, labels, (1.0, 1.0, 1.0)))
+    assert three_planes(slices, {"a": (1,)}).count("<svg") == 3
+    assert contrasts(slices, {"a": (1,)}).tolist() == [0, 0]
 
 
 def test_a_large_plane_is_thinned_so_that_the_page_stays_small():
-    image = np.random.default_rng(0).normal(size=(512, 512, 3)).astype(np.float32)
-    labels = np.zeros(image.shape, np.uint8)
-    labels[5:500, 5:500] = 1
-    markup = three_planes(Scene(image, labels, labels, (1.0, 1.0, 3.0)), {"a": (1,)})
-    data = base64.b64decode(re.findall(r"base64,([^\"]+)", markup)[0])
-    assert max(Image.open(io.BytesIO(data)).size) <= 320
+    slices = noise(channels=1, side=512)
+    assert max(pictures(three_planes(slices, {"a": (1,)}))[0].shape) <= 320
+
+
+@pytest.mark.parametrize(("cases", "channels"), [(9, 1), (9, 4), (60, 4)])
+def test_noise_in_every_picture_stays_within_the_page(cases: int, channels: int):
+    """Noise packs worst of all. So many cases of so many channels may take 7 MB of the page's 10."""
+    shown = Shown(tuple(range(channels)), (None,) * channels, pixels_for(cases * 3 * channels))
+    markup = three_planes(noise(channels, side=340), {"a": (1,)}, shown)
+    assert len(pictures(markup)) == 3 * channels
+    assert cases * len(markup) < 7e6
+
+
+def noise(channels: int, side: int) -> Slices:
+    image = np.random.default_rng(0).normal(size=(channels, side, side, side // 4)).astype(np.float32)
+    labels = np.zeros(image.shape[1:], np.uint8)
+    labels[5:-5, 5:-5] = 1
+    return cut(Scene(image, labels, labels, (1.0, 1.0, 3.0)))
+
+
+def pictures(markup: str) -> list[np.ndarray]:
+    """The grey values of every picture in a piece of page."""
+    found = re.findall(r"base64,([^\"]+)", markup)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
+
+
+def test_separability_is_what_it_says():
+    """Five values against five: above all, above none, above half; turned round, and as good as equal."""
+    low, high = np.arange(5.0), np.arange(10.0, 15)
+    assert separability(high, low) == separability(low, high) == 1
+    assert separability(low, low) == 0
+    assert separability(np.array([1.0, 3]), np.array([0.0, 2])) == pytest.approx(0.5)  # 3 of 4 pairs are in order
+    assert separability(np.array([np.nan]), low) == 0
+
+
+def test_the_channel_that_shows_the_structure_is_found():
+    """Channel 0 is noise, 1 has a dark structure on bright ground, 2 is a gradient that has nothing to do with it."""
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[12:28, 12:28, 12:28] = 1
+    draw = np.random.default_rng(0)
+    gradient = np.broadcast_to(np.linspace(0, 1000, 40)[:, None, None], labels.shape)
+    image = np.stack([draw.normal(size=labels.shape), 5.0 - 3 * labels + draw.normal(size=labels.shape), gradient])
+    found = contrasts(cut(Scene(image.astype(np.float32), labels, labels, (1.0, 1.0, 1.0))), {"organ": (1,)})
+    assert found.argmax() == 1
+    assert found[1] > 0.9
+    assert found[[0, 2]].max() < 0.2

@@ -1,0 +1,82 @@
+"""The pictured cases: which channels are shown, the switches above them, and each case with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline.reporting.axes import number
+from pipeline.reporting.html import Html, join, tag
+from pipeline.reporting.overlays import Shown, Window, pixels_for, three_planes
+from pipeline.reporting.record import RunRecord
+from pipeline.reporting.slices import PLANES, Slices, contrasts
+
+Pictured = Sequence[tuple[int, Slices]]
+"""Index of a case in the results, and its slices."""
+
+_MOST_CHANNELS = 4
+_MOST_SCORES = 8
+
+
+def shown_channels(run: RunRecord, pictured: Pictured) -> Shown:
+    """At most four channels, those in which the structures stand out best over all pictured cases, best first."""
+    count = len(run.plan.channels)
+    scores = [contrasts(slices, run.cases.structures) for _, slices in pictured] if count > 1 else []
+    mean = np.mean(scores, axis=0) if scores else np.zeros(count)
+    channels = np.argsort(-mean, kind="stable")[:_MOST_CHANNELS].tolist()
+    windows = tuple(Window.planned(run.plan.channels[channel]) for channel in channels)
+    return Shown(tuple(channels), windows, pixels_for(len(pictured) * len(PLANES) * len(channels)))
+
+
+def case_pictures(run: RunRecord, key: str, pictured: Pictured, shown: Shown, sets: Mapping[str, str]) -> Html:
+    """The switches, then each case on three planes. `key` is the section's; nothing without a case."""
+    if not pictured:
+        return Html("")
+    cases = [_case_picture(run, index, slices, shown, sets) for index, slices in pictured]
+    return join([_switches(run, key, shown), cases])
+
+
+def _switches(run: RunRecord, key: str, shown: Shown) -> Html:
+    """Boxes that hide contours and, with several channels, buttons that choose one; the style sheet does the rest."""
+    boxes = [
+        tag(
+            "label", tag("input", type="checkbox", checked=True, class_=role), tag("i", class_=role), role, class_="key"
+        )
+        for role in ("reference", "prediction")
+    ]
+    names = [run.plan.channels[channel].name for channel in shown.channels]
+    buttons = [
+        tag(
+            "label",
+            tag("input", type="radio", name=f"channel-{key}", checked=place == 0, class_=f"k{place}"),
+            name,
+            class_="key channel",
+        )
+        for place, name in enumerate(names)
+    ]
+    left_out = len(run.plan.channels) - len(names)
+    words = [
+        "Slices through the place where both differ most, patient's right on the left; they count from 0 towards "
+        "right, front and top. ",
+        f"First of {len(names)} channels is the one in which the structures stand out best. " if len(names) > 1 else "",
+        f"{left_out} more are not shown. " if left_out else "",
+    ]
+    return tag("p", words, boxes, buttons if len(names) > 1 else None, class_="muted")
+
+
+def _case_picture(run: RunRecord, index: int, slices: Slices, shown: Shown, sets: Mapping[str, str]) -> Html:
+    results = run.results
+    case = results.cases[index]
+    mean = results.mean_over_structures("dice")[index]
+    scores = [
+        tag("li", tag("b", name), f" Dice {number(dice)}, HD95 {number(far, 2)} mm")
+        for name, dice, far in zip(
+            results.structures, results.of("dice")[index].tolist(), results.of("hd95_mm")[index].tolist(), strict=True
+        )
+    ]
+    if len(scores) > _MOST_SCORES:
+        scores = [*scores[:_MOST_SCORES], tag("li", f"and {len(scores) - _MOST_SCORES} more, see All cases")]
+    heading = tag("h3", case, tag("small", f" {sets.get(case, '')} · mean Dice {number(float(mean))}"))
+    planes = three_planes(slices, run.cases.structures, shown)
+    return tag("article", heading, planes, tag("ul", scores, class_="scores"))

@@ -1,0 +1,123 @@
+"""What a report shows of a case: three slices of every channel and both label maps, a small part of a large scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from pipeline.data.geometry import Spacing
+
+_MARGIN_MM, _LEAST_MM = 12.0, 70.0
+_RING_PIXELS = 5
+
+# Plane: (axis it is perpendicular to, letters at its left, right, top and bottom edges), radiological convention.
+PLANES: dict[str, tuple[int, str]] = {"axial": (2, "RLAP"), "coronal": (1, "RLSI"), "sagittal": (0, "APSI")}
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One case in RAS+ orientation: image (C, X, Y, Z), label maps (X, Y, Z) of original values, voxel size."""
+
+    image: NDArray[np.float32]
+    reference: NDArray[np.integer]
+    prediction: NDArray[np.integer]
+    spacing_mm: Spacing
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One plane as a reader sees it: image (C, rows, columns), label maps (rows, columns), size of a pixel."""
+
+    plane: str
+    index: int
+    image: NDArray[np.float32]
+    reference: NDArray[np.integer]
+    prediction: NDArray[np.integer]
+    pixel_mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Three planes of a case. ranges: of each channel, the intensities that leave half a per cent out at either end."""
+
+    planes: tuple[Slice, ...]
+    ranges: tuple[tuple[float, float], ...]
+
+
+def cut(scene: Scene) -> Slices:
+    """Axial, coronal and sagittal slices, each where prediction and reference differ most, around the structures."""
+    box = _box(scene)
+    planes = []
+    for plane, (axis, _) in PLANES.items():
+        index = busiest_slice(scene.reference, scene.prediction, axis)
+        place: list[slice | int] = list(box)
+        place[axis] = index
+        columns_mm, rows_mm = (scene.spacing_mm[a] for a in range(3) if a != axis)
+        image = np.stack([_as_seen(channel[tuple(place)]) for channel in scene.image])
+        reference, prediction = (_as_seen(labels[tuple(place)]) for labels in (scene.reference, scene.prediction))
+        planes.append(Slice(plane, index, image, reference.copy(), prediction.copy(), (rows_mm, columns_mm)))
+    return Slices(tuple(planes), tuple(_range(channel[box]) for channel in scene.image))
+
+
+def busiest_slice(reference: NDArray[np.integer], prediction: NDArray[np.integer], axis: int) -> int:
+    """The index along `axis` with most differing voxels, else with most labelled ones, else the middle."""
+    others = tuple(a for a in range(3) if a != axis)
+    for counts in ((reference != prediction).sum(axis=others), (reference > 0).sum(axis=others)):
+        if counts.any():
+            return int(counts.argmax())
+    return reference.shape[axis] // 2
+
+
+def contrasts(slices: Slices, structures: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
+    """How well the structures are seen in each channel (C,): 0 not at all, 1 without any overlap of intensities.
+
+    A structure's pixels against a ring of 5 pixels around it: |2·AUC − 1|, so that neither units nor the direction of
+    the contrast matter. The mean over planes and structures; zeros where no structure is in any of the slices.
+    """
+    found = []
+    for one in slices.planes:
+        for values in structures.values():
+            inside = np.isin(one.reference, values)
+            ring = binary_dilation(inside, iterations=_RING_PIXELS) & ~inside
+            if inside.any() and ring.any():
+                found.append([separability(channel[inside], channel[ring]) for channel in one.image])
+    return np.mean(found, axis=0) if found else np.zeros(len(slices.ranges))
+
+
+def separability(inside: NDArray[np.floating], outside: NDArray[np.floating]) -> float:
+    """|2·AUC − 1| of two samples: 0 where one is as often above the other as below, 1 where it is on one side of it."""
+    inside, ordered = inside[np.isfinite(inside)], np.sort(outside[np.isfinite(outside)])
+    if not len(inside) or not len(ordered):
+        return 0.0
+    below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(abs(below.mean() / len(ordered) - 1))
+
+
+def _range(channel: NDArray[np.float32]) -> tuple[float, float]:
+    finite = channel[np.isfinite(channel)]
+    lower, upper = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
+    return float(lower), float(upper)
+
+
+def _box(scene: Scene) -> Box:
+    """The labelled box with a margin, at least 70 mm wide where the image is."""
+    labelled = (scene.reference > 0) | (scene.prediction > 0)
+    slices = []
+    for axis, (n, spacing) in enumerate(zip(labelled.shape, scene.spacing_mm, strict=True)):
+        hit = np.flatnonzero(labelled.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = (int(hit[0]), int(hit[-1])) if len(hit) else (0, n - 1)
+        least = (_LEAST_MM / spacing - (last - first + 1)) / 2
+        margin = int(np.ceil(max(_MARGIN_MM / spacing, least)))
+        slices.append(slice(max(first - margin, 0), min(last + 1 + margin, n)))
+    return slices[0], slices[1], slices[2]
+
+
+def _as_seen(plane: NDArray) -> NDArray:
+    """A RAS+ plane as rows and columns: first axis (right or anterior) runs leftwards, second one upwards."""
+    return plane.T[::-1, ::-1]
