@@ -1,8 +1,9 @@
 """A segmentation as DICOM-SEG, beside the series that it was made from.
 
 Which voxel lies where is taken from the slices' own positions and directions, never from the name of a plane. Before
-anything is written, the object is read back as a viewer would, and every segment's centroid must lie where the mask's
-does. The object carries the patient's identity from the series, as DICOM requires: it belongs where the series belongs.
+anything is written, the object is read back as a viewer would, and every segment must lie where its mask does.
+
+The object carries the patient's identity from the series, as DICOM requires: it belongs where the series belongs.
 """
 
 from __future__ import annotations
@@ -86,19 +87,33 @@ def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequ
     if not present:
         raise DataError(f"{path}: no structure was found, and DICOM-SEG cannot say so; the NIfTI file does")
     dataset = _dataset(_frames(segmentation.array, present), series, present, model)
-    check_centroids(dataset, segmentation, present)
+    check_places(dataset, segmentation, present)
     atomic_write(path, lambda temporary: dataset.save_as(temporary))
 
 
-def check_centroids(dataset: Dataset, segmentation: Volume, labels: Sequence[Label]) -> None:
-    """DataError where a segment's centroid, read from the object in patient coordinates, is a voxel off its mask's."""
+def check_places(dataset: Dataset, segmentation: Volume, labels: Sequence[Label]) -> None:
+    """DataError where a segment, read from the object in patient coordinates, does not lie where its mask does.
+
+    Its centroid must be the mask's within a voxel, and, since a mirrored pair of kidneys has the centroid that it had,
+    each of its pixels must lie in a voxel of the mask.
+    """
+    to_voxel = np.linalg.inv(segmentation.grid.affine)
     for number, label in enumerate(labels, 1):
-        indices = np.argwhere(np.isin(segmentation.array, label.values))
-        expected = (segmentation.grid.affine @ [*indices.mean(axis=0), 1.0])[:3]
-        found = (LPS_TO_RAS @ [*_centroid_lps(dataset, number), 1.0])[:3]
-        apart = float(np.linalg.norm(expected - found))
+        mask = np.isin(segmentation.array, label.values)
+        total, count, right = np.zeros(3), 0, 0
+        for points in _points_ras(dataset, number):
+            total, count = total + points.sum(axis=0), count + len(points)
+            right += int(_values_at(mask, points @ to_voxel[:3, :3].T + to_voxel[:3, 3]).sum())
+        voxels = np.argwhere(mask)
+        expected = (segmentation.grid.affine @ [*voxels.mean(axis=0), 1.0])[:3]
+        apart = float(np.linalg.norm(expected - total / count)) if count else np.inf
         if not apart <= max(segmentation.grid.spacing_mm):
             raise DataError(f"segment {label.name} would lie {apart:.1f} mm from its mask; nothing was written")
+        if not right == count == len(voxels):
+            raise DataError(
+                f"segment {label.name}: {count - right} of its {count} pixels would lie outside its mask of "
+                f"{len(voxels)} voxels; nothing was written"
+            )
 
 
 def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: str) -> Dataset:
@@ -108,10 +123,7 @@ def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: st
     except ImportError:
         raise missing_extra("highdicom", "dicom", "writing DICOM-SEG") from None
     sources = [pydicom.dcmread(entry.path, stop_before_pixels=True) for entry in series.slices]
-    for source in sources:
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in source:
-                setattr(source, keyword, "")
+    _complete(sources)
     try:
         return highdicom.seg.Segmentation(
             source_images=sources,
@@ -130,7 +142,37 @@ def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: st
             content_label="SEGMENTATION",
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:  # what highdicom raises for a series it refuses
-        raise DataError(f"the DICOM series lacks what DICOM-SEG needs ({error}); the NIfTI file is complete") from None
+        said = _without_identity(str(error), sources[0])
+        raise DataError(f"the DICOM series lacks what DICOM-SEG needs ({said}); the NIfTI file is complete") from None
+
+
+def _complete(sources: Sequence[Dataset]) -> None:
+    """Fills in what an object made from `sources` must state and anonymisers take away.
+
+    Class and instance are repeated in the file's own header. A study and a series that are not named get identifiers
+    that depend on the instances only, so that all objects made from one scan are of one study.
+    """
+    from pydicom.uid import generate_uid
+
+    for source in sources:
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in source:
+                setattr(source, keyword, "")
+        for keyword in ("SOPClassUID", "SOPInstanceUID"):
+            if not source.get(keyword):
+                setattr(source, keyword, source.file_meta.get(f"MediaStorage{keyword}", ""))
+    instances = sorted(str(source.SOPInstanceUID) for source in sources)
+    for keyword, what in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
+        if all(instances) and not any(source.get(keyword) for source in sources):
+            log.warning("the DICOM series names no %s: DICOM-SEG gets a new one, and may not be filed beside it", what)
+            for source in sources:
+                setattr(source, keyword, generate_uid(entropy_srcs=[what, *instances]))
+
+
+def _without_identity(said: str, source: Dataset) -> str:
+    """A library's sentence, unless it quotes who or what the series is of."""
+    values = (str(source.get(keyword, "")) for keyword in (*_MAY_BE_EMPTY, "StudyInstanceUID", "SeriesInstanceUID"))
+    return "an attribute that identifies it is not valid" if any(v and v in said for v in values) else said
 
 
 def _frames(array: NDArray, labels: Sequence[Label]) -> NDArray[np.integer]:
@@ -169,23 +211,27 @@ def _concept(code: Code) -> Any:
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
-def _centroid_lps(dataset: Dataset, number: int) -> NDArray[np.float64]:
-    """A segment's centroid in LPS mm from nothing but what the object states."""
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-    between_rows, between_columns = (float(mm) for mm in shared.PixelMeasuresSequence[0].PixelSpacing)
-    total, count = np.zeros(3), 0
-    for frame, position in _frames_of(dataset, number):
-        rows, columns = np.nonzero(frame)
-        total += len(rows) * position + columns.sum() * between_columns * orientation[:3]
-        total += rows.sum() * between_rows * orientation[3:]
-        count += len(rows)
-    return total / count if count else np.full(3, np.nan)
-
-
-def _frames_of(dataset: Dataset, number: int) -> Iterator[tuple[NDArray, NDArray[np.float64]]]:
-    """The frames of a segment with the places of their first pixels."""
+def _points_ras(dataset: Dataset, number: int) -> Iterator[NDArray[np.float64]]:
+    """A segment's pixels (N, 3) in RAS+ mm, frame by frame, from nothing but what the object states."""
     pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     for frame, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
-            yield frame, np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        if _group(dataset, groups, "SegmentIdentificationSequence").ReferencedSegmentNumber != number:
+            continue
+        position = np.array(_group(dataset, groups, "PlanePositionSequence").ImagePositionPatient, float)
+        orientation = np.array(_group(dataset, groups, "PlaneOrientationSequence").ImageOrientationPatient, float)
+        between_rows, between_columns = map(float, _group(dataset, groups, "PixelMeasuresSequence").PixelSpacing)
+        rows, columns = np.nonzero(frame)
+        along = np.outer(columns * between_columns, orientation[:3]) + np.outer(rows * between_rows, orientation[3:])
+        yield (along + position) @ LPS_TO_RAS[:3, :3].T
+
+
+def _group(dataset: Dataset, groups: Dataset, keyword: str) -> Dataset:
+    """What is said of a frame: with the frame itself, or with all frames where they have it in common."""
+    return (groups if keyword in groups else dataset.SharedFunctionalGroupsSequence[0])[keyword].value[0]
+
+
+def _values_at(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The mask at points in voxels (N, 3), each in the voxel that it is nearest to; False outside the grid."""
+    nearest = np.rint(points).astype(np.intp)
+    inside = ((nearest >= 0) & (nearest < mask.shape)).all(axis=1)
+    return mask[tuple(nearest[inside].T)]

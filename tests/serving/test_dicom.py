@@ -15,6 +15,7 @@ from pipeline.cli import main
 from pipeline.data.formats import read_image, read_label, write_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult
+from pipeline.serving import dicom
 from pipeline.serving.dicom import write_dicom_seg, write_dicom_segs
 from pipeline.serving.inputs import list_scans
 from pipeline.serving.labels import Code, LabelConfig, make_labels
@@ -65,11 +66,24 @@ def test_segments_say_what_they_are(series: Path, tmp_path: Path) -> None:
     first, second = dataset.SegmentSequence  # the absent structure is left out
     assert (first.SegmentNumber, first.SegmentLabel, second.SegmentLabel) == (1, "anterior", "posterior")
     assert first.SegmentAlgorithmType == "AUTOMATIC"
+    algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
+    assert (algorithm.AlgorithmName, algorithm.AlgorithmFamilyCodeSequence[0].CodeValue) == ("small 1.0.0", "123110")
+    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"  # anatomical structure
+    assert first.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "SCT"
     assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "5366008"
     assert second.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
     source = pydicom.dcmread(next(series.iterdir()), stop_before_pixels=True)
     assert dataset.PatientID == source.PatientID
     assert dataset.FrameOfReferenceUID == source.FrameOfReferenceUID
+
+
+def test_a_single_structure_in_a_single_slice(series: Path, tmp_path: Path) -> None:
+    """Then what differs between frames elsewhere is said once for all of them."""
+    image = read_image([series])
+    array = np.zeros(image.grid.shape, np.uint8)
+    array[3:9, 5:20, 7] = 1
+    write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), series, LABELS, "small 1.0.0")
+    assert pydicom.dcmread(tmp_path / "seg.dcm").pixel_array.sum() == 6 * 15
 
 
 def test_structures_that_share_values_become_overlapping_segments(series: Path, tmp_path: Path) -> None:
@@ -79,15 +93,28 @@ def test_structures_that_share_values_become_overlapping_segments(series: Path, 
     assert found.sum(axis=(0, 1, 2)).tolist() == [6 * 15 * 6 + 10 * 3 * 12, 10 * 3 * 12]
 
 
-def test_an_object_that_lies_elsewhere_is_not_written(series: Path, tmp_path: Path, monkeypatch) -> None:
-    """What happened to others for eight months: the rows upside down."""
-    from pipeline.serving import dicom
+MIRRORS = {"slices": np.s_[::-1], "rows": np.s_[:, ::-1], "columns": np.s_[:, :, ::-1]}
 
+
+@pytest.mark.parametrize("axis", MIRRORS)
+def test_an_object_that_is_mirrored_is_not_written(axis: str, series: Path, tmp_path: Path, monkeypatch) -> None:
+    """What happened to others for eight months: the rows upside down."""
     frames = dicom._frames
-    monkeypatch.setattr(dicom, "_frames", lambda array, labels: frames(array, labels)[:, ::-1])
+    monkeypatch.setattr(dicom, "_frames", lambda array, labels: frames(array, labels)[MIRRORS[axis]])
     with pytest.raises(DataError, match=r"segment anterior would lie \d+\.\d mm from its mask"):
         write_dicom_seg(tmp_path / "seg.dcm", _mask(series), series, LABELS, "small 1.0.0")
     assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_a_mirrored_segment_whose_centroid_stays_is_not_written(series: Path, tmp_path: Path, monkeypatch) -> None:
+    """Columns 10, 16, 18 and 22 of 34 have their middle in the image's; mirrored they are 23, 17, 15 and 11."""
+    image = read_image([series])
+    array = np.zeros(image.grid.shape, np.uint8)
+    array[[10, 16, 18, 22], 10:12, 4] = 1
+    frames = dicom._frames
+    monkeypatch.setattr(dicom, "_frames", lambda array, labels: frames(array, labels)[MIRRORS["columns"]])
+    with pytest.raises(DataError, match="8 of its 8 pixels would lie outside its mask of 8 voxels"):
+        write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), series, LABELS, "small 1.0.0")
 
 
 def test_another_series_is_refused(series: Path, tmp_path: Path) -> None:
@@ -103,15 +130,62 @@ def test_nothing_found_is_said(series: Path, tmp_path: Path) -> None:
         write_dicom_seg(tmp_path / "seg.dcm", empty, series, LABELS, "small 1.0.0")
 
 
-def test_a_series_without_its_class_is_refused_with_the_reason(segpipe_data: Path, tmp_path: Path) -> None:
-    """The CT series of the test data states no SOP class: it can be read, but not referred to."""
-    folder = tmp_path / "ct"
-    shutil.copytree(segpipe_data / "totalseg" / "dicom_ct", folder)
+REAL_SERIES = ("hippocampus_dicom/11", "hippocampus_dicom/13", "totalseg/dicom_ct")
+
+
+@pytest.mark.parametrize("name", REAL_SERIES)
+def test_each_frame_refers_to_the_slice_whose_place_it_has(name: str, segpipe_data: Path, tmp_path: Path) -> None:
+    """Real series: MR with ascending files; CT whose files run from head to feet, and whose identifiers are blank."""
+    folder = segpipe_data / name
     image = read_image([folder])
     array = np.zeros(image.grid.shape, np.uint8)
-    array[100:150, 200:230, 3:9] = 1
-    with pytest.raises(DataError, match="lacks what DICOM-SEG needs"):
-        write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), folder, LABELS, "small 1.0.0")
+    array[4:9, 5:20, 2:8] = 1
+    array[20:30, 30:33, 11:17] = 2
+    write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), folder, LABELS, "small 1.0.0")
+    places = {}
+    for path in folder.iterdir():
+        source = pydicom.dcmread(path, stop_before_pixels=True)
+        places[source.file_meta.MediaStorageSOPInstanceUID] = source.ImagePositionPatient
+    written = pydicom.dcmread(tmp_path / "seg.dcm")
+    lps_to_voxel = np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ image.grid.affine)
+    for pixels, groups in zip(written.pixel_array, written.PerFrameFunctionalGroupsSequence, strict=True):
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        referenced = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert position == places[referenced]
+        z = round(float((lps_to_voxel @ [*position, 1])[2]))
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        assert np.array_equal(pixels, (array[:, :, z] == number).T)
+    assert written.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert all(written[keyword].value for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+
+
+def test_objects_of_a_scan_without_identifiers_are_of_one_study(segpipe_data: Path, tmp_path: Path, caplog) -> None:
+    """The CT series names no study: what is made up depends on the scan only, and the user is told."""
+    folder = segpipe_data / "totalseg" / "dicom_ct"
+    image = read_image([folder])
+    array = np.zeros(image.grid.shape, np.uint8)
+    array[100:110, 200:230, 3:5] = 1
+    caplog.set_level("WARNING", dicom.log.name)
+    dicom.log.addHandler(caplog.handler)  # the commands of other tests end propagation
+    studies = set()
+    for name in ("one.dcm", "two.dcm"):
+        write_dicom_seg(tmp_path / name, image.with_array(array), folder, LABELS, "small 1.0.0")
+        studies.add(pydicom.dcmread(tmp_path / name).StudyInstanceUID)
+    dicom.log.removeHandler(caplog.handler)
+    assert len(studies) == 1
+    assert "names no study" in caplog.text
+
+
+def test_a_series_without_its_class_is_refused_with_the_reason(series: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mr"
+    folder.mkdir()
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPClassUID
+        del dataset.file_meta.MediaStorageSOPClassUID
+        dataset.save_as(folder / path.name)
+    with pytest.raises(DataError, match=r"lacks what DICOM-SEG needs .*the NIfTI file is complete"):
+        write_dicom_seg(tmp_path / "seg.dcm", _mask(folder), folder, LABELS, "small 1.0.0")
 
 
 @pytest.fixture(scope="module")
