@@ -1,6 +1,6 @@
 """How training patches are varied, as settings. Without torch: configurations are read before anything heavy.
 
-Probabilities are per sample. Ranges are drawn from uniformly. The defaults follow nnU-Net's, with narrower rotations.
+Probabilities are per sample. Ranges are drawn from uniformly. The defaults are of nnU-Net's strength.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ PositiveRange = Annotated[tuple[float, float], AfterValidator(_rising), AfterVal
 class AffineConfig(Strict):
     """Rotation and scaling in millimetres, so that thick slices are not sheared."""
 
-    prob: Probability = 0.3
-    rotation_degrees: float = Field(default=20.0, ge=0, le=180)
+    prob: Probability = 0.5
+    rotation_degrees: float = Field(default=30.0, ge=0, le=180)
     """Largest angle about each axis; across slices that are much thicker than the pixels, images are turned only
     within the slice."""
-    scale: PositiveRange = (0.8, 1.25)
+    scale: PositiveRange = (0.7, 1.4)
     """Magnification; drawn so that growing and shrinking by one factor are equally likely."""
-    scale_per_axis: bool = False
+    scale_per_axis: bool = True
     """Each axis its own magnification."""
 
 
 class ElasticConfig(Strict):
     """Smooth random displacement, on top of the affine map and through the same sampling grid."""
 
-    prob: Probability = 0.0
+    prob: Probability = 0.2
     spacing_mm: float = Field(default=16.0, gt=0)
     """Distance of the control points, between which displacement is interpolated."""
     magnitude_mm: Range = (0.0, 3.0)
@@ -56,7 +56,7 @@ class ElasticConfig(Strict):
 class NoiseConfig(Strict):
     """Gaussian noise. Images have standard deviation 1."""
 
-    prob: Probability = 0.1
+    prob: Probability = 0.2
     std: Range = (0.0, 0.3)
 
 
@@ -71,21 +71,21 @@ class BlurConfig(Strict):
 class BrightnessConfig(Strict):
     """Multiplies all values of a channel."""
 
-    prob: Probability = 0.15
-    factor: PositiveRange = (0.75, 1.25)
+    prob: Probability = 0.3
+    factor: PositiveRange = (0.7, 1.3)
 
 
 class ContrastConfig(Strict):
     """Stretches a channel's values around their mean, within their old range."""
 
-    prob: Probability = 0.15
-    factor: PositiveRange = (0.75, 1.25)
+    prob: Probability = 0.3
+    factor: PositiveRange = (0.7, 1.4)
 
 
 class GammaConfig(Strict):
     """x ^ gamma on values scaled to 0..1; mean and standard deviation are kept."""
 
-    prob: Probability = 0.2
+    prob: Probability = 0.3
     gamma: PositiveRange = (0.7, 1.5)
     invert_prob: Probability = 0.25
     """How often the image is inverted before and after, among those that are changed."""
