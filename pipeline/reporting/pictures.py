@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.reporting.axes import number
+from pipeline.reporting.axes import number, plural
 from pipeline.reporting.html import Html, join, tag
 from pipeline.reporting.overlays import Shown, Window, pixels_for, three_planes
 from pipeline.reporting.record import RunRecord
@@ -39,7 +39,7 @@ def case_pictures(run: RunRecord, key: str, pictured: Pictured, shown: Shown, se
 
 def _switches(run: RunRecord, key: str, shown: Shown) -> Html:
     """Boxes that hide contours and, with several channels, buttons that choose one; the style sheet does the rest."""
-    boxes = [
+    boxes: list[object] = [
         tag(
             "label", tag("input", type="checkbox", checked=True, class_=role), tag("i", class_=role), role, class_="key"
         )
@@ -57,12 +57,14 @@ def _switches(run: RunRecord, key: str, shown: Shown) -> Html:
     ]
     left_out = len(run.plan.channels) - len(names)
     words = [
-        "Slices through the place where both differ most, patient's right on the left; they count from 0 towards "
+        "Slices through the place where both differ most, patient's right on the left; slices count from 0 towards "
         "right, front and top. ",
-        f"First of {len(names)} channels is the one in which the structures stand out best. " if len(names) > 1 else "",
-        f"{left_out} more are not shown. " if left_out else "",
+        "Channels stand in the order in which the structures stand out. " if len(names) > 1 else "",
+        f"{plural(left_out, 'channel')} in which they do so least are left out. " if left_out else "",
     ]
-    return tag("p", words, boxes, buttons if len(names) > 1 else None, class_="muted")
+    if len(names) > 1:
+        boxes += ["channel: ", *buttons]
+    return join([tag("p", words, class_="muted"), tag("p", boxes, class_="muted switches")])
 
 
 def _case_picture(run: RunRecord, index: int, slices: Slices, shown: Shown, sets: Mapping[str, str]) -> Html:

@@ -30,10 +30,13 @@ def fake_run(
     faults: Sequence[Mapping[str, Any]] = (),
     structures: Mapping[str, tuple[int, ...]] = STRUCTURES,
     shift_of: Mapping[str, int] | None = None,
+    channels: Sequence[str] = ("T1",),
+    postprocess: Mapping[str, Any] | None = None,
 ) -> dict[str, Path]:
     """Writes data and finished stages below `root` and returns the stages' folders by name.
 
     failed: cases without a prediction, with the message. shift_of: by how many voxels a case's prediction is off.
+    channels: names; the spheres are seen in the last one, the others are noise.
     """
     run, data = root / "run", root / "data"
     folders = {name: run / name for name in STAGES}
@@ -43,17 +46,20 @@ def fake_run(
     for number, case in enumerate(ids):
         image, label = _volumes(number)
         shift = (shift_of or {}).get(case, number % 3)
-        _save(data / f"{case}.nii.gz", image)
+        noise = np.random.default_rng(number).normal(0, 12, (*SHAPE, len(channels) - 1)).astype(np.float32)
+        _save(data / f"{case}.nii.gz", np.concatenate([noise, image[..., None]], 3) if len(channels) > 1 else image)
         _save(data / f"{case}_label.nii.gz", label)
         if case not in failed:
             prediction = folders["infer"] / "predictions" / f"{case}.nii.gz"
             _save(prediction, np.roll(label, shift, axis=1))
             pairs.append(Pair(case, prediction, data / f"{case}_label.nii.gz", subject=case))
-    _load(folders["load"], data, ids, structures, faults)
-    write_plan(folders["plan"], _plan(structures))
+    _load(folders["load"], data, ids, structures, faults, channels)
+    write_plan(folders["plan"], _plan(structures, channels))
     write_json(folders["sample"] / "folds.json", {"folds": [{"train": [], "val": list(ids)}], "source": "made"})
     _train(folders["train"], structures)
     _infer(folders["infer"], ids, failed)
+    if postprocess is not None:
+        write_json(folders["infer"] / "postprocess.json", postprocess)
     evaluate_pairs(
         pairs, Evaluation(structures, bootstrap_resamples=100), folders["evaluate"], Runtime("cpu", "serial"), failed
     )
@@ -81,6 +87,7 @@ def _load(
     ids: Sequence[str],
     structures: Mapping[str, tuple[int, ...]],
     faults: Sequence[Mapping[str, Any]],
+    channels: Sequence[str],
 ) -> None:
     cases = [
         Case(
@@ -100,7 +107,7 @@ def _load(
     ]
     content = Cases(
         dataset="spheres",
-        channels=(Channel(name="T1"),),
+        channels=tuple(Channel(name=name) for name in channels),
         structures=dict(structures),
         licence="CC0-1.0",
         cases=tuple(cases),
@@ -111,10 +118,10 @@ def _load(
     write_json(folder / "location.json", {"root": str(data)})
 
 
-def _plan(structures: Mapping[str, tuple[int, ...]]) -> Plan:
+def _plan(structures: Mapping[str, tuple[int, ...]], channels: Sequence[str]) -> Plan:
     return Plan(
         spacing_mm=(1.0, 1.0, 2.0),
-        channels=(ChannelPlan(name="T1", modality="MR", scheme="zscore"),),
+        channels=tuple(ChannelPlan(name=name, modality="MR", scheme="zscore") for name in channels),
         structures=dict(structures),
         patch_size=(24, 24, 16),
         batch_size=2,

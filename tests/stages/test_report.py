@@ -15,6 +15,8 @@ from pipeline.base.errors import DataError
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
 from pipeline.reporting.overlays import png
+from pipeline.reporting.page import scored_on
+from pipeline.reporting.results import read_results
 from pipeline.stages.report import STAGE, ReportConfig, ReportReads
 from tests.reporting.fake_run import fake_run
 
@@ -126,6 +128,67 @@ def test_how_many_cases_are_pictured_is_configured(tmp_path: Path):
     assert source.count("data:image/png") == 9
 
 
+def test_the_channel_that_shows_the_structures_comes_first(tmp_path: Path):
+    source, _ = _report(tmp_path, ids=("a", "b", "c"), channels=("flair", "dwi", "T1"))
+    chosen = re.search(r'id="worst".*?channel: (<label.*?)</p>', source, re.DOTALL).group(1)
+    buttons = re.findall(r'(<input type="radio"[^>]*>)(\w+)<', chosen)
+    assert [("checked" in button, button[-5:-3]) for button, _ in buttons] == [
+        (True, "k0"),
+        (False, "k1"),
+        (False, "k2"),
+    ]
+    assert buttons[0][1] == "T1" and {name for _, name in buttons} == {"flair", "dwi", "T1"}
+    assert source.count("data:image/png") == 3 * 3 * 3  # cases, planes, channels
+    single, _ = _report(tmp_path / "single", ids=("a",))
+    assert 'type="radio"' not in single
+
+
+TRIED = {"fill_holes": 0.9, "largest_component": 0.93, "min_volume_ml": {"0.5": 0.91}}
+CHOSEN = {"dice": 0.9, "tried": TRIED, "dice_after": 0.93, "gain": 0.03, "better": 3, "worse": 1}
+
+
+@pytest.mark.parametrize(
+    ("postprocess", "said"),
+    [
+        (
+            {"asked": "auto", "applied": {"largest_component": ["organ"]}, "cases": 5, "structures": {"organ": CHOSEN}},
+            ["Chosen on 5 validation cases (auto)", "largest component kept", "0.9000", "0.9300", "+0.0300",
+             "their figures include that choice"],
+        ),
+        (
+            {"asked": "auto", "applied": "none", "cases": 5, "structures": {"organ": {"dice": 0.9, "tried": TRIED}}},
+            ["Looked for on 5 validation cases (auto): no step helps", "nothing", "largest component: 0.9300"],
+        ),
+        (
+            {"asked": "steps", "applied": {"min_volume_ml": {"cyst": 0.5}}},
+            ["As configured, the same for all cases", "components under 0.5 ml removed"],
+        ),
+        ({"asked": "none", "applied": "none"}, ["None was asked for"]),
+        (None, []),
+    ],
+)  # fmt: skip
+def test_postprocessing_and_its_gain_are_told(tmp_path: Path, postprocess: dict | None, said: list[str]):
+    _, page = _report(tmp_path, ids=("a", "b"), postprocess=postprocess)
+    assert [words for words in said if words not in page.words] == []
+    assert ("Postprocessing" in page.words) == (postprocess is not None)
+    if len(said) < 6:
+        assert "include that choice" not in page.words
+
+
+def test_whose_figures_these_are_is_told(tmp_path: Path):
+    _, page = _report(tmp_path, ids=("a", "b"))
+    assert "Scored: 2 validation cases, each segmented by a network that was not trained on it" in page.words
+    results = read_results(tmp_path / "run" / "evaluate")
+    both = scored_on(results, {"a": "fold 0", "b": "testing"})
+    assert "1 validation case, " in both and "1 testing case, segmented by all" in both and "over both" in both
+
+
+def test_structures_that_share_values_are_confused_by_parts(tmp_path: Path):
+    _, page = _report(tmp_path, ids=("a", "b"), structures={"whole": (1, 4), "cyst": (4,)})
+    assert "whole only" in page.words and "whole + cyst" in page.words
+    assert "the rows are their parts" in page.words
+
+
 def test_one_case_alone_still_makes_a_report(tmp_path: Path):
     source, page = _report(tmp_path, ids=("only",))
     assert "fewer than two cases" in page.words and source.count("<article>") == 1
@@ -151,7 +214,7 @@ def test_patches_that_training_drew_are_shown(tmp_path: Path):
 def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_path: Path):
     structures = {f"structure {i}": (i,) for i in range(1, 41)}
     ids = [f"case_{i:03d}" for i in range(200)]
-    folders = fake_run(tmp_path, ids=ids, structures=structures)
+    folders = fake_run(tmp_path, ids=ids, structures=structures, channels=("T1", "T2", "FLAIR"))
     _fill_with_random_figures(folders["evaluate"] / "per_case.csv")
     reads = ReportReads(report=ReportConfig(worst_cases=12, median_cases=12), name="x", seed=0)
     execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
