@@ -26,7 +26,7 @@ _BESIDE = {"cpu": 1.05, "cuda": 1.0}
 # Patches that a network must get to see before its width pays.
 _PATCHES_FOR_WIDTH = {16: 0, 32: 40_000}
 # Patches in all from which on a larger batch pays.
-_PATCHES_FOR_BATCH = {2: 0, 4: 8_000, 8: 400_000}
+_PATCHES_FOR_BATCH = {2: 0, 4: 20_000, 8: 400_000}
 _WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
 _WIDEST = 320
 
