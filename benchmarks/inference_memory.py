@@ -5,7 +5,8 @@
     python benchmarks/inference_memory.py --check ...           count voxels unlike the plain way's (small sizes)
 
 The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself. The
-plain way would hold 84 GB of logits for one fp32 copy. Prints one JSON line; peak is the largest resident set.
+plain way would hold 84 GB of logits for one fp32 copy. Says on standard error how far it is, and prints one JSON line:
+peak is the largest resident set of the process, base what it had before the case, needs what was predicted on top.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import resource
+import sys
 import time
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.serving.engine` does
 
 import numpy as np
 import torch
@@ -27,6 +32,7 @@ from pipeline.inference.ensemble import TorchModel
 from pipeline.inference.memory import resident_memory_gib
 from pipeline.inference.predictor import Predictor, Prepared
 from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.slab import best_layout
 from pipeline.inference.windows import sliding_window
 
 
@@ -48,6 +54,7 @@ def main() -> None:
         plan, TorchModel([network], torch.device("cpu")), InferenceSettings(accumulate=arguments.accumulate)
     )
     needs = predictor.needs(Grid(image, np.eye(4)))  # type: ignore[arg-type]
+    network.expected = sum(1 for _ in best_layout(model, plan.patch_size, predictor.settings, True)[0].corners())
     need = needs.half if arguments.accumulate == "half" else needs.fp32
     started = time.monotonic()
     prepared = prepare(predictor, image)
@@ -61,10 +68,15 @@ def main() -> None:
         "roi": arguments.roi,
         "accumulate": arguments.accumulate,
         "windows": prediction.windows,
+        "base_gib": round(needs.base, 3),
+        "needs_gib": round(need.peak, 3),
         "predicted_gib": round(needs.base + need.peak, 3),
         "peak_gib": round(peak, 3),
+        "peak_gb": round(peak * 1.073741824, 3),
         "resident_after_gib": round(resident_memory_gib(), 3),
         "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+        "threads": torch.get_num_threads(),
         "classes_found": len(np.unique(prediction.labels.array[::16, ::16, ::16])),
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
@@ -81,8 +93,12 @@ class LikesOneIntensity:
     def __init__(self, classes: int) -> None:
         k = torch.arange(classes, dtype=torch.float32)[None, :, None, None, None]
         self.slope, self.offset = 2 * k, -(k**2)
+        self.calls, self.expected = 0, 0
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls % 50 == 0:
+            print(f"{self.calls} of {self.expected} windows", file=sys.stderr, flush=True)
         return torch.addcmul(self.offset, windows, self.slope)
 
 

@@ -164,6 +164,7 @@ def _model_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     predict.add_argument("--input", type=Path, required=True, metavar="FILE|DIR|MANIFEST")
     predict.add_argument("--output", type=Path, required=True, metavar="FILE|DIR")
     predict.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu")
+    predict.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), help="what runs the networks")
     predict.add_argument("--dicom-seg", action="store_true", help="write CASE.dcm (DICOM-SEG) too for DICOM series")
     predict.add_argument("--strict", action="store_true", help="refuse scans unlike those the model was trained on")
     predict.set_defaults(command=commands.predict_scans)

@@ -120,7 +120,14 @@ def predict_scans(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     if arguments.dicom_seg:
         require_highdicom()
-    results = predict(arguments.model, arguments.input, arguments.output, arguments.device, arguments.strict)
+    results = predict(
+        arguments.model,
+        arguments.input,
+        arguments.output,
+        arguments.device,
+        arguments.strict,
+        backend=arguments.backend,
+    )
     print(summary(results))
     failed = sum(result.status == "failed" for result in results)
     if arguments.dicom_seg:

@@ -65,6 +65,8 @@ def segment(
             remarks = "; ".join(guard(image)) if guard else ""
             if remarks and strict:
                 raise DataError(f"unlike the training data: {remarks}")
+            if enlargement := predictor.enlargement(image.grid):
+                log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
             return Reading(predictor.prepare(image), remarks)
 
         begun: list[Future[Reading]] = []
@@ -89,11 +91,13 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
     """What each case whose header can be read will need; the largest is said before anything is read."""
     needs = {}
     for job in jobs:
+        predictor = predictor_of(job.model)
         try:
-            header = read_header(job.images[0])
+            grid = read_header(job.images[0]).grid
+            predictor.enlargement(grid)
         except SegpipeError:
             continue  # reading the case will say what is wrong with it
-        needs[job.id] = predictor_of(job.model).needs(header.grid)
+        needs[job.id] = predictor.needs(grid)
     if needs:
         largest = max(needs, key=lambda case: needs[case].fp32.peak)
         log.info("memory    %s, for the largest case (%s)", needs[largest], largest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from pipeline.base.errors import DataError, Problem, problem_list
@@ -52,6 +51,8 @@ def map_path(segmentation: Path, what: str) -> Path:
 
 def write_image(path: Path, volume: Volume) -> None:
     """Writes a map (X, Y, Z) or maps (K, X, Y, Z) of fp32 as NIfTI, atomically; the channels become the last axis."""
+    import nibabel as nib
+
     array = volume.array if volume.array.ndim == 3 else np.moveaxis(volume.array, 0, -1)
     image = nib.Nifti1Image(array.astype(np.float32, copy=False), volume.grid.affine)
     image.header.set_xyzt_units("mm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.windows import importance_map
+
+_MANY_TIMES, _TOO_MANY_TIMES = 8, 100
+"""The model's grid may have this many times an image's voxels before that is remarked on, and before it is refused."""
 
 
 class WindowModel(Protocol):
@@ -95,8 +99,29 @@ class Predictor:
 
     def needs(self, grid: Grid) -> Needs:
         """The memory that an image on `grid` will take, cropping aside: known from its header alone."""
+        return self._needs(grid.shape, self._planned(grid).shape)
+
+    def enlargement(self, grid: Grid) -> str:
+        """A sentence with both grids where the model's has many times the voxels of an image on `grid`; else empty.
+
+        Raises a DataError where it has so many times as many that they would be made up out of nothing.
+        """
+        planned = self._planned(grid)
+        times = math.prod(planned.shape) / math.prod(grid.shape)
+        if times <= _MANY_TIMES:
+            return ""
+        here, there = (f"{_by(g.shape)} voxels of {_by(g.spacing_mm)} mm" for g in (grid, planned))
+        sentence = f"{here} become {there} on the model's grid, {times:.0f} times as many"
+        if times > _TOO_MANY_TIMES:
+            raise DataError(
+                f"{sentence}, so next to nothing of them would be seen; check the voxel size in the header "
+                f"(or, where it is right, use a model for scans as coarse as this)"
+            )
+        return sentence
+
+    def _planned(self, grid: Grid) -> Grid:
         _, canonical = to_canonical(grid)
-        return self._needs(grid.shape, resampled_grid(canonical, self.plan.spacing_mm).shape)
+        return resampled_grid(canonical, self.plan.spacing_mm)
 
     def choose(self, needs: Needs, held_gib: float = 0.0) -> bool:
         """Whether overlapping logits are kept in half precision: where the settings say so or fp32 does not fit.
@@ -204,6 +229,10 @@ class Predictor:
             windows = np.stack([layout.windows.cut(image, corner).transpose(back) for corner in batch])
             # map keeps nothing of the last result, which a loop variable would, while the next one is computed
             yield from map(partial(self.model.arrays.permute, axes=forth), self.model(windows))
+
+
+def _by(values: Sequence[float]) -> str:
+    return " × ".join(f"{value:.3g}" for value in values)
 
 
 def _inside(array: NDArray, conformed: Conformed) -> NDArray:

@@ -37,6 +37,9 @@ class InferenceSettings(Strict):
     """Average over mirrored windows too, along the axes that training mirrored (plan.mirror_axes): slower, better."""
     precision: Literal["plan", "fp32", "bf16", "fp16"] = "plan"
     """Arithmetic of the network; plan: as it was trained."""
+    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    """What runs a package's networks; auto: of what is installed and exported, the fastest for the work there is.
+    Networks that are not packaged yet are run by torch."""
     accumulate: Literal["auto", "fp32", "half"] = "auto"
     """How overlapping logits are kept; auto: fp32 where it fits into memory, else half."""
     memory_gib: float | None = Field(default=None, gt=0.0)

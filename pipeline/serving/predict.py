@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pipeline import __version__
 from pipeline.base.errors import ConfigError
@@ -27,24 +28,27 @@ _JOURNAL = ".segpipe-predict.json"
 
 
 def predict(
-    package: Path,
+    package: Path | ModelPackage,
     inputs: Path,
     output: Path,
     device: str = "auto",
     strict: bool = False,
     settings: InferenceSettings | None = None,
     isolated: bool = True,
+    backend: Literal["auto", "torch", "onnx", "openvino"] | None = None,
 ) -> list[CaseResult]:
     """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
 
-    output: a folder, or a file where there is one scan. settings: instead of the package's own. strict: refuse scans
-    unlike those of the training data. A scan that cannot be segmented is named and the others go on. In a folder, what
-    an earlier call, however it ended, wrote of the same scan with the same package and settings is not done again.
-    isolated: work in a process of its own, which may be killed for want of memory without
-    ending this one. Raises DataError (nothing to segment, a damaged package) and ConfigError.
+    package: its folder or zip, or one that is open. output: a folder, or a file where there is one scan. settings:
+    instead of the package's own. strict: refuse scans unlike those of the training data. A scan that cannot be
+    segmented is named and the others go on. In a folder, what an earlier call, however it ended, wrote of the same scan
+    with the same package and settings is not done again. isolated: work in a process of its own, which may be killed
+    for want of memory without ending this one. backend: what runs the networks, instead of what the settings say.
+    Raises DataError (nothing to segment, a damaged package) and ConfigError.
     """
-    model = load_package(package)
+    model = package if isinstance(package, ModelPackage) else load_package(package)
     chosen = settings or model.settings
+    chosen = chosen if backend is None else chosen.model_copy(update={"backend": backend})
     scans = list_scans(inputs, [channel.name for channel in model.plan.channels])
     jobs, faults = _jobs(scans, inputs, output)
     journal = _journal(model, chosen, strict, jobs, output)

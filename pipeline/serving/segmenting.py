@@ -37,7 +37,7 @@ def segment_here(jobs: Sequence[Job], spec: EngineSpec, ahead: bool = True) -> I
     if not jobs:
         return
     guard = None if spec.fingerprint is None else partial(unlike_training, plan=spec.plan, fingerprint=spec.fingerprint)
-    yield from segment(jobs, open_predictors(spec), guard, spec.strict, ahead)
+    yield from segment(jobs, open_predictors(spec, jobs), guard, spec.strict, ahead)
 
 
 def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:

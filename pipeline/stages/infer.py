@@ -66,7 +66,8 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     left = journal.left_of(made)
     if len(left) < len(jobs):
         log.info("infer     resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
-    spec = EngineSpec(plan, config.infer, models, runtime.device)
+    settings = config.infer.model_copy(update={"backend": "torch"})  # exports are only made for a package
+    spec = EngineSpec(plan, settings, models, runtime.device)
     segment = segment_here if runtime.executor == "serial" else segment_isolated
     with progress("infer", len(jobs), len(jobs) - len(left)) as bar:
         for result in segment(left, spec):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
 
 from pipeline.inference.arrays import NumpyArrays, TorchArrays
 from pipeline.inference.restore import AxisSampling, Resampler
@@ -99,6 +100,38 @@ def test_labels_in_half_precision_equal_the_plain_way_in_9999_of_10000_voxels(ta
     assert (times == 1).all()
     assert len(np.unique(expected)) == CLASSES
     assert (found.argmax(0) == expected).mean() >= 0.9999
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.tuples(*[st.integers(3, 18)] * 3),
+    st.tuples(*[st.integers(2, 9)] * 3),
+    st.floats(0, 0.75),
+    st.booleans(),
+)
+def test_random_logits_are_blended_as_monai_blends_them(shape, roi, overlap, half):
+    """fp32 to 1e-5. Half precision keeps differences to the largest logit, so those are compared, and rounds them by up
+    to 2⁻¹¹ each time a row of windows is put away."""
+    image = smooth_image(shape, seed=7)
+    expected = sliding_window_inference(image, roi, 1, network, overlap, mode="gaussian", sigma_scale=0.125)[0].numpy()
+    found, _ = slab_logits(image, roi, overlap, half=half)
+    if not half:
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+        return
+    found, expected = found - found.max(axis=0), expected - expected.max(axis=0)
+    rows = np.prod([len(starts) for starts in window_grid(shape, roi, overlap).starts[:2]])
+    covering = min(rows, 2 * np.prod([np.ceil(r / max(int(r * (1 - overlap)), 1)) for r in roi[:2]]))
+    np.testing.assert_allclose(found, expected, atol=2**-11 * covering * np.abs(expected).max() + 1e-5)
+
+
+@pytest.mark.parametrize("arrays", [NumpyArrays(), TorchArrays(torch.device("cpu"))])
+def test_the_first_of_equal_logits_wins_also_channel_group_by_group(arrays):
+    values = np.array([[1, 5, 2], [3, 5, 2], [3, 4, 2], [0, 5, 7]], np.float32)
+    largest, index = arrays.best(arrays.take(values))
+    assert arrays.give(index).tolist() == [1, 0, 3]
+    assert arrays.give(largest).tolist() == [3, 5, 7]
+    leading = arrays.best(arrays.take(values[:2]))
+    assert arrays.give(arrays.best(arrays.take(values[2:]), 2, leading)[1]).tolist() == [1, 0, 3]
 
 
 def test_numpy_gives_what_torch_gives():

@@ -1,0 +1,136 @@
+"""What runs a package's networks is chosen by time, among those whose labels agree."""
+
+from __future__ import annotations
+
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.base.errors import DataError
+from pipeline.inference.arrays import NumpyArrays
+from pipeline.inference.jobs import Job
+from pipeline.serving import choosing, engine
+from pipeline.serving.choosing import Candidate, Work, choose
+from pipeline.serving.model import load_package
+from pipeline.serving.spec import EngineSpec
+from tests.serving.small_package import small_package
+
+EMPTY = np.zeros((1, 1, 8, 8, 8), np.float32)
+
+
+class Threshold:
+    """Says 1 where an intensity is above `at`, after a while."""
+
+    disagreement = False
+    arrays = NumpyArrays()
+
+    def __init__(self, seconds, at=0.5):
+        self.seconds, self.at = seconds, at
+
+    def working(self):
+        return self
+
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return None
+
+    def __call__(self, windows):
+        time.sleep(self.seconds)
+        return np.concatenate([np.full_like(windows, self.at), windows], axis=1)
+
+
+def candidate(name, model, is_reference=False):
+    opened = []
+
+    def opens():
+        opened.append(name)
+        return {"": model}
+
+    return Candidate(name, opens, is_reference), opened
+
+
+def work(windows):
+    image = np.random.default_rng(0).uniform(size=EMPTY.shape).astype(np.float32)
+    return Work("", windows, lambda models: image)
+
+
+def test_the_fastest_whose_labels_agree_is_taken_and_the_log_says_so(caplog):
+    caplog.set_level("INFO")
+    quick_but_wrong, _ = candidate("wrong", Threshold(0.0, at=0.9))
+    slow, _ = candidate("reference", Threshold(0.05), is_reference=True)
+    faster, _ = candidate("faster", Threshold(0.01))
+    models = choose([quick_but_wrong, slow, faster], work(10**9), False, EMPTY)
+    assert models[""].seconds == 0.01
+    assert "backend   faster: 0.01" in caplog.text
+    assert "100.00% of the labels equal reference's" in caplog.text
+    assert "equal labels" in caplog.text
+
+
+def test_little_work_is_left_to_what_starts_first():
+    first, _ = candidate("first", Threshold(0.02))
+    second, opened = candidate("second", Threshold(0.0), is_reference=True)
+    assert choose([first, second], work(20), False, EMPTY)[""].seconds == 0.02
+    assert opened == []
+
+
+def test_what_cannot_be_opened_is_left_out(caplog):
+    def broken():
+        raise RuntimeError("no such instruction\nand a long trace")
+
+    first, _ = candidate("first", Threshold(0.001), is_reference=True)
+    assert choose([first, Candidate("broken", broken)], work(10**9), False, EMPTY)[""].seconds == 0.001
+    assert "backend   broken cannot be used: no such instruction" in caplog.text
+    assert "trace" not in caplog.text
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    package = load_package(small_package(tmp_path_factory.mktemp("package") / "model"))
+    return EngineSpec(package.plan, package.settings, {"": package.weights}, "cpu")
+
+
+def test_without_exports_there_is_torch_and_an_export_that_is_asked_for_is_missed_by_name(spec):
+    pytest.importorskip("onnxruntime")
+    assert [c.name for c in engine._candidates(spec)][:1] == ["torch"]
+    asked = EngineSpec(spec.plan, spec.settings.model_copy(update={"backend": "onnx"}), spec.models, "cpu")
+    with pytest.raises(DataError, match=r"exports/.*\.onnx: running the package by onnx needs it"):
+        engine.open_predictors(asked)
+
+
+def test_exports_come_before_torch_in_fp32_and_planned_bf16_is_measured_against_fp32(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: object())
+    weights = tmp_path / "weights" / "fold_0.safetensors"
+    for ending in ("onnx", "xml"):
+        (tmp_path / "exports").mkdir(exist_ok=True)
+        (tmp_path / "exports" / f"fold_0.{ending}").touch()
+    models, bf16 = {"": (weights,)}, spec.plan.model_copy(update={"precision": "bf16"})
+    settings = spec.settings
+    names = [c.name for c in engine._candidates(EngineSpec(bf16, settings, models, "cpu"))]
+    assert names == ["onnx", "openvino", "torch", "torch in fp32"]
+    assert [c.name for c in engine._candidates(EngineSpec(bf16, settings, models, "cuda:0"))] == ["torch"]
+
+
+def test_the_window_that_is_measured_is_of_the_first_scan_that_can_be_read(spec, tmp_path, monkeypatch):
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    voxels = np.random.default_rng(0).uniform(0, 100, (40, 60, 50)).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "good.nii.gz")
+    jobs = [Job(name, (tmp_path / f"{name}.nii.gz",), tmp_path / "out.nii.gz") for name in ("bad", "good")]
+    seen = {}
+
+    def chosen(candidates, given, overlapping, empty):
+        models = candidates[0].open()
+        seen["windows"], seen["window"] = given.windows, given.window(models)
+        return models
+
+    two = [Candidate(name, lambda: engine._torch_models(spec, "fp32")) for name in ("a", "b")]
+    monkeypatch.setattr(engine, "_candidates", lambda spec: two)
+    monkeypatch.setattr(engine, "choose", chosen)
+    engine.open_predictors(spec, jobs)
+    assert seen["window"].shape == (1, 1, *spec.plan.patch_size)
+    assert seen["window"].std() > 0
+    assert seen["windows"] >= 2
+    assert choosing.WORTH_S > 0
