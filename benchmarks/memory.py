@@ -51,6 +51,8 @@ def unet(width: int, layout: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 PLANS = {
+    "next to nothing": Planned(unet(4, LEVELS_4), (16, 16, 16), 1, "fp32"),
+    "next to nothing, MONAI": Planned({"name": "segresnet", "init_filters": 8}, (16, 16, 16), 1, "fp32"),
     "hippocampus": Planned(unet(16, LEVELS_4), (40, 56, 40), 2, "bf16"),
     "hippocampus-fp32": Planned(unet(16, LEVELS_4), (40, 56, 40), 4, "fp32", held_out=True),
     "unet-32": Planned(unet(32, LEVELS_4), (64, 64, 64), 4, "bf16"),
@@ -145,12 +147,8 @@ def predicted(planned: Planned) -> dict[str, float]:
     work = Work(planned.network, planned.channels, planned.structures + 1, planned.patch, planned.batch)
     memory = predict_memory(work, planned.precision, torch.device("cpu"))
     store = CASES * case_bytes(planned.patch, planned.channels, np.dtype(np.uint8)) / 2**30
-    return {
-        "step": memory.step,
-        "weights": memory.weights,
-        "batches": memory.batches,
-        "predicted": memory.total + store,
-    }
+    parts = {"step": memory.step, "weights": memory.weights, "batches": memory.batches, "store": store}
+    return {**parts, "predicted": memory.total + store}
 
 
 def prepare(planned: Planned, folder: Path) -> dict[str, Path]:

@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Workspace = Callable[[Any, Sequence[torch.Tensor], Sequence[torch.Tensor]], int]
-"""Bytes that an operation takes for as long as it runs, from the operation, the tensors it is given and its results."""
+Workspace = Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], int]
+"""Bytes that an operation takes for as long as it runs, from the operation, its arguments and its results."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -28,14 +28,13 @@ class LiveBytes(TorchDispatchMode):
         self._followed: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = _tensors((args, kwargs))
-        known = {tensor.untyped_storage()._cdata for tensor in given}
+        known = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         made = _tensors(result)
         for tensor in made:
             if tensor.untyped_storage()._cdata not in known:
                 self._follow(tensor.untyped_storage())
-        self.peak = max(self.peak, self.live + self._workspace(func, given, made))
+        self.peak = max(self.peak, self.live + self._workspace(func, args, made))
         return result
 
     def _follow(self, storage: torch.UntypedStorage) -> None:

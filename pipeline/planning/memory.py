@@ -1,7 +1,8 @@
 """How much memory training will take: one step of it is gone through on tensors without content, and they are counted.
 
 The count is what the step itself keeps at its worst moment: what autograd saves, gradients on their way back, copies
-in another precision. Beside it stand what no tensor shows: the program, and what a convolution takes while it runs.
+in another precision. Beside it stand what no tensor shows: the program, what a convolution takes while it runs, and
+the gaps of a heap. Each of the three was measured by itself; `benchmarks/memory.py` holds their sum against trainings.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.base.runtime import usable_cores
 from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.networks import build_network
 from pipeline.planning.live_bytes import LiveBytes
 from pipeline.planning.measure import Precision, Work
 
-# A process that has loaded torch and all that training imports, on a CPU (benchmarks/memory.py prints it).
-_PROCESS_GIB = 0.65
+# A process that trains next to nothing, on a CPU: torch, what training imports, and the code that runs.
+_PROCESS_GIB = 0.5
+# A heap that keeps what is freed (`base/allocator.py`) has gaps: held against the same step with each block mapped by
+# itself, where the peak is what was counted, it takes 1.2 (fp32) to 1.4 times (bf16) as much.
+_HEAP = 1.3
 # Weights, momentum, their moving average and the network that validates, four bytes each. Gradients are among the
 # tensors that are counted.
 _BYTES_PER_PARAMETER = 16
 # Batches at once: the one in use, two drawn ahead, and the one that is being drawn with a margin of at most a quarter
 # of the patch on each side (1.5³) and as much again resampled.
 _BATCHES = 3 + 2 * 1.5**3
-_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+# Threads that a backward convolution in bf16 is seen to give buffers of their own to, at the most per sample.
+_BUFFERS_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,12 @@ def predict_memory(work: Work, precision: Precision, device: torch.device) -> Me
     network = guard_convolutions(build_network(work.network, work.in_channels, work.out_channels, work.patch_size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     voxels = work.batch_size * math.prod(work.patch_size)
+    on_cpu = device.type == "cpu"
     return Memory(
-        process=_PROCESS_GIB if device.type == "cpu" else 0.0,
+        process=_PROCESS_GIB if on_cpu else 0.0,
         weights=_BYTES_PER_PARAMETER * parameters / 2**30,
         batches=_BATCHES * voxels * (4 * work.in_channels + 1) / 2**30,
-        step=_peak_bytes(network, work, precision) / 2**30,
+        step=(_HEAP if on_cpu else 1.0) * _peak_bytes(network, work, precision) / 2**30,
     )
 
 
@@ -87,14 +94,21 @@ def _empty(network: nn.Module, mode: FakeTensorMode) -> None:
                 module._buffers[name] = mode.from_tensor(buffer)
 
 
-def _workspace(operation: Any, given: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> int:
-    """What a convolution takes while it runs: input and output once more, in the layout that the library computes in.
+def _workspace(operation: Any, arguments: Sequence[Any], made: Sequence[torch.Tensor]) -> int:
+    """What a convolution takes on a CPU while it runs, beside its input x and output y, as measured one by one.
 
-    On the way back these are the input and the output's gradient.
+    Forward a copy of x in the layout that oneDNN computes in, transposed ones x and twice y. Backward x and y; in bf16
+    each thread turns a whole sample of both as well.
     """
-    if operation not in _CONVOLUTIONS:
-        return 0
-    return sum(_bytes(tensor) for tensor in (given[0], given[1] if operation is _CONVOLUTIONS[1] else made[0]))
+    if operation is torch.ops.aten.convolution.default:
+        transposed = arguments[6]
+        return _bytes(arguments[0]) + (2 * _bytes(made[0]) if transposed else 0)
+    if operation is torch.ops.aten.convolution_backward.default:
+        gradient, image = arguments[:2]
+        both, samples = _bytes(gradient) + _bytes(image), image.shape[0]
+        threads = min(usable_cores(), _BUFFERS_PER_SAMPLE * samples) if image.dtype == torch.bfloat16 else 0
+        return both + threads * both // samples
+    return 0
 
 
 def _bytes(tensor: torch.Tensor) -> int:
