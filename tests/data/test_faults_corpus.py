@@ -195,6 +195,23 @@ def _missing_channel(root, manifest):
     return Manifest.model_validate(content)
 
 
+@seeded("fatal", "extra-channel", "2 images are listed for 1 channel(s) (scan)", "or declare the others")
+def _more_images_than_channels(root, manifest):
+    save(root / "images/c3_more.nii.gz", scan(77))
+    return with_case(manifest, 3, images=[IMAGE, "images/c3_more.nii.gz"])
+
+
+@seeded("warning", "single-slice", "it has a single slice", "check that a 3D scan is meant")
+def _a_single_slice(root, manifest):
+    save(root / IMAGE, scan(3)[:, :, 4:5])
+    return with_case(manifest, 3, label=None, split="testing")
+
+
+@seeded("fatal", "colour", "it holds colours (RGB)", "convert it to grey values")
+def _colours_with_opacity(root, _):
+    save(root / IMAGE, np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]))
+
+
 # Places
 
 
@@ -405,6 +422,54 @@ def test_two_faults_of_two_cases_are_both_named(tmp_path: Path) -> None:
         ("c3", "empty-file"),
         ("c5", "label-grid"),
     ]
+
+
+def test_the_tolerance_of_grids_is_in_mm_and_can_be_set(tmp_path: Path) -> None:
+    """The label lies 0.3 mm off: a fault by default (0.1 mm), none where 0.5 mm are allowed."""
+    sound = dataset(tmp_path)
+    save(tmp_path / LABEL, label(), affine(origin_mm=(5, -7.3, 9)))
+    assert [fault.code for fault in check(sound, tmp_path, SERIAL)] == ["label-grid"]
+    assert check(sound, tmp_path, SERIAL, LoadConfig(grid_tolerance_mm=0.5)) == ()
+
+
+def test_a_structure_that_one_case_of_many_lacks(tmp_path: Path) -> None:
+    sound = dataset(tmp_path, cases=11)
+    only_head = label()
+    only_head[only_head == 2] = 0
+    save(tmp_path / LABEL, only_head)
+    (fault,) = check(sound, tmp_path, SERIAL)
+    assert (fault.case, fault.severity, fault.code) == ("c3", "warning", "missing-structure")
+    assert "tail is not labelled; it is in 10 of 11 cases" in fault.found
+
+
+def test_one_image_for_two_channels(tmp_path: Path) -> None:
+    dataset(tmp_path, cases=1)
+    (tmp_path / "images/again.nii.gz").write_bytes((tmp_path / "images/c0.nii.gz").read_bytes())
+    two = with_case(
+        manifest(1, channels=[{"name": "T1"}, {"name": "T2"}]),
+        0,
+        images=["images/c0.nii.gz", "images/again.nii.gz"],
+    )
+    (fault,) = check(two, tmp_path, SERIAL)
+    assert (fault.severity, fault.code) == ("warning", "same-channel")
+    assert "it holds the same voxels as images/c0.nii.gz" in fault.found
+
+
+def test_voxels_that_no_scanner_makes(tmp_path: Path) -> None:
+    dataset(tmp_path, cases=1)
+    for path in (tmp_path / "images/c0.nii.gz", tmp_path / "labels/c0.nii.gz"):
+        save(path, np.asarray(nib.load(path).dataobj), affine((60, 60, 60)))
+    faults = check(manifest(1), tmp_path, SERIAL)
+    assert {fault.code for fault in faults} == {"spacing"}
+    assert "a voxel of 60×60×60 mm is hardly one of a patient" in faults[0].found
+
+
+def test_a_ct_without_air_is_not_in_hounsfield_units(tmp_path: Path) -> None:
+    sound = dataset(tmp_path, modality="CT")
+    for i in range(6):
+        save(tmp_path / f"images/c{i}.nii.gz", np.abs(scan(i)))
+    (fault,) = check(sound, tmp_path, SERIAL)
+    assert (fault.case, fault.code) == ("all cases", "not-hounsfield")
 
 
 def test_no_orientation_is_settled_by_rule(tmp_path: Path) -> None:

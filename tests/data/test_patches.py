@@ -165,6 +165,29 @@ def test_labels_come_in_types_that_torch_computes_with() -> None:
     assert label.dtype == np.int32 and label.max() == 65535
 
 
+class Watched(np.ndarray):
+    """An array that notes how many voxels were asked of it."""
+
+    asked = 0
+
+    def __getitem__(self, key):
+        result = np.asarray(super().__getitem__(key))
+        Watched.asked += result.size
+        return result
+
+
+def test_only_the_voxels_of_the_patch_are_read() -> None:
+    """Of 40³ voxels a patch of 4 × 5 × 6 with a margin of 1 reads at most 6 × 7 × 8, of image and label each."""
+    store = MemoryCases({"a": (40, 40, 40)})
+    image, kept = store.image("a").view(Watched), store.labels["a"].view(Watched)
+    store.image, store.label = lambda case: image, lambda case: kept
+    for index in range(20):
+        place = place_patch(store, ["a"], (4, 5, 6), 0, index)
+        Watched.asked = 0
+        cut_batch(store, [place], (4, 5, 6), margin=(1, 1, 1))
+        assert 0 < Watched.asked <= 2 * 6 * 7 * 8
+
+
 def test_generators_of_different_numbers_differ() -> None:
     drawn = {
         tuple(generator(seed, purpose, step, position).integers(2**60, size=2))
