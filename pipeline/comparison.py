@@ -45,7 +45,8 @@ def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000) -> d
         "definitions": {
             "difference": "method minus baseline, case by case",
             "ci95": f"expanded percentile bootstrap of the mean difference, {resamples} resamples of subjects",
-            "p": "Wilcoxon signed-rank, two-sided",
+            "p": "Wilcoxon signed-rank, two-sided, over cases; how much another training of the same method would "
+            "differ is no part of it",
             "p_holm": "corrected by Holm over all structures and methods of one metric; "
             "the mean over structures is a family of its own",
             "wins": "cases where the method is better than the baseline",

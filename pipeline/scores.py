@@ -151,4 +151,5 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
         names = ["/".join(folder[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
-    return [f"{folder[-1]} ({number})" for number, folder in enumerate(folders, start=1)]
+    last = [folder[-1] for folder in folders]
+    return [name if last.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(last, start=1)]

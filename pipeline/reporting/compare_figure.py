@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
 
-_POINT, _INTERVAL, _ZERO = "#7aa0c4", "#1b2a41", "#b04a3a"
+_POINT, _INTERVAL, _ZERO, _KEY = "#7aa0c4", "#1b2a41", "#b04a3a", "#59636e"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def draw_differences(panels: Sequence[tuple[str, Mapping[str, Differences]]], ba
     from matplotlib.figure import Figure
 
     most_rows = max(len(rows) for _, rows in panels)
-    height = 1.4 + 0.55 * most_rows
+    height = 1.7 + 0.55 * most_rows
     figure = Figure(figsize=(2.0 + 4.6 * len(panels), height), dpi=130, layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
     for panel, (method, rows) in zip(axes, panels, strict=True):
@@ -38,10 +38,13 @@ def draw_differences(panels: Sequence[tuple[str, Mapping[str, Differences]]], ba
         panel.axvline(0, color=_ZERO, linewidth=1)
         panel.set_yticks(range(len(rows)), list(rows))
         panel.set_ylim(len(rows) - 0.5, -0.5)
-        panel.set_title(method, fontsize=10)
+        cases = max((len(row.values) for row in rows.values()), default=0)
+        panel.set_title(f"{method}, {cases} cases", fontsize=10)
         panel.set_xlabel(f"Dice minus Dice of {baseline}", fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
+    key = "point: a case · diamond: mean with its 95 % interval · right of 0: better"
+    figure.supxlabel(key, fontsize=8, color=_KEY)
     atomic_write(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
