@@ -87,10 +87,14 @@ def _alone(function: Callable[[Item], Result], item: Item) -> Result:
     try:
         return next(_pooled(function, [item], 1))
     except BrokenProcessPool:
-        raise DataError(
-            f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
-            "(it had the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
-        ) from None
+        raise _killed(item) from None
+
+
+def _killed(item: object) -> DataError:
+    return DataError(
+        f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
+        "(in a pool, with the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
+    )
 
 
 def _on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Any]:
@@ -100,5 +104,10 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
         raise missing_extra("ray", "ray", "executor.name: ray") from None
     ray.init(ignore_reinit_error=True, log_to_driver=False)
     remote = ray.remote(function)
-    for reference in [remote.remote(item) for item in items]:
-        yield ray.get(reference)
+    for item, reference in [(item, remote.remote(item)) for item in items]:
+        try:
+            yield ray.get(reference)
+        except ray.exceptions.RayTaskError as error:  # what the call raised, with a trace of the far process around it
+            raise error.cause from None
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            raise _killed(item) from None

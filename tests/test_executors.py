@@ -95,6 +95,19 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path: Path) -> No
         list(map_cases(function, items(tmp_path), Runtime(executor="ray"), "x"))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_ray_gives_the_same_results_and_errors(tmp_path: Path) -> None:
+    runtime = Runtime(executor="ray")
+    results = list(map_cases(name_and_process, items(tmp_path, 7), runtime, "x"))
+    assert [name for name, _ in results] == [f"c{i}" for i in range(7)]
+    assert os.getpid() not in {process for _, process in results}
+    with pytest.raises(DataError, match="c2: is odd"):
+        list(map_cases(refuse_case_two, items(tmp_path), runtime, "x"))
+    with pytest.raises(DataError, match="the process that worked on case c2 was killed"):
+        list(map_cases(die_in_case_two, items(tmp_path), runtime, "x"))
+
+
 def wait_long(item: Item) -> None:
     (item.folder / f"{os.getpid()}.pid").touch()
     time.sleep(120)
