@@ -9,12 +9,15 @@ from typing import Any
 from pipeline import __version__
 from pipeline.data.cases import Cases
 from pipeline.data.plan import Plan
+from pipeline.inference.choose import steps_of
+from pipeline.inference.settings import InferenceSettings, PostprocessSettings
 from pipeline.serving.labels import Label
 
 NOT_A_DEVICE = (
     "**Research use only. This model is not a medical device:** it has not been cleared or approved by any authority, "
     "and its output must not be used for diagnosis, treatment or any other clinical decision."
 )
+_MEAN = "**mean**"
 _FIGURES = (("dice", "Dice"), ("hd95_mm", "HD95 (mm)"), ("nsd", "NSD"))
 
 
@@ -31,15 +34,29 @@ class CardText:
     references: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class CardFacts:
+    """What the run knows, beside plan, cases and labels.
+
+    summary: evaluate's summary.json. train: train.json. postprocess: infer's postprocess.json. exports: other forms of
+    the networks, each with the share of a case's voxels that get torch's label.
+    """
+
+    summary: Mapping[str, Any]
+    train: Mapping[str, Any]
+    postprocess: Mapping[str, Any]
+    exports: Mapping[str, float]
+
+
 def model_card(
     text: CardText,
     plan: Plan,
     cases: Cases,
     labels: Sequence[Label],
-    summary: Mapping[str, Any],
-    train: Mapping[str, Any],
+    inference: InferenceSettings,
+    facts: CardFacts,
 ) -> str:
-    """The card as Markdown. `summary` is evaluate's summary.json, `train` is train.json."""
+    """The card as Markdown."""
     parts = [
         f"# {text.name} {text.version}",
         NOT_A_DEVICE,
@@ -47,12 +64,15 @@ def model_card(
         f"## Intended use\n\n{text.intended_use}",
         "## Structures\n\n" + _structures(labels),
         "## Training data\n\n" + _data(cases),
-        "## Model\n\n" + _model(plan, train),
-        "## Evaluation\n\n" + _evaluation(summary),
+        "## Model\n\n" + _model(plan, facts.train),
+        "## Postprocessing\n\n" + _postprocessing(plan, inference, facts.postprocess),
+        "## Evaluation\n\n" + _evaluation(facts.summary),
         "## Limits\n\n" + _limits(plan),
         f"## Licence and authors\n\nWeights: {text.licence or 'not stated'}. Training data: "
         f"{cases.licence or 'not stated'}. Authors: {text.authors or 'not stated'}. Made with segpipe {__version__}.",
     ]
+    if facts.exports:
+        parts.insert(-2, "## Other forms\n\n" + _exports(facts.exports))
     if text.references:
         parts.append("## References\n\n" + "\n".join(f"- {reference}" for reference in text.references))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -84,18 +104,64 @@ def _model(plan: Plan, train: Mapping[str, Any]) -> str:
     )
 
 
+def _postprocessing(plan: Plan, inference: InferenceSettings, chosen: Mapping[str, Any]) -> str:
+    """What is done to finished label maps, on whose word, and what it gained."""
+    settings, count = inference.postprocess, chosen.get("cases", 0)
+    on_validation = f"on {count} cases of cross-validation"
+    if not isinstance(settings, PostprocessSettings):
+        tried = (
+            f" Steps were tried {on_validation}; none raised the mean Dice." if chosen.get("asked") == "auto" else ""
+        )
+        return f"None.{tried}"
+    seen = chosen.get("structures", {})
+    lines = [
+        f"- {name}: {', '.join(words)}{_gain(seen.get(name))}"
+        for name in plan.structures
+        if (words := steps_of(settings, name))
+    ]
+    if chosen.get("asked") != "auto":
+        return "\n".join(["Chosen by the authors, applied to every prediction:", "", *lines])
+    selected = (
+        f"Selected on validation: the steps raised the mean Dice {on_validation}, and are applied to every prediction. "
+        "The figures below are with them; on those cases the gain is a little flattering."
+    )
+    return "\n".join([selected, "", *lines])
+
+
+def _gain(seen: Mapping[str, Any] | None) -> str:
+    if seen is None or "dice_after" not in seen:
+        return ""
+    return (
+        f"; mean Dice {seen['dice']:.4f} without, {seen['dice_after']:.4f} with "
+        f"({seen['better']} cases better, {seen['worse']} worse)"
+    )
+
+
+def _exports(exports: Mapping[str, float]) -> str:
+    shares = ", ".join(f"{kind} {share:.4%}" for kind, share in exports.items())
+    return (
+        f"In `exports/`. Voxels of a case that got the label of torch in fp32, seen before they were written: {shares}."
+    )
+
+
 def _evaluation(summary: Mapping[str, Any]) -> str:
     head = ["structure", *(title for _, title in _FIGURES), "cases"]
-    entries = [*summary.get("structures", {}).items(), ("**mean**", summary.get("mean", {}))]
+    entries = [*summary.get("structures", {}).items(), (_MEAN, summary.get("mean", {}))]
     rows = []
     for name, entry in entries:
         cells = [_figure(entry.get(key, {})) for key, _ in _FIGURES]
-        rows.append(f"| {name} | {' | '.join(cells)} | {entry.get('dice', {}).get('n', '')} |")
+        rows.append(f"| {name} | {' | '.join(cells)} | {_count(name, entry)} |")
     table = "\n".join([f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *rows])
     return (
         "Mean [95 % bootstrap interval]; in cross-validation each case is scored by the network that did not see it. "
         f"Definitions are in `metrics/summary.json`.\n\n{table}"
     )
+
+
+def _count(name: str, entry: Mapping[str, Any]) -> str:
+    """Of cases; the mean is one over structures."""
+    n = entry.get("dice", {}).get("n", "")
+    return f"{n} structures" if name == _MEAN else f"{n}"
 
 
 def _figure(entry: Mapping[str, Any]) -> str:

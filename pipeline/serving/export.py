@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,19 +18,33 @@ from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.ensemble import TorchModel
 from pipeline.inference.onnx_model import OnnxModel
+from pipeline.inference.openvino_model import OpenVinoModel
 from pipeline.inference.predictor import Predictor, WindowModel
 from pipeline.inference.settings import InferenceSettings
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks import build_network
 
-Kind = Literal["onnx", "torchscript"]
+Kind = Literal["onnx", "torchscript", "openvino"]
 SHARE_OF_EQUAL_VOXELS = 0.9999
-_ENDINGS: dict[Kind, str] = {"onnx": ".onnx", "torchscript": ".ts"}
+_ENDINGS: dict[Kind, str] = {"onnx": ".onnx", "torchscript": ".ts", "openvino": ".xml"}
 _CPU = torch.device("cpu")
 
 
-def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path) -> list[Path]:
-    """Writes each network of an ensemble into `out` as `kind` and returns the files, named as the weights are.
+@dataclass(frozen=True)
+class Exported:
+    """An ensemble in another form.
+
+    files: one per network, named as its weights are (OpenVINO's have their weights beside them, in `.bin`). share: of
+    the checked case's voxels, those that get the label that torch gives them.
+    """
+
+    kind: Kind
+    files: tuple[Path, ...]
+    share: float
+
+
+def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path) -> Exported:
+    """Writes each network of an ensemble into `out` as `kind`.
 
     `image` is a real case (C, X, Y, Z): with the exported ensemble at least 99.99 % of its voxels must get the label
     that they get with torch in fp32, else nothing is written and a SegpipeError says how many did. Raises ConfigError
@@ -37,8 +53,11 @@ def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: 
     networks = [_network(plan, path) for path in weights]
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         files = [Path(temporary) / f"{path.stem}{_ENDINGS[kind]}" for path in weights]
-        for network, file in zip(networks, files, strict=True):
-            _WRITERS[kind](network, torch.zeros(1, len(plan.channels), *plan.patch_size), file)
+        example = torch.zeros(1, len(plan.channels), *plan.patch_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing; what it may have missed, the check below sees
+            for network, file in zip(networks, files, strict=True):
+                _WRITERS[kind](network, example, file)
         share = _equal_share(plan, image, TorchModel(networks, _CPU), _READERS[kind](files))
         if share < SHARE_OF_EQUAL_VOXELS:
             raise SegpipeError(
@@ -46,7 +65,9 @@ def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: 
                 f"({SHARE_OF_EQUAL_VOXELS:.2%} are needed), so it is not shipped; leave {kind} out"
             )
         out.mkdir(exist_ok=True)
-        return [file.rename(out / file.name) for file in files]
+        for written in sorted(Path(temporary).iterdir()):
+            written.rename(out / written.name)
+    return Exported(kind, tuple(out / file.name for file in files), share)
 
 
 def _equal_share(plan: Plan, image: Volume, one: WindowModel, other: WindowModel) -> float:
@@ -77,11 +98,26 @@ def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path) ->
         torch.jit.trace(network, example, check_trace=False).save(str(path))
 
 
+def _write_openvino(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """By way of ONNX: OpenVINO's converter of torch modules reports its use over the network, this reader does not."""
+    try:
+        import openvino
+    except ImportError:
+        raise missing_extra("openvino", "openvino", "package.exports: [openvino]") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        onnx = Path(temporary) / "network.onnx"
+        _write_onnx(network, example, onnx)
+        # Its default rounds weights to 16 bits.
+        openvino.save_model(openvino.Core().read_model(str(onnx)), str(path), compress_to_fp16=False)
+
+
 _WRITERS: dict[Kind, Callable[[nn.Module, torch.Tensor, Path], None]] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
+    "openvino": _write_openvino,
 }
 _READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
     "onnx": OnnxModel,
     "torchscript": lambda files: TorchModel([torch.jit.load(str(file)) for file in files], _CPU),
+    "openvino": OpenVinoModel,
 }

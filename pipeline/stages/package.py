@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.data.cases import Cases
     from pipeline.data.plan import Plan
 
-Kind = Literal["onnx", "torchscript"]
+Kind = Literal["onnx", "torchscript", "openvino"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class PackageConfig(Strict):
     output_slug: str = Field(default="segmentation", pattern=r"^[a-z0-9][a-z0-9-]*$")
     """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
     exports: tuple[Kind, ...] = ()
-    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
+    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx or openvino."""
     bundle: bool = False
     """Make the package a MONAI bundle too (a unet whose structures have one label value each)."""
     zip: bool = False
@@ -72,7 +72,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     """
     from pipeline.data.cases import read_cases
     from pipeline.data.plan import read_plan, write_plan
-    from pipeline.serving.card import CardText, model_card
+    from pipeline.serving.card import CardFacts, CardText, model_card
     from pipeline.serving.labels import make_labels, write_labels
     from pipeline.serving.model import load_package, write_seal, write_zip
     from pipeline.serving.notices import write_notices
@@ -85,11 +85,11 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     labels = make_labels(plan.structures, settings.labels)
 
     weights = _copy_weights(inputs["train"], train["folds"], out)
-    _write_exports(settings.exports, plan, cases, inputs["load"], [out / weight for weight in weights])
+    exports = _write_exports(settings.exports, plan, cases, inputs["load"], [out / weight for weight in weights])
     write_plan(out, plan)
     write_labels(out, labels)
-    applied = read_json(inputs["infer"] / "postprocess.json")["applied"]
-    inference = InferenceSettings.model_validate({**_settings(config.inference), "postprocess": applied})
+    postprocess = read_json(inputs["infer"] / "postprocess.json")
+    inference = InferenceSettings.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
     write_json(out / "inference.json", _settings(inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
     write_json(out / "metrics" / "summary.json", summary)
@@ -103,11 +103,12 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
         licence=settings.licence,
         references=settings.references,
     )
-    write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, summary, train))
+    facts = CardFacts(summary, train, postprocess, exports)
+    write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, inference, facts))
     if settings.bundle:
         from pipeline.serving.bundle import write_bundle
 
-        write_bundle(out, plan, inference, [out / weight for weight in weights], text)
+        write_bundle(out, plan, inference, [out / weight for weight in weights], text, summary, cases.licence)
     write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
@@ -131,24 +132,36 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
     return names
 
 
-def _write_exports(kinds: tuple[Kind, ...], plan: Plan, cases: Cases, load: Path, weights: list[Path]) -> None:
-    """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case."""
+def _write_exports(
+    kinds: tuple[Kind, ...], plan: Plan, cases: Cases, load: Path, weights: list[Path]
+) -> dict[str, float]:
+    """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
+
+    Returns, for each, the share of the case's voxels that get torch's label; `exports/checks.json` holds them too.
+    """
     if not kinds:
-        return
+        return {}
     from pipeline.data.cases import data_root, image_paths
     from pipeline.data.formats import read_image
     from pipeline.serving.export import export
 
     case = (cases.testing() or cases.training())[0]
     image = read_image(image_paths(case, data_root(load)))
+    folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
     for kind in kinds:
-        files = export(kind, plan, weights, image, weights[0].parents[1] / "exports")
-        log.info("package   exported as %s: %d file(s), same labels as torch on %s", kind, len(files), case.id)
+        exported = export(kind, plan, weights, image, folder)
+        shares[kind] = exported.share
+        log.info(
+            "package   exported as %s: %d network(s); %.4f %% of the voxels of %s get torch's label",
+            kind, len(exported.files), 100 * exported.share, case.id,
+        )  # fmt: skip
+    write_json(folder / "checks.json", {kind: {"share_of_equal_voxels": share} for kind, share in shares.items()})
+    return shares
 
 
 def _settings(inference: InferenceSettings) -> dict[str, Any]:
-    """The settings that a result depends on; how much memory may be used is each machine's own matter."""
-    names = set(InferenceSettings.model_fields) - {"memory_gib"}
+    """The settings that a result depends on; what runs it and how much memory may be used is each machine's matter."""
+    names = set(InferenceSettings.model_fields) - {"memory_gib", "backend"}
     return inference.model_dump(mode="json", include=names)
 
 
@@ -158,7 +171,7 @@ def _size(folder: Path) -> str:
 
 STAGE = Stage(
     name="package",
-    version=1,
+    version=2,
     config=PackageReads,
     reads={"package": "package", "inference": "infer"},
     inputs=("train", "plan", "load", "infer", "evaluate"),

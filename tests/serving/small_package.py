@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
-from pipeline.data.plan import read_plan, write_plan
+from pipeline.data.plan import Plan, read_plan, write_plan
 from pipeline.inference.settings import InferenceSettings
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks import build_network
@@ -26,18 +27,28 @@ NETWORK = {"name": "unet", "channels": [4, 8, 16], "deep_supervision": 1}
 INTENSITY = {"p005_min": 0.0, "p005_max": 1e5, "p995_min": 50.0, "p995_max": 2e6}
 
 
-def small_package(out: Path, seeds: tuple[int, ...] = (0,), scan: Path | None = None, **settings: Any) -> Path:
-    """Packages one network per seed into `out` and returns it; exports are checked on `scan`, where it is given."""
+def small_package(
+    out: Path,
+    seeds: tuple[int, ...] = (0,),
+    scan: Path | None = None,
+    planned: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """Packages one network per seed into `out` and returns it.
+
+    scan: exports (to ONNX, unless `settings` say otherwise) are made and checked on it. planned: changes to the plan.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         inputs = finished_stages(Path(temporary), folds=seeds)
-        plan = read_plan(inputs["plan"]).model_copy(update={"network": NETWORK})
+        values = read_plan(inputs["plan"]).model_dump(mode="json") | {"network": NETWORK} | dict(planned or {})
+        plan = Plan.model_validate(values)
         write_plan(inputs["plan"], plan)
         if scan is not None:
             cases = read_json(inputs["load"] / "cases.json")
             cases["cases"][0]["images"] = [scan.name]
             write_json(inputs["load"] / "cases.json", cases)
             write_json(inputs["load"] / "location.json", {"root": str(scan.parent)})
-            settings["exports"] = ("onnx",)
+            settings.setdefault("exports", ("onnx",))
         known = {"n_cases": 2, "spacings_mm": [[1, 1, 1]] * 2, "shapes": [[34, 48, 30], [38, 55, 45]]}
         write_json(inputs["load"] / "fingerprint.json", {**known, "intensity": [INTENSITY]})
         for seed in seeds:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import SegpipeError
+from pipeline.base.files import read_json
 from pipeline.data.formats import read_image
 from pipeline.serving import export as exporting
 from pipeline.serving.export import export
@@ -18,12 +19,18 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])
 def test_an_ensemble_is_exported_and_gives_the_same_labels(kind, segpipe_data: Path, tmp_path: Path) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
     package = load_package(small_package(tmp_path / "package", seeds=(0, 1)))
     image = read_image([segpipe_data / "hippocampus" / "images" / "hippocampus_001.nii.gz"])
-    files = export(kind, package.plan, package.weights, image, tmp_path / "exports")
+    exported = export(kind, package.plan, package.weights, image, tmp_path / "exports")
+    assert exported.share >= 0.9999
+    files, endings = exported.files, {"onnx": {".onnx"}, "torchscript": {".ts"}, "openvino": {".xml", ".bin"}}
     assert [file.stem for file in files] == ["fold_0", "fold_1"]
+    assert {path.suffix for path in (tmp_path / "exports").iterdir()} == endings[kind]
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "exports").iterdir())
     windows = np.random.default_rng(0).normal(size=(3, 1, *package.plan.patch_size)).astype(np.float32)
     reader = exporting._READERS[kind](files)
     with reader.working():
@@ -31,10 +38,13 @@ def test_an_ensemble_is_exported_and_gives_the_same_labels(kind, segpipe_data: P
     assert logits.shape == (3, 3, *package.plan.patch_size)
 
 
-def test_an_export_that_differs_is_not_written(segpipe_data: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])
+def test_an_export_that_differs_is_not_written(kind, segpipe_data: Path, tmp_path: Path, monkeypatch) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
     package = load_package(small_package(tmp_path / "package"))
     image = read_image([segpipe_data / "hippocampus" / "images" / "hippocampus_001.nii.gz"])
-    write = exporting._write_onnx
+    write = exporting._WRITERS[kind]
 
     def write_another(network, example, path):
         for parameter in network.parameters():
@@ -43,7 +53,16 @@ def test_an_export_that_differs_is_not_written(segpipe_data: Path, tmp_path: Pat
         for parameter in network.parameters():
             parameter.data.mul_(-1)
 
-    monkeypatch.setitem(exporting._WRITERS, "onnx", write_another)
+    monkeypatch.setitem(exporting._WRITERS, kind, write_another)
     with pytest.raises(SegpipeError, match=r"only \d+\.\d+% of a case's voxels"):
-        export("onnx", package.plan, package.weights, image, tmp_path / "exports")
+        export(kind, package.plan, package.weights, image, tmp_path / "exports")
     assert not (tmp_path / "exports").exists()
+
+
+def test_what_was_seen_is_shipped_and_said_in_the_card(segpipe_data: Path, tmp_path: Path) -> None:
+    scan = segpipe_data / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    package = load_package(small_package(tmp_path / "package", scan=scan, exports=("onnx", "torchscript")))
+    checks = read_json(package.folder / "exports" / "checks.json")
+    assert all(0.9999 <= checks[kind]["share_of_equal_voxels"] <= 1 for kind in ("onnx", "torchscript"))
+    assert {"exports/fold_0.onnx", "exports/fold_0.ts", "exports/checks.json"} <= set(package.seal.files)
+    assert "onnx 100.0000%, torchscript 100.0000%" in package.card

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.base.errors import DataError
+from pipeline.base.files import write_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute, output_digest
 from pipeline.base.yaml_source import portable_yaml
@@ -23,8 +25,12 @@ train: {folds: [0], network: {name: unet}}
 """
 
 
-def _package(root: Path, folds: tuple[int | str, ...] = (0,), **settings: object) -> Path:
+def _package(
+    root: Path, folds: tuple[int | str, ...] = (0,), postprocess: dict | None = None, **settings: object
+) -> Path:
     inputs = finished_stages(root, folds)
+    if postprocess is not None:
+        write_json(inputs["infer"] / "postprocess.json", postprocess)
     for folder in inputs.values():
         (folder / "stage.json").write_text('{"outputs": {}}')
     reads = PackageReads(package=PackageConfig(**settings), inference=InferenceSettings())
@@ -63,6 +69,59 @@ def test_the_card_says_what_the_model_is_not(tmp_path: Path) -> None:
     assert "Research use only" in card
     assert "| anterior | 0.880 [0.870, 0.890] |" in card
     assert "CC-BY-4.0" in card
+
+
+CHOSEN = {
+    "applied": {"fill_holes": [], "largest_component": ["anterior"], "min_volume_ml": {"posterior": 0.02}},
+    "asked": "auto",
+    "cases": 42,
+    "structures": {
+        "anterior": {"dice": 0.8701, "dice_after": 0.8745, "better": 9, "worse": 2},
+        "posterior": {"dice": 0.8622, "dice_after": 0.8630, "better": 4, "worse": 1},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (CHOSEN, "Selected on validation: the steps raised the mean Dice on 42 cases of cross-validation"),
+        (CHOSEN, "- anterior: largest component kept; mean Dice 0.8701 without, 0.8745 with (9 cases better, 2 worse)"),
+        (CHOSEN, "- posterior: components under 0.02 ml removed; mean Dice 0.8622 without, 0.8630 with (4 "),
+        (
+            {"applied": "none", "asked": "auto", "cases": 42},
+            "None. Steps were tried on 42 cases of cross-validation; none",
+        ),
+        ({"applied": "none", "asked": "none"}, "## Postprocessing\n\nNone.\n"),
+        (
+            {**CHOSEN, "asked": "steps", "structures": {}},
+            "Chosen by the authors, applied to every prediction:\n\n- ante",
+        ),
+    ],
+)
+def test_the_card_names_postprocessing_and_what_it_gained(found: dict, said: str, tmp_path: Path) -> None:
+    assert said in load_package(_package(tmp_path, postprocess=found)).card
+
+
+def test_everything_that_a_package_promises_is_there_sealed_and_no_code(tmp_path: Path) -> None:
+    liver = {"color": (221, 130, 101), "type": {"value": "10200004", "meaning": "Liver"}}
+    folder = _package(tmp_path, labels={"anterior": liver}, licence="CC-BY-4.0")
+    sealed = set(load_package(folder).seal.files)
+    assert sealed == {
+        "LICENSE", "MODEL_CARD.md", "config.yaml", "fingerprint.json", "inference.json", "labels.json",
+        "labels/itksnap.txt", "labels/slicer.ctbl", "licences/THIRD_PARTY.md", "metrics/summary.json", "plan.json",
+        "sbom.cdx.json", "weights/fold_0.safetensors",
+    }  # fmt: skip
+    assert json.loads((folder / "package.json").read_text())["format"] == 1
+    summary = json.loads((folder / "metrics" / "summary.json").read_text())
+    assert summary["structures"]["anterior"]["dice"]["ci95"] == [0.87, 0.89]
+    label = json.loads((folder / "labels.json").read_text())["structures"][0]
+    assert (label["color"], label["type"]["scheme"], label["type"]["value"]) == ([221, 130, 101], "SCT", "10200004")
+    assert '    1   221  130  101        1  1  1    "anterior"' in (folder / "labels" / "itksnap.txt").read_text()
+    assert "1 anterior 221 130 101 255" in (folder / "labels" / "slicer.ctbl").read_text()
+    assert "CC-BY-4.0" in (folder / "LICENSE").read_text()
+    components = json.loads((folder / "sbom.cdx.json").read_text())["components"]
+    assert {"torch", "monai", "safetensors"} <= {entry["name"] for entry in components}
 
 
 def test_a_model_of_all_cases_is_packaged(tmp_path: Path) -> None:
