@@ -38,8 +38,8 @@ def unlike_training(image: Volume, plan: Plan, fingerprint: Mapping[str, Any]) -
 
 
 def _orientation(image: Volume) -> Iterator[str]:
-    forms = [image.header[key] for key in ("qform", "sform") if key in image.header]
-    if forms and all(code == 0 for _, code in forms):
+    nifti = image.header.get("nifti")
+    if nifti is not None and nifti["qform_code"] == 0 and nifti["sform_code"] == 0:
         yield "orientation: the header states none (qform and sform codes are 0), so left and right are a guess"
     directions = np.abs(image.grid.affine[:3, :3] / np.array(image.grid.spacing_mm))
     tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0).min(), 0.0, 1.0))))

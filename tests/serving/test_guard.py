@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +15,10 @@ from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
 from pipeline.serving.guard import unlike_training
+from pipeline.serving.model import load_package
+from pipeline.serving.predict import predict
+from pipeline.serving.results import write_results
+from tests.serving.small_package import small_package
 
 MR = {"channel": "T1", "p005_min": 0.0, "p005_max": 10.0, "p995_min": 80.0, "p995_max": 1.7e6}
 CT = {"channel": "CT", "p005_min": -1024.0, "p005_max": -1000.0, "p995_min": 900.0, "p995_max": 1400.0}
@@ -62,7 +69,7 @@ def test_a_rescaled_mr_passes() -> None:
         (_scan(-1000, 1000), "zscore", MR, "another modality"),
         (_scan(0, 2400), "ct", CT, "is it in Hounsfield units"),
         (_scan(-32000, 1000), "ct", CT, "spans -3.18"),
-        (_scan(header={"qform": (None, 0), "sform": (None, 0)}), "zscore", MR, "left and right are a guess"),
+        (_scan(header={"nifti": nib.Nifti1Header()}), "zscore", MR, "left and right are a guess"),
     ],
 )
 def test_what_is_not_like_the_training_data_is_named_once(
@@ -82,3 +89,35 @@ def test_axes_tilted_far_from_the_bodys_are_named_with_the_angle() -> None:
 
 def test_a_hounsfield_scan_within_the_range_passes() -> None:
     assert unlike_training(_scan(-1024, 1300), _plan("ct"), _fingerprint(CT)) == ()
+
+
+def _write(path: Path, shape: tuple[int, int, int], low: float = 0, spacing_mm: float = 1, code: int = 1) -> None:
+    voxels = np.random.default_rng(0).uniform(low, 100, shape).astype(np.float32)
+    image = nib.Nifti1Image(voxels, np.diag([1, 1, spacing_mm, 1.0]))
+    image.set_sform(image.affine, code)
+    image.set_qform(image.affine, code)
+    nib.save(image, path)
+
+
+def test_every_comparison_is_made_at_prediction_told_in_both_files_and_refused_when_strict(tmp_path: Path) -> None:
+    package = small_package(tmp_path / "model")
+    scans, out = tmp_path / "in", tmp_path / "out"
+    scans.mkdir()
+    _write(scans / "usual.nii.gz", (34, 48, 30))
+    _write(scans / "orientation.nii.gz", (34, 48, 30), code=0)
+    _write(scans / "spacing.nii.gz", (34, 48, 6), spacing_mm=5)
+    _write(scans / "field.nii.gz", (9, 10, 8))
+    _write(scans / "intensity.nii.gz", (34, 48, 30), low=-100)
+    found = predict(package, scans, out, "cpu", isolated=False)
+    write_results(out, found, load_package(package))
+    with (out / "cases.csv").open(newline="") as stream:
+        told = {row["case"]: row["message"] for row in csv.DictReader(stream)}
+    assert {case["case"]: case["message"] for case in json.loads((out / "volumes.json").read_text())["cases"]} == told
+    said = {"orientation": "orientation:", "spacing": "spacing:", "field": "field of view:", "intensity": "intensity:"}
+    for case, words in said.items():
+        assert words in told[case]
+    assert told["usual"] == ""
+    strict = {r.id: r for r in predict(package, scans, tmp_path / "strict", "cpu", strict=True, isolated=False)}
+    assert {case for case, result in strict.items() if result.status == "failed"} == set(said)
+    assert all(words in strict[case].message for case, words in said.items()), strict
+    assert {path.name for path in (tmp_path / "strict").glob("*.nii.gz")} == {"usual.nii.gz"}
