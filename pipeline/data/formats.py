@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
-from pipeline.data import dicom_series, itk, mgh, nifti, stored
+from pipeline.data import dicom_series, itk, stored
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header
 from pipeline.data.regrid import regrid
@@ -59,8 +59,12 @@ def read_header(path: Path) -> Header:
             f"its ending {path.suffix!r} is not one of an image that can be read",
             f"convert it to one of {', '.join(IMAGE_ENDINGS)}",
         )
-    family = itk if ending in ITK_ENDINGS else mgh if ending in MGH_ENDINGS else nifti
-    return family.read_header(path, ending)
+    if ending in ITK_ENDINGS:
+        return itk.read_header(path, ending)
+    # nibabel takes time to import, and listing scans or reading other kinds needs none of it
+    from pipeline.data import mgh, nifti
+
+    return (mgh if ending in MGH_ENDINGS else nifti).read_header(path, ending)
 
 
 def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
@@ -139,14 +143,17 @@ def label_voxels(header: Header) -> NDArray[Any]:
 def write_label(path: Path, volume: Volume) -> None:
     """Writes label values in the kind of file that `path` names, atomically.
 
-    Grid, qform and sform with codes, units and description are those of the volume's header where it comes from a
-    file of that family; the voxel type is the smallest unsigned one that holds the values; scl_slope is 1.
+    Grid, qform and sform with codes and units are those of the volume's header where it comes from a file of that
+    family, without its texts, which may name the patient; the voxel type is the smallest unsigned one that holds the
+    values; scl_slope is 1.
     """
     array = _smallest_unsigned(volume.array)
     ending = image_ending(path)
     if ending in ITK_ENDINGS and ending not in {".mhd", ".nhdr"}:
         atomic_write(path, lambda t: itk.write_label(t, array, volume.grid, volume.header.get("itk")))
     elif ending in {".nii", ".nii.gz"}:
+        from pipeline.data import nifti
+
         original = volume.header.get("nifti")
         atomic_write(path, lambda t: nifti.write_label(t, ending, array, volume.grid, original))
     elif ending in {".hdr", ".img"}:
@@ -227,6 +234,8 @@ def _smallest_unsigned(array: NDArray[Any]) -> NDArray[Any]:
 
 def _write_pair(path: Path, array: NDArray[Any], volume: Volume) -> None:
     """The header is renamed last: where it is, its voxels are."""
+    from pipeline.data import nifti
+
     with tempfile.TemporaryDirectory(prefix=".pair-", dir=path.parent) as folder:
         header = Path(folder) / path.with_suffix(".hdr").name
         nifti.write_label(header, ".hdr", array, volume.grid, volume.header.get("nifti"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +31,9 @@ class Grid:
     @property
     def axcodes(self) -> str:
         """The anatomical direction of each array axis, for instance RAS or LPS."""
-        return "".join(nib.aff2axcodes(self.affine))
+        from nibabel.orientations import aff2axcodes  # takes time to import, and not everything asks for it
+
+        return "".join(aff2axcodes(self.affine))
 
     def close_to(self, other: Grid, tolerance_mm: float = 0.01) -> bool:
         """True where shapes are equal and no corner voxel's centre differs by more than `tolerance_mm`."""
@@ -74,12 +75,14 @@ class AxisMap:
 
 def to_canonical(grid: Grid) -> tuple[AxisMap, Grid]:
     """The axis map to the closest RAS+ orientation, and the grid that results."""
-    orientation = nib.io_orientation(grid.affine)
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    orientation = io_orientation(grid.affine)
     permutation = tuple(int(np.flatnonzero(orientation[:, 0] == axis)[0]) for axis in range(3))
     flips = tuple(bool(orientation[source, 1] < 0) for source in permutation)
     axis_map = AxisMap(permutation, flips)  # type: ignore[arg-type]
     shape = tuple(grid.shape[p] for p in permutation)
-    affine = grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape)
+    affine = grid.affine @ inv_ornt_aff(orientation, grid.shape)
     return axis_map, Grid(shape, affine)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.data.geometry import Grid
 
@@ -14,6 +13,8 @@ def regrid(array_CXYZ: NDArray[np.float32], source: Grid, target: Grid) -> NDArr
 
     Beyond the outer voxels of the source each channel has its smallest value, which is its background.
     """
+    from scipy import ndimage
+
     to_source = np.linalg.inv(source.affine) @ target.affine
     result = np.empty((len(array_CXYZ), *target.shape), np.float32)
     for channel, out in zip(array_CXYZ, result, strict=True):

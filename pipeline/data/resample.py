@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.data.geometry import Shape, source_coordinates
 
@@ -32,6 +31,8 @@ def axis_matrix(n_source: int, n_target: int, order: Order) -> NDArray[np.float3
         np.add.at(matrix, (rows, low), 1 - (at - low))
         np.add.at(matrix, (rows, np.minimum(low + 1, n_source - 1)), at - low)
     else:
+        from scipy import ndimage
+
         # The spline is linear in the samples, so its matrix is what it makes of the unit vectors.
         factors = (n_target / n_source, 1.0)
         matrix = ndimage.zoom(np.eye(n_source), factors, order=order, mode="nearest", grid_mode=True)
@@ -106,6 +107,8 @@ def resample_bits(source: NDArray, shape: Shape, bits: int) -> NDArray:
 
 def _boxes(source: NDArray) -> list[tuple[int, tuple[slice, ...]]]:
     """Each class that occurs, in rising order, with the box of its voxels."""
+    from scipy import ndimage
+
     return [(i + 1, box) for i, box in enumerate(ndimage.find_objects(source)) if box is not None]
 
 

@@ -1,6 +1,6 @@
 """The entry point of the container image: `predict` (default), `serve`, `health` and `--version`.
 
-One process, no network, writes to /output and /tmp only. Places come from the environment with the defaults of plain
+No network, writes to /output and /tmp only. Places come from the environment with the defaults of plain
 `docker run`; those of MONAI Deploy (HOLOSCAN_*, MONAI_*) are honoured, and grand-challenge's folders are recognised.
 """
 
@@ -10,8 +10,6 @@ import argparse
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict_all(places: Places, device: str, strict: bool, slug: str | None = None, dicom_seg: bool = False) -> int:
     """Segments every scan in the input folder; `cases.csv` and `volumes.json` lie beside the segmentations.
 
-    In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output.
+    In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output, and
+    this one process does all; else another one segments, so that one killed for want of memory costs a single case.
     dicom_seg: write CASE.dcm too for cases that are DICOM series.
     """
     from pipeline.serving.dicom import require_highdicom, write_dicom_segs
@@ -81,11 +80,11 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     if dicom_seg:
         require_highdicom()
     package = load_package(places.model)
-    jobs = grand_challenge_jobs(places, slug or package.seal.output_slug) or [(places.input, places.output)]
+    sockets = grand_challenge_jobs(places, slug or package.seal.output_slug)
     failed = 0
-    for source, target in jobs:
+    for source, target in sockets or [(places.input, places.output)]:
         target.mkdir(parents=True, exist_ok=True)
-        results = predict(places.model, source, target, device, strict)
+        results = predict(package, source, target, device, strict, isolated=not sockets)
         write_results(target, results, package)
         failed += sum(result.status == "failed" for result in results)
         if dicom_seg:
@@ -104,6 +103,9 @@ def health() -> int:
     """0 where the service answers, or where none is meant to run (a batch container)."""
     if not SERVING.is_file():
         return EXIT_DONE
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(
             f"http://127.0.0.1:{int(SERVING.read_text(encoding='utf-8'))}/health", timeout=4

@@ -27,9 +27,10 @@ class WithoutTorch(PathFinder):
 
 sys.meta_path = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
 from pipeline.serving.predict import predict
-(result,) = predict(*map(Path, sys.argv[1:4]))
+(result,) = predict(*map(Path, sys.argv[1:4]), isolated=False)
 assert result.status == "done", result.message
-assert not {"torch", "monai"} & set(sys.modules)
+assert not {"torch", "monai", "scipy.ndimage", "SimpleITK"} & set(sys.modules)
+assert "onnxruntime" in sys.modules
 """
 
 
