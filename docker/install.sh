@@ -23,6 +23,8 @@ $pip --python /opt/segpipe/bin/python install --quiet --no-deps --require-hashes
   -r "$locks/$base.lock"
 $pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /tmp/made ./source
 $pip --python /opt/segpipe/bin/python install --quiet --no-deps --no-index /tmp/made/*.whl
-# What only compiling against torch needs, and torch's own tests.
-rm -rf /opt/segpipe/lib/python3*/site-packages/torch/include /opt/segpipe/lib/python3*/site-packages/torch/test
+# What only compiling against torch needs, and the packages' own tests (in scipy, numpy and nibabel 60 MB).
+# Byte code stays: a root that cannot be written would have it made again at every start.
+rm -rf /opt/segpipe/lib/python3*/site-packages/torch/include
+find /opt/segpipe/lib/python3*/site-packages -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
 /opt/segpipe/bin/python docker/build_info.py "$base" "$revision" > /opt/segpipe/BUILD.info

@@ -9,25 +9,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+
+from pipeline.data.formats import image_ending, read_label
 
 
 def main(expected: Path, found: Path, share: float) -> int:
     """The exit code."""
-    names = sorted(path.name for path in expected.glob("*.nii.gz"))
-    others = sorted(path.name for path in found.glob("*.nii.gz"))
+    names, others = _images_in(expected), _images_in(found)
     if not names or names != others:
         print(f"expected {names}, found {others}")
         return 1
     for name in names:
-        a, b = nib.load(expected / name), nib.load(found / name)
-        equal = float(np.mean(np.asarray(a.dataobj) == np.asarray(b.dataobj))) if a.shape == b.shape else 0.0
-        labels = np.unique(np.asarray(a.dataobj)).tolist()
+        a, b = read_label(expected / name), read_label(found / name)
+        equal = float(np.mean(a.array == b.array)) if a.grid.shape == b.grid.shape else 0.0
+        labels = np.unique(a.array).tolist()
         print(f"{name}: {equal:.4%} of voxels equal, labels {labels}")
-        if equal < share or not np.allclose(a.affine, b.affine):
+        if equal < share or not a.grid.close_to(b.grid):
             return 1
     return 0
+
+
+def _images_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if image_ending(path))
 
 
 if __name__ == "__main__":

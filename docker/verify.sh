@@ -10,6 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+export PYTHONPATH="$PWD"
 base=cpu engine="" package="" scans=""
 while [ $# -gt 0 ]; do
   case $1 in
@@ -66,7 +67,7 @@ if [ -z "${SEGPIPE_PYTHON_IMAGE:-}" ]; then
 fi
 
 # --- model, scan, wheels ------------------------------------------------------------------------------------------
-mkdir -p "$work/in" "$work/gc/images/scan"
+mkdir -p "$work/in" "$work/kinds" "$work/gc/images/scan"
 if [ -n "$scans" ]; then
   cp -r "$scans/." "$work/in/"
 elif [ -n "${SEGPIPE_DATA:-}" ] && [ -d "$SEGPIPE_DATA/hippocampus/images" ]; then
@@ -81,7 +82,11 @@ if [ -z "$package" ]; then
   if [ "$base" = slim ]; then set -- "$package" "$scan"; else set -- "$package"; fi
   "$python" -m tests.serving.small_package "$@" 2>/dev/null
 fi
-"$python" docker/as_mha.py "$work/in" "$work/gc/images/scan" 2>/dev/null
+"$python" docker/as_kind.py "$work/in" "$work/gc/images/scan" .mha
+cp "$work"/gc/images/scan/*.mha "$work/kinds/"
+mkdir "$work/kinds/as_nrrd"
+"$python" docker/as_kind.py "$work/in" "$work/kinds/as_nrrd" .nrrd
+if [ -d "${SEGPIPE_DATA:-/none}/hippocampus_dicom/11" ]; then cp -r "$SEGPIPE_DATA/hippocampus_dicom/11" "$work/kinds/dicom"; fi
 if [ -z "${SEGPIPE_WHEELS:-}" ]; then
   say "downloading wheels with this machine's pip"
   export SEGPIPE_WHEELS="$work/wheels"
@@ -139,17 +144,22 @@ run "$work/in" "$work/out-version" --version | head -n 5
 say "plain folders: /input to /output"
 run "$work/in" "$work/out"
 "$python" -m pipeline predict --model "$package" --input "$work/in" --output "$work/expected" --device cpu >/dev/null
-"$python" docker/same_labels.py "$work/expected" "$work/out" "$([ "$base" = slim ] && echo 0.999 || echo 1)"
+share=$([ "$base" = slim ] && echo 0.999 || echo 1)
+"$python" docker/same_labels.py "$work/expected" "$work/out" "$share"
 [ -s "$work/out/cases.csv" ] && [ -s "$work/out/volumes.json" ] || fail "cases.csv or volumes.json is missing"
+
+say "other kinds: .mha, .nrrd and, where there is one, a DICOM series"
+run "$work/kinds" "$work/out-kinds"
+"$python" -m pipeline predict --model "$package" --input "$work/kinds" --output "$work/expected-kinds" --device cpu >/dev/null
+"$python" docker/same_labels.py "$work/expected-kinds" "$work/out-kinds" "$share"
 
 say "grand-challenge: /input/images/SLUG to /output/images/SLUG"
 run "$work/gc" "$work/out-gc"
 [ -n "$(find "$work/out-gc/images" -name '*.mha')" ] || fail "no .mha in /output/images/SLUG"
 
 say "sizes"
-case $engine in
-  buildah) buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' "$tag"
-           du -sm "$root/opt/segpipe" "$root/opt/ml/model" | sed "s#$root##; s#\t# MiB #" ;;
-  *) $engine image inspect --format '{{.Size}} bytes' "$tag"; $engine history "$tag" ;;
-esac
+"$python" docker/sizes.py "$engine" "$tag"
+if [ "$engine" = buildah ]; then
+  du -sm "$root"/opt/segpipe/lib/python3*/site-packages/* "$root/opt/ml/model" | sort -rn | head -n 12 | sed "s#$root##; s#\t# MiB #"
+fi
 say "verified: $tag gives the labels of segpipe predict, as $user, without network, root or a writable root"

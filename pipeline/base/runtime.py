@@ -76,7 +76,7 @@ def available_memory_gib() -> float:
 
 def environment() -> dict[str, Any]:
     """Versions, machine and source revision, for a result's provenance."""
-    packages = ("segpipe", "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
+    packages = ("segpipe", "torch", "monai", "numpy", "scipy", "nibabel", "pydicom")
     found = {}
     for name in packages:
         try:
