@@ -19,8 +19,8 @@ _SHOWN = "[...document.querySelectorAll('#cases tbody tr')].filter(r => !r.hidde
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     shifts = {"case_1": 0, "case_2": 6, "case_10": 3, "case_<b>": 1}
-    folders = fake_run(root, ids=tuple(shifts), shift_of=shifts)
-    reads = ReportReads(report=ReportConfig(), name="spheres", seed=3)
+    folders = fake_run(root, ids=tuple(shifts), shift_of=shifts, channels=("T2", "T1"))
+    reads = ReportReads(report=ReportConfig(worst_cases=2, median_cases=1), name="spheres", seed=3)
     execute(STAGE, reads, folders, root / "report", Runtime("cpu", "serial"), resolved_config="name: spheres\n")
     return root / "report" / "report.html"
 
@@ -51,6 +51,19 @@ def test_a_reader_sorts_filters_changes_the_theme_and_prints(report: Path):
         )
         assert float(page.run(cyst)) > 0
 
+        hidden = "getComputedStyle(document.querySelectorAll('#cases thead th')[6]).display === 'none'"
+        assert not page.run(hidden)
+        page.run(
+            "(e => { e.value = '-1'; e.dispatchEvent(new Event('change')); })(document.getElementById('structure'))"
+        )
+        assert page.run(hidden), "volumes have no mean over structures"
+
+        seen = "['k0', 'k1'].map(c => getComputedStyle(document.querySelector('#worst image.' + c)).display !== 'none')"
+        assert page.run(seen) == [True, False]
+        page.run("document.querySelector('#worst input.k1').click()")
+        assert page.run(seen) == [False, True]
+        assert page.run("getComputedStyle(document.querySelector('#median image.k0')).display !== 'none'")
+
         background = "getComputedStyle(document.body).backgroundColor"
         page.prefer("light")
         light = page.run(background)
@@ -65,6 +78,8 @@ def test_a_reader_sorts_filters_changes_the_theme_and_prints(report: Path):
         assert page.run("document.documentElement.scrollWidth <= innerWidth")
         page.resize(390, 800)
         assert page.run("document.documentElement.scrollWidth <= innerWidth"), "a phone's page does not scroll sideways"
+        folded = page.run("document.querySelectorAll('details:not([open])').length")
         assert page.pdf().startswith(b"%PDF")
+        assert page.run("document.querySelectorAll('details:not([open])').length") == folded > 0
         assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
         assert page.log == []
