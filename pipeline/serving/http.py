@@ -1,4 +1,4 @@
-"""The model as a service: POST a scan to /predict, get its segmentation.
+"""The model as a service: POST a scan to /predict, get its segmentation; / is a page that does so.
 
 FastAPI on uvicorn in front, one worker process with the model behind (`pipeline.serving.supervisor`). The service keeps
 no scan: uploads live in a temporary folder for as long as their request. Logs, metrics and URLs hold counts and times
@@ -7,79 +7,43 @@ only, never a file's name or anything of its header.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-import json
 import logging
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.base.errors import EXIT_DONE, ConfigError, DataError, missing_extra
-from pipeline.data.formats import read_label
-from pipeline.serving.model import ModelPackage, load_package
-from pipeline.serving.supervisor import Busy, Supervisor, WorkerLost
-from pipeline.serving.uploads import Refused, accept
+from pipeline.base.errors import EXIT_DONE, missing_extra
 
 try:
     import uvicorn
-    from fastapi import Depends, FastAPI, Request
-    from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-    from starlette.background import BackgroundTask
-    from starlette.formparsers import MultiPartException
+    from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse, PlainTextResponse, Response
+    from starlette.requests import ClientDisconnect
+    from starlette.types import ASGIApp
+
+    from pipeline.serving.answering import Form, Service, answer_upload
+    from pipeline.serving.manners import Manners
+    from pipeline.serving.meters import Meters
 except ImportError as error:
     raise missing_extra(str(error.name), "serve", "segpipe serve") from None
 
+from pipeline.serving.limits import Limits, limits_from
+from pipeline.serving.model import ModelPackage, load_package
+from pipeline.serving.pages import DROP, asset
+from pipeline.serving.shown import planned_windows
+from pipeline.serving.supervisor import Busy, Supervisor, WorkerLost
+from pipeline.serving.uploads import Refused
+
 log = logging.getLogger(__name__)
 
-Answer = Literal["segmentation", "json", "dicom-seg"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the service takes on. Each comes from an environment variable (in brackets)."""
-
-    queue: int = 8
-    """Cases that may wait beside the one that runs; the next is told 429. [SEGPIPE_QUEUE]"""
-    upload_mib: int = 512
-    """Largest request. [SEGPIPE_MAX_UPLOAD_MIB]"""
-    unpacked_mib: int = 4096
-    """Largest scan once unpacked. [SEGPIPE_MAX_UNPACKED_MIB]"""
-    timeout_s: float = 600.0
-    """Longest time for one case, waiting left aside. [SEGPIPE_TIMEOUT_S]"""
-    upload_s: float = 120.0
-    """Longest time for an upload. [SEGPIPE_UPLOAD_S]"""
-    token: str | None = None
-    """Where set, requests need `Authorization: Bearer TOKEN`. [SEGPIPE_TOKEN]"""
-
-
-def limits_from(environment: dict[str, str]) -> Limits:
-    """The limits that the environment asks for; a ConfigError names the variable that is no positive number."""
-
-    def number(name: str, default: float) -> float:
-        try:
-            value = float(environment.get(name) or default)
-        except ValueError:
-            value = -1.0
-        if value < 0 or (value == 0 and name != "SEGPIPE_QUEUE"):
-            raise ConfigError(f"{name}={environment[name]!r} must be a positive number, for instance {default:g}")
-        return value
-
-    standard = Limits()
-    return Limits(
-        queue=int(number("SEGPIPE_QUEUE", standard.queue)),
-        upload_mib=int(number("SEGPIPE_MAX_UPLOAD_MIB", standard.upload_mib)),
-        unpacked_mib=int(number("SEGPIPE_MAX_UNPACKED_MIB", standard.unpacked_mib)),
-        timeout_s=number("SEGPIPE_TIMEOUT_S", standard.timeout_s),
-        upload_s=number("SEGPIPE_UPLOAD_S", standard.upload_s),
-        token=environment.get("SEGPIPE_TOKEN") or None,
-    )
+_CLIENT_LEFT = 499
+"""Counted, never sent: nobody is there to read it."""
 
 
 def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str = "auto") -> int:
@@ -87,7 +51,7 @@ def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str 
 
     Raises DataError for a package that is not whole, ConfigError for a limit that is no number.
     """
-    limits = limits_from(dict(os.environ))
+    limits = limits_from(os.environ)
     model = load_package(package)
     supervisor = Supervisor(model.folder, device, limits.queue, limits.timeout_s)
     app = make_app(model, supervisor, limits)
@@ -114,11 +78,8 @@ class _Server(uvicorn.Server):
         self._captured_signals.clear()  # a clean end: the signal is not raised again
 
 
-def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> FastAPI:
+def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> ASGIApp:
     """The application: routes around one supervisor."""
-    from pipeline.serving.meters import Meters
-
-    meters = Meters(supervisor)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -126,156 +87,132 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> Fas
         yield
         await supervisor.stop()
 
-    def authorised(request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if limits.token is not None and not hmac.compare_digest(given.encode(), limits.token.encode()):
-            raise Refused(401, "this service needs a token: Authorization: Bearer TOKEN")
-
+    service = Service(model, supervisor, limits, Meters(supervisor))
     app = FastAPI(title=model.name, version=model.version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(_page())
+    app.include_router(_probes(supervisor))
+    app.include_router(_work(service))
+    _answer_errors(app, service)
+    return Manners(app, limits)
 
-    @app.exception_handler(Refused)
-    async def _refused(_: Request, refusal: Refused) -> Response:
-        meters.count(refusal.status)
-        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-        return JSONResponse({"detail": str(refusal)}, refusal.status, headers)
 
-    @app.exception_handler(Busy)
-    async def _busy(_: Request, busy: Busy) -> Response:
-        status = 503 if supervisor.draining else 429
-        meters.count(status)
-        return JSONResponse({"detail": str(busy)}, status, {"Retry-After": str(busy.retry_after_s)})
+def _page() -> APIRouter:
+    """The page to drop a scan on. It holds nothing of the model: it asks for that, with the token where one is due."""
+    router = APIRouter(include_in_schema=False)
 
-    @app.exception_handler(WorkerLost)
-    async def _lost(_: Request, lost: WorkerLost) -> Response:
-        meters.count(503)
-        return JSONResponse({"detail": str(lost)}, 503, {"Retry-After": "10"})
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        return _shipped(request, "")
 
-    @app.get("/health")
+    @router.get("/page/{name}")
+    async def part(request: Request, name: str) -> Response:
+        if not name or name not in DROP:
+            raise HTTPException(404, "there is nothing here")
+        return _shipped(request, name)
+
+    return router
+
+
+def _shipped(request: Request, name: str) -> Response:
+    file = asset(DROP[name])
+    headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == file.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, headers=headers, media_type=file.kind)
+
+
+def _probes(supervisor: Supervisor) -> APIRouter:
+    """What an orchestrator asks, without a token."""
+    router = APIRouter()
+
+    @router.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/ready")
+    @router.get("/ready")
     async def ready() -> Response:
         able = supervisor.ready and not supervisor.draining
-        return JSONResponse({"ready": able}, 200 if able else 503)
+        each = supervisor.seconds_per_case
+        about = {"ready": able, "cases": supervisor.admitted, "seconds_per_case": each and round(each, 1)}
+        return JSONResponse(about, 200 if able else 503)
 
-    @app.get("/metrics", dependencies=[Depends(authorised)])
+    return router
+
+
+def _work(service: Service) -> APIRouter:
+    """What needs the token, where one is set."""
+
+    def authorised(request: Request) -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        wanted = service.limits.token
+        if wanted is None:
+            return
+        # Headers are decoded as latin-1; a token is UTF-8.
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), wanted.encode()):
+            raise Refused(401, "this service needs a token: Authorization: Bearer TOKEN")
+
+    router = APIRouter(dependencies=[Depends(authorised)])
+
+    @router.get("/metrics")
     async def metrics() -> Response:
-        return PlainTextResponse(meters.text(), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(service.meters.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/model", dependencies=[Depends(authorised)])
-    async def about() -> dict[str, Any]:
-        return describe(model)
+    @router.get("/model")
+    async def model() -> dict[str, Any]:
+        return describe(service.model, service.limits)
 
-    @app.post("/predict", dependencies=[Depends(authorised)])
-    async def predict(request: Request, strict: bool = False, answer: Answer = "segmentation") -> Response:
-        async with supervisor.place():
-            folder = tempfile.TemporaryDirectory(prefix="segpipe-request-")
-            try:
-                response = await _predict(request, Path(folder.name), strict, answer)
-            except BaseException:
-                folder.cleanup()
-                raise
-        response.background = BackgroundTask(folder.cleanup)
-        meters.count(200)
-        return response
+    @router.post("/predict")
+    async def predict(request: Request, strict: bool = False, answer: Form = "segmentation") -> Response:
+        return await answer_upload(request, service, strict, answer)
 
-    async def _predict(request: Request, folder: Path, strict: bool, answer: Answer) -> Response:
-        received = folder / "received"
-        await receive(request, received, limits)
-        names = tuple(channel.name for channel in model.plan.channels)
-        upload = await asyncio.to_thread(accept, received, folder, names, limits.unpacked_mib * 2**20)
-        output = folder / f"segmentation{upload.ending}"
-        with meters.case():
-            result = await supervisor.segment(upload.images, output, strict)
-        message = str(result["message"]).replace(f"{folder}/", "")
-        if result["status"] != "done":
-            raise Refused(422, message)
-        about = {"volumes_ml": result["volumes_ml"], "warning": message, "model": f"{model.name} {model.version}"}
-        if answer == "json":
-            return JSONResponse(about)
-        if answer == "dicom-seg":
-            output = await asyncio.to_thread(_as_dicom_seg, output, upload.images[0], model)
-        return FileResponse(output, filename=output.name, headers={"X-Segpipe-Result": json.dumps(about)})
-
-    return app
+    return router
 
 
-def _as_dicom_seg(segmentation: Path, series: Path, model: ModelPackage) -> Path:
-    """The segmentation of an uploaded DICOM series as DICOM-SEG; Refused (422) where it cannot be one."""
-    from pipeline.serving.dicom import write_dicom_seg
+def _answer_errors(app: FastAPI, service: Service) -> None:
+    """A status and a sentence for each way in which a request can fail."""
 
-    if not series.is_dir():
-        raise Refused(422, "answer=dicom-seg needs a zip of a DICOM series, which it refers to")
-    target = segmentation.with_name("segmentation.dcm")
-    try:
-        write_dicom_seg(target, read_label(segmentation), series, model.labels, f"{model.name} {model.version}")
-    except DataError as error:
-        raise Refused(422, str(error).replace(f"{segmentation.parent}/", "")) from None
-    return target
+    def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+        service.meters.count(status)
+        return JSONResponse({"detail": sentence}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def _refused(_: Request, refused: Refused) -> Response:
+        return refusal(refused.status, str(refused), {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None)
+
+    @app.exception_handler(RequestValidationError)
+    async def _unknown_value(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(422, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(Busy)
+    async def _busy(_: Request, busy: Busy) -> Response:
+        status = 503 if service.supervisor.draining else 429
+        return refusal(status, str(busy), {"Retry-After": str(busy.retry_after_s)})
+
+    @app.exception_handler(WorkerLost)
+    async def _lost(_: Request, lost: WorkerLost) -> Response:
+        return refusal(503, str(lost), {"Retry-After": "10"})
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(_: Request, __: ClientDisconnect) -> Response:
+        service.meters.count(_CLIENT_LEFT)
+        return Response(status_code=400)
+
+    @app.exception_handler(Exception)
+    async def _our_fault(_: Request, __: Exception) -> Response:
+        return refusal(500, "a fault of the service, which its log describes; the scan is not kept")
 
 
-def describe(model: ModelPackage) -> dict[str, Any]:
-    """What `/model` says: card, labels, figures and what scans must have."""
+def describe(model: ModelPackage, limits: Limits) -> dict[str, Any]:
+    """What `/model` says: card, labels, figures, what scans must have and how large they may be."""
     return {
         "name": model.name,
         "version": model.version,
         "digest": model.digest,
         "channels": [channel.name for channel in model.plan.channels],
+        "windows": planned_windows(model.plan.channels),
         "labels": [label.model_dump(mode="json") for label in model.labels],
         "metrics": model.metrics,
         "card": model.card,
+        "upload_mib": limits.upload_mib,
     }
-
-
-async def receive(request: Request, target: Path, limits: Limits) -> None:
-    """Writes the request's body, or the one file of its form, to `target` as it comes.
-
-    Raises Refused: 413 beyond the limit (at once where the length is announced), 408 where it takes too long, 400 for a
-    form without a file.
-    """
-    most = limits.upload_mib * 2**20
-    if int(request.headers.get("content-length") or 0) > most:
-        raise Refused(413, f"at most {limits.upload_mib} MiB are taken")
-    try:
-        async with asyncio.timeout(limits.upload_s):
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                await _receive_form(request, target, most)
-            else:
-                await _receive_body(request, target, most)
-    except TimeoutError:
-        raise Refused(408, f"the upload took over {limits.upload_s:g} s") from None
-
-
-async def _receive_body(request: Request, target: Path, most: int) -> None:
-    written = 0
-    with target.open("wb") as out:
-        async for block in request.stream():
-            written += len(block)
-            if written > most:
-                raise Refused(413, f"at most {most:,} bytes are taken")
-            out.write(block)
-
-
-async def _receive_form(request: Request, target: Path, most: int) -> None:
-    raw_receive, seen = request.receive, 0
-
-    async def bounded() -> Any:
-        nonlocal seen
-        message = await raw_receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise Refused(413, f"at most {most:,} bytes are taken")
-        return message
-
-    try:
-        form = await Request(request.scope, bounded).form(max_files=1, max_fields=8)
-    except MultiPartException as fault:
-        raise Refused(400, f"the form cannot be read: {fault.message}") from None
-    files = [value for value in form.values() if not isinstance(value, str)]
-    if not files:
-        raise Refused(400, "the form has no file; send one, for instance curl -F file=@scan.nii.gz")
-    with target.open("wb") as out:
-        while block := await files[0].read(2**20):
-            out.write(block)
-    await form.close()

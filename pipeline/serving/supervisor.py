@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.serving.task import Task
+
 log = logging.getLogger(__name__)
 
 _LONGEST_ANSWER = 2**20
 _PAUSE_AFTER_A_FAILED_START_S = 5.0
+_LONGEST_START_S = 300.0
+_FIRST_GUESS_S = 10.0
+_ENDING = "the service is about to end; try again, another may take its place"
 
 
 class Busy(Exception):
@@ -46,7 +51,8 @@ class Supervisor:
     draining: bool = False
     """The service ends after the running case."""
     peak_memory_gib: float = 0.0
-    seconds_per_case: float = 10.0
+    seconds_per_case: float | None = None
+    """A moving average, once there is a case."""
     _process: asyncio.subprocess.Process | None = None
     _keeper: asyncio.Task[None] | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,9 +74,10 @@ class Supervisor:
     async def place(self) -> AsyncIterator[None]:
         """A place in the queue for as long as the context lasts; raises Busy at once where there is none."""
         if self.draining:
-            raise Busy("the service is about to end", 5)
+            raise Busy(_ENDING, 5)
         if self.admitted > self.queue:
-            raise Busy(f"{self.admitted} cases run or wait already", self.expected_wait_s())
+            in_hand = "1 case is" if self.admitted == 1 else f"{self.admitted} cases are"
+            raise Busy(f"{in_hand} in hand, and no more are taken now; try again later", self.expected_wait_s())
         self.admitted += 1
         try:
             yield
@@ -79,44 +86,51 @@ class Supervisor:
 
     def expected_wait_s(self) -> int:
         """About how long until a place is free."""
-        return max(1, round(self.seconds_per_case))
+        return max(1, round(_FIRST_GUESS_S if self.seconds_per_case is None else self.seconds_per_case))
 
-    async def segment(self, images: tuple[Path, ...], output: Path, strict: bool) -> dict[str, Any]:
-        """The worker's answer for one case. Raises Busy where the service ends before its turn, and WorkerLost."""
+    async def segment(self, task: Task) -> dict[str, Any]:
+        """The worker's answer for one case. Raises Busy where the service ends before its turn, and WorkerLost.
+
+        Cancelled while it waits, it gives up its turn; later, the worker is ended too: a new one is there sooner than
+        an answer that nobody reads.
+        """
         async with self._turn:
             if self.draining:
-                raise Busy("the service is about to end", 5)
+                raise Busy(_ENDING, 5)
+            await self._until_ready()
             try:
                 async with asyncio.timeout(self.timeout_s):
-                    await self._became_ready.wait()
-                    answer = await self._ask(
-                        {"images": [str(p) for p in images], "output": str(output), "strict": strict}
-                    )
+                    answer = await self._ask(task)
             except TimeoutError:
                 await self._end_worker()
                 raise WorkerLost(f"the case took over {self.timeout_s:g} s and was ended") from None
-            except (
-                asyncio.CancelledError
-            ):  # the client went away: a new worker beats waiting for an answer nobody reads
+            except asyncio.CancelledError:
                 await self._end_worker()
                 raise
-            self.seconds_per_case += 0.3 * (float(answer["seconds"]) - self.seconds_per_case)
+            before = float(answer["seconds"]) if self.seconds_per_case is None else self.seconds_per_case
+            self.seconds_per_case = before + 0.3 * (float(answer["seconds"]) - before)
             self.peak_memory_gib = max(self.peak_memory_gib, float(answer["peak_memory_gib"]))
             return answer
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(_LONGEST_START_S):
+                await self._became_ready.wait()
+        except TimeoutError:
+            raise WorkerLost("no worker could be started; the service's log says why") from None
+
+    async def _ask(self, task: Task) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
-            raise WorkerLost("the worker ended before the case began")
+            raise WorkerLost("the worker ended before the case began; try again")
         try:
-            process.stdin.write((json.dumps(request) + "\n").encode())
+            process.stdin.write(f"{task.to_line()}\n".encode())
             await process.stdin.drain()
             line = await process.stdout.readline()
         except (BrokenPipeError, ConnectionResetError):
             line = b""
         if not line:
-            self.ready = False
-            self._became_ready.clear()
+            self._not_ready()
             raise WorkerLost("the worker ended while it had this case, perhaps for want of memory; try again")
         return dict(json.loads(line))
 
@@ -134,16 +148,19 @@ class Supervisor:
                 self._became_ready.set()
                 log.info("worker %d is ready", self.started)
             code = await process.wait()
-            self.ready = False
-            self._became_ready.clear()
+            self._not_ready()
             log.warning("worker %d ended with code %d; starting another", self.started, code)
             if not first:
                 await asyncio.sleep(_PAUSE_AFTER_A_FAILED_START_S)
 
     async def _end_worker(self) -> None:
-        process, self.ready = self._process, False
-        self._became_ready.clear()
+        process = self._process
+        self._not_ready()
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    def _not_ready(self) -> None:
+        self.ready = False
+        self._became_ready.clear()

@@ -1,7 +1,7 @@
 """What clients send, made into image files of our own naming: nothing of theirs is a path, and nothing can swell.
 
 What an upload is, is read from its first bytes. A zip is unpacked entry by entry under names that we give, up to a
-number of entries and bytes; headers are checked before any voxel is unpacked.
+number of entries and bytes; headers are checked before any voxel is unpacked, and no header may name another file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,27 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from pipeline.base.errors import DataError
 from pipeline.data.dicom_series import is_dicom
 from pipeline.data.formats import image_ending, read_header
+from pipeline.data.geometry import to_canonical
 from pipeline.data.header import FileFault
+from pipeline.data.plan import Plan
 from pipeline.serving.inputs import list_scans
 
 MOST_ENTRIES = 4096
+_TAKEN = "NIfTI, .mha, .nrrd, or a zip of one DICOM series"
 _PIECE = 2**20
+_HEADER_LIMIT = 2**20
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Others need as much memory to unpack as the archive says (LZMA's dictionary: up to 4 GiB)."""
+_ENCRYPTED = 1
+"""Bit of an entry's flags."""
+_BYTES_A_VOXEL = 4  # the model computes in float32
+_APART = {".mhd", ".nhdr", ".hdr", ".img"}
+"""Kinds of file whose voxels lie in another one."""
 
 
 class Refused(Exception):
@@ -37,13 +50,19 @@ class Upload:
     images: tuple[Path, ...]
     ending: str
 
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a DICOM series: one folder of files."""
+        return self.images[0].is_dir()
 
-def accept(received: Path, folder: Path, channels: tuple[str, ...], most_bytes: int) -> Upload:
+
+def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     """Makes the received file into one case below `folder`.
 
-    most_bytes: how large it may be when unpacked. Raises Refused: 415 for what is no scan, 413 for what is too large,
-    422 for a scan that does not fit the model or is damaged.
+    most_bytes: how large it may be when unpacked, and on the model's grid. Raises Refused: 415 for what is no scan, 413
+    for what is too large, 422 for a scan that does not fit the model or is damaged.
     """
+    channels = tuple(channel.name for channel in plan.channels)
     place = folder / "scan"
     place.mkdir()
     ending = kind_of(received)
@@ -54,12 +73,14 @@ def accept(received: Path, folder: Path, channels: tuple[str, ...], most_bytes: 
     try:
         scans = list_scans(place, channels)
     except DataError:
-        raise Refused(415, "no scan in it: NIfTI, .mha, .nrrd, or a zip of one DICOM series") from None
+        raise Refused(415, f"there is no scan in it; send {_TAKEN}") from None
     if len(scans) != 1:
         raise Refused(422, f"{len(scans)} cases in it; send one at a time")
     if scans[0].fault:
         raise Refused(422, scans[0].fault)
-    _check_headers(scans[0].images, channels, most_bytes)
+    for path in scans[0].images:
+        _refuse_other_files(path)
+    _check_headers(scans[0].images, plan, most_bytes)
     kept = image_ending(scans[0].images[0])
     return Upload(scans[0].images, kept if kept in {".mha", ".nrrd"} else ".nii.gz")
 
@@ -79,18 +100,42 @@ def kind_of(path: Path) -> str:
     if head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] == b"n+2\0":
         return ".nii"
     what = "is empty" if not head else "is of another kind"
-    raise Refused(415, f"the upload {what}; send NIfTI, .mha, .nrrd, or a zip of one DICOM series")
+    raise Refused(415, f"the upload {what}; send {_TAKEN}")
 
 
-def _check_headers(images: tuple[Path, ...], channels: tuple[str, ...], most_bytes: int) -> None:
+def _check_headers(images: tuple[Path, ...], plan: Plan, most_bytes: int) -> None:
     try:
         headers = [read_header(path) for path in images]
     except FileFault as fault:
         raise Refused(422, f"{fault.found}; {fault.cure}") from None
-    if (found := sum(header.channels for header in headers)) != len(channels):
-        raise Refused(422, f"{found} channel(s) or time points; the model takes {len(channels)}: {', '.join(channels)}")
+    names = [channel.name for channel in plan.channels]
+    if (found := sum(header.channels for header in headers)) != len(names):
+        raise Refused(422, f"{found} channel(s) or time points; the model takes {len(names)}: {', '.join(names)}")
     if (size := sum(header.voxel_bytes for header in headers)) > most_bytes:
         raise Refused(413, f"{size:,} bytes of voxels by its header; at most {most_bytes:,} are taken")
+    _, grid = to_canonical(headers[0].grid)
+    extent_mm = np.array(grid.shape, float) * grid.spacing_mm
+    planned_bytes = _BYTES_A_VOXEL * len(names) * float(np.prod(extent_mm / plan.spacing_mm))
+    if planned_bytes > most_bytes:
+        extent = " × ".join(f"{mm:,.0f}" for mm in extent_mm)
+        what = f"its header says {extent} mm, which are {planned_bytes:,.0f} bytes at the model's voxel size"
+        raise Refused(413, f"{what}; at most {most_bytes:,} are taken: check its spacing")
+
+
+def _refuse_other_files(path: Path) -> None:
+    """A header may say that its voxels lie in another file: any file of this machine, if it were believed."""
+    ending = image_ending(path)
+    if ending not in {".mha", ".nrrd"}:
+        return
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER_LIMIT)
+    if ending == ".nrrd":
+        whole = not re.search(rb"data ?file", re.split(rb"\n\r?\n", head, maxsplit=1)[0], re.IGNORECASE)
+    else:
+        named = re.findall(rb"(?i:elementdatafile)", head)
+        whole = len(named) == 1 and re.search(rb"\nElementDataFile *= *(LOCAL|Local|local) *\r?\n", head) is not None
+    if not whole:
+        raise Refused(422, "its voxels lie in another file; send one file with header and voxels")
 
 
 def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
@@ -102,12 +147,16 @@ def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
                 raise Refused(413, f"{len(entries)} files in the zip; at most {MOST_ENTRIES} are taken")
             if (size := sum(entry.file_size for entry in entries)) > most_bytes:
                 raise Refused(413, f"the zip unpacks to {size:,} bytes; at most {most_bytes:,} are taken")
+            if any(entry.flag_bits & _ENCRYPTED for entry in entries):
+                raise Refused(422, "the zip is encrypted; send it without a password")
+            if any(entry.compress_type not in _METHODS for entry in entries):
+                raise Refused(422, "the zip is packed in an unusual way; pack it again as a plain zip")
             for number, entry in enumerate(entries):
                 left -= _extract(opened, entry, folder / _our_name(entry.filename, number), left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise Refused(422, f"the zip is damaged or encrypted ({type(error).__name__})") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        raise Refused(422, "the zip is damaged; pack or copy it again") from None
     for path in sorted(folder.iterdir()):  # licences, DICOMDIR, previews
-        if not image_ending(path) and not is_dicom(path):
+        if image_ending(path) in _APART or not (image_ending(path) or is_dicom(path)):
             path.unlink()
 
 

@@ -16,37 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.serving.pages import SAFE_HEADERS, VIEWER, asset
 from pipeline.serving.viewed import ViewedRun, read_viewed
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-_ASSETS = {
-    "": ("viewer/viewer.html", "text/html; charset=utf-8"),
-    "viewer.css": ("viewer/viewer.css", "text/css; charset=utf-8"),
-    "viewer.js": ("viewer/viewer.js", "text/javascript; charset=utf-8"),
-    "niivue.js": ("niivue/niivue.umd.js", "text/javascript; charset=utf-8"),
-    "licences.txt": ("niivue/LICENSES.txt", "text/plain; charset=utf-8"),
-}
 _VOLUME = re.compile(r"case/(\d{1,6})/(?:image-(\d{1,3})|(reference)|(prediction))\.nii")
-_HEADERS = {
-    # NiiVue carries its font as a data: address that it fetches, and draws bitmaps from blob: addresses.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-        "connect-src 'self' data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 @dataclass(frozen=True)
@@ -89,9 +69,9 @@ class Viewer(ThreadingHTTPServer):
         token, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return _refusal(HTTPStatus.NOT_FOUND, "unknown address; use the one that `segpipe view` printed")
-        if rest in _ASSETS:
-            name, kind = _ASSETS[rest]
-            return Answer(HTTPStatus.OK, kind, files("pipeline.serving").joinpath("assets", name).read_bytes())
+        if rest in VIEWER:
+            shipped = asset(VIEWER[rest])
+            return Answer(HTTPStatus.OK, shipped.kind, shipped.body)
         if rest == "cases.json":
             return Answer(HTTPStatus.OK, "application/json", json.dumps(self.run.listing()).encode())
         if found := _VOLUME.fullmatch(rest):
@@ -127,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, body: bool = True) -> None:
         headers: Mapping[str, str] = {
-            **_HEADERS, "Content-Type": answer.kind, "Content-Length": str(len(answer.body))
+            **SAFE_HEADERS, "Content-Type": answer.kind, "Content-Length": str(len(answer.body))
         }  # fmt: skip
         self.send_response(answer.status)
         for name, value in headers.items():

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import inside, read_json
 from pipeline.base.stage import is_finished
 from pipeline.data.cases import Case, Cases, data_root, image_paths, read_cases
 from pipeline.data.plan import read_plan
-from pipeline.data.volume import Volume
-from pipeline.reporting.overlays import Window
 from pipeline.reporting.results import Results, read_results
+from pipeline.serving.shown import numbered, plain_nifti, planned_windows
 
 _SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")
 
@@ -51,7 +49,7 @@ class ViewedRun:
         from pipeline.data.formats import read_image
 
         image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
-        return _nifti(image, image.array[channel])
+        return plain_nifti(image.array[channel], image.grid).to_bytes()
 
     def reference(self, index: int) -> bytes | None:
         """A case's reference with voxels numbered by structure; None where it has none."""
@@ -67,10 +65,7 @@ class ViewedRun:
         from pipeline.data.formats import read_label
 
         volume = read_label(path)
-        indices = np.zeros(volume.array.shape, np.min_scalar_type(len(self.cases.structures)))
-        for index, values in enumerate(self.cases.structures.values(), start=1):
-            indices[np.isin(volume.array, values)] = index
-        return _nifti(volume, indices)
+        return plain_nifti(numbered(volume.array, list(self.cases.structures.values())), volume.grid).to_bytes()
 
     def _entry(self, case: Case) -> dict[str, Any]:
         scores, mean = {}, None
@@ -106,15 +101,7 @@ def read_viewed(run: Path) -> ViewedRun:
 def _windows(run: Path, cases: Cases) -> tuple[tuple[float, float] | None, ...]:
     if not is_finished(run / "plan"):
         return (None,) * len(cases.channels)
-    windows = [Window.planned(channel) for channel in read_plan(run / "plan").channels]
-    return tuple(None if window is None else (window.lower, window.upper) for window in windows)
-
-
-def _nifti(volume: Volume, array: NDArray[Any]) -> bytes:
-    """Voxels and grid alone: nothing else of the original header."""
-    import nibabel as nib
-
-    return nib.Nifti1Image(np.ascontiguousarray(array), volume.grid.affine).to_bytes()
+    return planned_windows(read_plan(run / "plan").channels)
 
 
 def _finite(value: float) -> float | None:

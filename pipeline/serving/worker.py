@@ -7,40 +7,72 @@ whatever anything else prints goes to standard error. It ends when its input end
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.data.formats import read_label
-from pipeline.inference.batch import Job, segment
+from pipeline.base.errors import SegpipeError
+from pipeline.data.formats import read_image, read_label
+from pipeline.data.volume import Volume
+from pipeline.inference.batch import CASE_FAULTS, Job, segment
 from pipeline.inference.memory import peak_memory_gib
 from pipeline.serving.engine import EngineSpec, open_predictors
 from pipeline.serving.guard import unlike_training
-from pipeline.serving.model import load_package
+from pipeline.serving.model import ModelPackage, load_package
 from pipeline.serving.results import structure_volumes_ml
+from pipeline.serving.shown import write_shown
+from pipeline.serving.task import Task
 
 
 def main(package: Path, device: str) -> None:
     """Serves requests until standard input ends.
 
-    A request is {"images": [path, ...], "output": path, "strict": bool}, an answer {"status": "done" or "failed",
-    "message", "volumes_ml", "seconds"}. The first line says {"status": "ready"}.
+    A request is a `Task`, an answer {"status": "done" or "failed", "message", "seconds", "peak_memory_gib"}, and for a
+    case that is done "volumes_ml" and "no_dicom_seg" (why there is none, or empty). The first line says {"status":
+    "ready"}.
     """
     answers = _take_over_stdout()
+    _keep_values_from_the_log()
     model = load_package(package)
     predictors = open_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
     guard = partial(unlike_training, plan=model.plan, fingerprint=model.fingerprint)
     _answer(answers, {"status": "ready"})
     for line in sys.stdin:
-        request = json.loads(line)
-        job = Job("scan", tuple(Path(path) for path in request["images"]), Path(request["output"]))
-        (result,) = segment([job], predictors, guard, bool(request["strict"]))
+        task = Task.from_line(line)
+        (result,) = segment([Job("scan", task.images, task.output)], predictors, guard, task.strict)
         answer: dict[str, Any] = {"status": result.status, "message": result.message, "seconds": result.seconds}
         if result.status == "done":
-            answer["volumes_ml"] = structure_volumes_ml(read_label(job.output), model.labels)
+            answer |= _completed(task, model)
         _answer(answers, {**answer, "peak_memory_gib": peak_memory_gib()})
+
+
+def _completed(task: Task, model: ModelPackage) -> dict[str, Any]:
+    """Volumes of a finished case, and the files that were asked for beside its segmentation."""
+    try:
+        segmentation = read_label(task.output)
+        if task.shown:
+            image = read_image(task.images, model.plan.resample_channels)
+            write_shown(task.output.parent, image, segmentation, model.labels)
+        no_dicom_seg = _write_dicom_seg(task, segmentation, model) if task.dicom_seg else ""
+    except CASE_FAULTS as error:
+        return {"status": "failed", "message": f"the result could not be written: {error}"}
+    return {"volumes_ml": structure_volumes_ml(segmentation, model.labels), "no_dicom_seg": no_dicom_seg}
+
+
+def _write_dicom_seg(task: Task, segmentation: Volume, model: ModelPackage) -> str:
+    """Why there is no DICOM-SEG; empty where there is one."""
+    from pipeline.serving.dicom import write_dicom_seg
+
+    name = f"{model.name} {model.version}"
+    try:
+        write_dicom_seg(task.dicom_seg_path, segmentation, task.images[0], model.labels, name)
+    except SegpipeError as error:
+        return str(error)
+    return ""
 
 
 def _take_over_stdout() -> IO[str]:
@@ -48,6 +80,13 @@ def _take_over_stdout() -> IO[str]:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
+
+
+def _keep_values_from_the_log() -> None:
+    """Libraries that read DICOM quote header values in their warnings: names and identifiers, which no log may hold."""
+    warnings.simplefilter("ignore")
+    for library in ("pydicom", "highdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _answer(stream: IO[str], content: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
-"use strict";
+import { $, busiest, element, figure, labelMap, lookAt, makeNiivue, offerPlanes, placeLine, replaceVolumes } from "./scene.js";
 
-const $ = (id) => document.getElementById(id);
 const ROLES = ["reference", "prediction"];
 const ROLE_COLOURS = { reference: [55, 200, 245], prediction: [255, 159, 26] };
 const STRUCTURE_COLOURS = [
@@ -8,42 +7,13 @@ const STRUCTURE_COLOURS = [
   [200, 200, 90], [150, 190, 255],
 ];
 
-const nv = new niivue.Niivue({
-  backColor: [0, 0, 0, 1],
-  crosshairColor: [1, 1, 1, 0.35],
-  crosshairWidth: 0.4,
-  crosshairWidthUnit: "percent",
-  isRadiologicalConvention: true,
-  sagittalNoseLeft: true,
-  dragAndDropEnabled: false,
-  show3Dcrosshair: true,
-  isOrientCube: false,
-  loadingText: "",
-  multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-});
-// Slice type, and whether a 3D picture stands beside the planes: not at first, since without a GPU it is slow.
-const planes = {
-  "three planes": [nv.sliceTypeMultiplanar, false],
-  "three planes, 3D": [nv.sliceTypeMultiplanar, true],
-  axial: [nv.sliceTypeAxial, false],
-  coronal: [nv.sliceTypeCoronal, false],
-  sagittal: [nv.sliceTypeSagittal, false],
-  "3D": [nv.sliceTypeRender, false],
-};
+const nv = makeNiivue();
 
 let listing = null;
 let current = -1;
 let loading = 0; // counts loads, so that a slow one that was overtaken is dropped
 
 const structureColour = (i) => STRUCTURE_COLOURS[i % STRUCTURE_COLOURS.length];
-const figure = (value, digits) => (value === null || value === undefined ? "\u2013" : value.toFixed(digits));
-
-function element(name, text, attributes = {}) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
 
 function say(text, bad = false) {
   $("message").textContent = text;
@@ -55,11 +25,7 @@ function say(text, bad = false) {
 function labelColours(role) {
   const byRole = $("colours").value === "role";
   const colours = listing.structures.map((_, i) => (byRole ? ROLE_COLOURS[role] : structureColour(i)));
-  const channel = (c) => [0, ...colours.map((colour) => colour[c])];
-  return {
-    R: channel(0), G: channel(1), B: channel(2), A: [0, ...colours.map(() => 255)],
-    I: [0, ...colours.map((_, i) => i + 1)], labels: ["", ...listing.structures],
-  };
+  return labelMap(colours, listing.structures);
 }
 
 const shownRoles = () => (listing.cases[current].reference ? ROLES : ["prediction"]);
@@ -106,8 +72,7 @@ async function show(index) {
       volumes.push(await niivue.NVImage.loadFromUrl({ url: buffers[i], ...options }));
     }
     if (mine !== loading) return;
-    for (const old of [...nv.volumes].reverse()) nv.removeVolume(old);
-    volumes.forEach((volume) => nv.addVolume(volume));
+    replaceVolumes(nv, volumes);
     paint();
     goToBusiest();
     say("");
@@ -123,36 +88,7 @@ function goToBusiest() {
   const second = (nv.volumes[2] || nv.volumes[1]).original;
   const dims = hdr.dims.slice(1, 4);
   const voxel = busiest(dims, (at) => first[at] !== second[at]) || busiest(dims, (at) => first[at] > 0 || second[at] > 0);
-  if (!voxel) return;
-  const mm = hdr.affine.slice(0, 3).map((row) => row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3]);
-  nv.scene.crosshairPos = nv.mm2frac(mm);
-  nv.drawScene();
-  nv.createOnLocationChange();
-}
-
-// Of the slice along the last axis that has most such voxels, the one nearest to their middle; null where there is none.
-function busiest([nx, ny, nz], counts) {
-  let best = { n: 0 };
-  for (let z = 0; z < nz; z++) {
-    let [n, sx, sy] = [0, 0, 0];
-    eachOf(z, (x, y) => {
-      n++;
-      sx += x;
-      sy += y;
-    });
-    if (n > best.n) best = { n, x: sx / n, y: sy / n, z };
-  }
-  if (best.n === 0) return null;
-  let [nearest, least] = [null, Infinity];
-  eachOf(best.z, (x, y) => {
-    const far = (x - best.x) ** 2 + (y - best.y) ** 2;
-    if (far < least) [nearest, least] = [[x, y, best.z], far];
-  });
-  return nearest;
-
-  function eachOf(z, visit) {
-    for (let y = 0, at = z * nx * ny; y < ny; y++) for (let x = 0; x < nx; x++, at++) if (counts(at)) visit(x, y);
-  }
+  if (voxel) lookAt(nv, hdr, voxel);
 }
 
 function mark(chosen) {
@@ -204,14 +140,13 @@ function step(by) {
 }
 
 nv.onLocationChange = (place) => {
-  const [image, ...labels] = place.values;
+  const labels = place.values.slice(1);
   const nothing = $("differences").checked ? "as the other" : "background";
   const named = shownRoles().map((role, i) => {
     const label = labels[i] ? Math.round(labels[i].value) : 0;
     return role + ": " + (label > 0 ? listing.structures[label - 1] : nothing);
   });
-  const mm = Array.from(place.mm).slice(0, 3).map((value) => value.toFixed(1)).join(", ");
-  $("place").textContent = ["R A S " + mm + " mm", "intensity " + image.value.toFixed(1), ...named].join("   \u00b7   ");
+  $("place").textContent = placeLine(place, named);
 };
 
 async function start() {
@@ -219,7 +154,7 @@ async function start() {
   $("run").textContent = listing.run;
   $("channel").append(...listing.channels.map((channel, i) => element("option", channel.name, { value: i })));
   $("channel-label").hidden = listing.channels.length < 2;
-  $("planes").append(...Object.keys(planes).map((name) => element("option", name, { value: name })));
+  offerPlanes(nv, $("planes"));
   list();
   await nv.attachToCanvas($("canvas"));
   nv.setSliceType(nv.sliceTypeMultiplanar);
@@ -228,11 +163,6 @@ async function start() {
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
   for (const id of ["reference", "prediction", "differences", "colours"]) $(id).addEventListener("input", paint);
-  $("planes").addEventListener("change", () => {
-    const [type, beside3D] = planes[$("planes").value];
-    nv.opts.multiplanarShowRender = beside3D ? niivue.SHOW_RENDER.ALWAYS : niivue.SHOW_RENDER.NEVER;
-    nv.setSliceType(type);
-  });
   $("channel").addEventListener("change", () => show(current));
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, canvas") || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,0 +1,50 @@
+// From what a person drops or chooses to one upload: a file as it is, or several as a zip.
+import { zipped } from "./zip.js";
+
+const ENDING = /(\.nii(\.gz)?|\.mha|\.nrrd|\.mgz|\.mgh|\.zip)$/i;
+const MIB = 2 ** 20;
+
+// {name, blob}, or null where there is no file in it. The name is for this page alone; within a zip, names say nothing but
+// kind and channel. Throws {status, message} for what the service would not take.
+export async function asUpload(all, { channels, upload_mib: most }) {
+  const files = all.filter((file) => !file.name.startsWith(".") && file.name !== "DICOMDIR");
+  if (files.length === 0) return null;
+  if (files.reduce((sum, file) => sum + file.size, 0) > most * MIB)
+    throw { status: 413, message: `at most ${most} MiB are taken; cut the scan to the part that matters` };
+  const known = ENDING.test(files[0].name);
+  const name = known ? files[0].name.replace(ENDING, "") : "";
+  if (files.length === 1 && known) return { name, blob: files[0] };
+  return { name, blob: await zipped(files.map((file, i) => [nameInZip(file.name, i, channels), file])) };
+}
+
+function nameInZip(theirs, i, channels) {
+  const ending = theirs.match(ENDING)?.[0].toLowerCase() ?? "";
+  const stem = theirs.slice(0, theirs.length - ending.length).toLowerCase();
+  const number = stem.match(/_(\d{4})$/)?.[1];
+  const named = channels.findIndex((channel) => stem.includes(channel.toLowerCase()));
+  if (channels.length > 1 && ending && (number || named >= 0)) return `scan_${number ?? String(named).padStart(4, "0")}${ending}`;
+  return `${i}${ending}`;
+}
+
+// All files below what was dropped; folders are read entry by entry, a hundred at a time as browsers give them.
+export async function filesOf(items) {
+  const roots = items.map((item) => [item.webkitGetAsEntry?.() ?? null, item.getAsFile()]); // gone after this call
+  const found = [];
+  for (const [entry, file] of roots) {
+    if (entry?.isDirectory) await walk(entry, found);
+    else if (file) found.push(file);
+  }
+  return found;
+}
+
+async function walk(folder, found) {
+  const reader = folder.createReader();
+  for (;;) {
+    const entries = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (entries.length === 0) return;
+    for (const entry of entries) {
+      if (entry.isDirectory) await walk(entry, found);
+      else found.push(await new Promise((done, failed) => entry.file(done, failed)));
+    }
+  }
+}

@@ -1,0 +1,34 @@
+"""What the service asks its worker to do, as a line of JSON between two processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case. strict: refuse a scan unlike the training data. shown: write what a browser page shows, too.
+
+    dicom_seg: the case is a DICOM series whose segmentation is wanted as DICOM-SEG, too.
+    """
+
+    images: tuple[Path, ...]
+    output: Path
+    strict: bool = False
+    shown: bool = False
+    dicom_seg: bool = False
+
+    @property
+    def dicom_seg_path(self) -> Path:
+        return self.output.with_name("segmentation.dcm")
+
+    def to_line(self) -> str:
+        return json.dumps({**vars(self), "images": [str(path) for path in self.images], "output": str(self.output)})
+
+    @classmethod
+    def from_line(cls, line: str) -> Task:
+        content = json.loads(line)
+        images = tuple(Path(path) for path in content["images"])
+        return cls(images, Path(content["output"]), content["strict"], content["shown"], content["dicom_seg"])
