@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,7 +114,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
     if settings.zip:
-        write_zip(package, out / f"{name}-{settings.version}.zip")
+        write_zip(package, out / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{settings.version}.zip")
     log.info("package   %s %s: %d network(s), %s", name, settings.version, len(weights), _size(out))
 
 
