@@ -110,7 +110,7 @@ def _group_columns(cases: list[Case], wanted: Literal["auto"] | tuple[str, ...])
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     config=EvaluateReads,
     reads={"evaluate": "evaluate"},
     inputs=("infer", "load"),
