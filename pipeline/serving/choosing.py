@@ -1,7 +1,7 @@
 """Which program runs a package's networks, chosen by measurement.
 
-The quickest to start is timed first. Where it has all windows done in seconds, nothing that could be gained would pay
-for loading the others; else each runs one window of a real scan, and the fastest whose labels agree is kept.
+The quickest to start is timed first. Where all windows are soon done with it, nothing that could be gained would pay
+for trying the others; else each runs one window of a real scan, and the fastest whose labels agree is kept.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from pipeline.inference.predictor import WindowModel
 
 log = logging.getLogger(__name__)
 
-WORTH_S = 10.0
-"""Work of fewer seconds is not worth loading another program for."""
+LOADING_S = 2.0
+"""About what it takes to load one more program and its networks."""
+POSSIBLE_GAIN = 0.5
+"""The share of the time that another program may save; trying the others must cost less."""
 EQUAL_SHARE = 0.999
 """Of a window's voxels: how many must get the reference's label."""
 
@@ -29,7 +31,7 @@ Models = dict[str, WindowModel]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to run the networks. is_reference: its labels are what the others' are compared with."""
+    """A way to run the networks. is_reference: labels that equal its are right."""
 
     name: str
     open: Callable[[], Models]
@@ -56,12 +58,13 @@ class _Measured:
 def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty_window: NDArray[np.float32]) -> Models:
     """The opened models of the candidate that is best for this work; candidates come in the order of their start-up.
 
-    A candidate that cannot be opened or run (RuntimeError) or whose labels differ from the reference's in more than
-    1 − EQUAL_SHARE of the voxels is left out, and the log says so. Raises RuntimeError where none can be run.
+    A candidate that cannot be opened or run (RuntimeError), or whose labels equal those of no reference in EQUAL_SHARE
+    of the voxels, is left out, and the log says so. Raises a RuntimeError where the first cannot be run.
     """
     first = candidates[0].open()
-    seconds = _seconds(first[work.model], empty_window)
-    if len(candidates) == 1 or seconds * work.windows < WORTH_S:
+    seconds = _seconds(first[work.model], empty_window, warm=False)
+    trying = (len(candidates) - 1) * (LOADING_S + 2 * seconds)
+    if POSSIBLE_GAIN * seconds * work.windows <= trying:
         log.info(
             "backend   %s: %d windows take about %s", candidates[0].name, work.windows, duration(seconds * work.windows)
         )
@@ -77,8 +80,8 @@ def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty
 
 
 def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) -> Models:
-    reference = next((one for one in measured if one.name in references), measured[0])
-    shares = {one.name: float(np.mean(one.labels == reference.labels)) for one in measured}
+    right = [one for one in measured if one.name in references] or measured[:1]
+    shares = {one.name: max(float(np.mean(one.labels == other.labels)) for other in right) for one in measured}
     agreeing = [one for one in measured if shares[one.name] >= EQUAL_SHARE]
     best = min(agreeing, key=lambda one: one.seconds)
     others = "; ".join(
@@ -87,8 +90,8 @@ def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) ->
         if one is not best
     )
     log.info(
-        "backend   %s: %.3f s a window, %.2f%% of the labels equal %s's (%s)",
-        best.name, best.seconds, 100 * shares[best.name], reference.name, others,
+        "backend   %s: %.3f s a window, %.2f%% of the labels equal those of %s (%s)",
+        best.name, best.seconds, 100 * shares[best.name], " or ".join(one.name for one in right), others,
     )  # fmt: skip
     return best.models
 
@@ -101,12 +104,11 @@ def _measure(name: str, models: Models, model: str, window: NDArray, overlapping
     return _Measured(name, models, _seconds(network, window), labels)
 
 
-def _seconds(network: WindowModel, window: NDArray) -> float:
-    """Of one window, the better of two after a first one."""
-    times = []
+def _seconds(network: WindowModel, window: NDArray, warm: bool = True) -> float:
+    """Of one window; `warm`: after the network has run before."""
     with network.working():
-        for _ in range(3):
-            started = time.perf_counter()
+        if not warm:
             network(window)
-            times.append(time.perf_counter() - started)
-    return min(times[1:])
+        started = time.perf_counter()
+        network(window)
+        return time.perf_counter() - started

@@ -68,7 +68,7 @@ def _candidates(spec: EngineSpec) -> list[Candidate]:
     found = [] if only_torch else [Candidate(name, openers[name]) for name in exported]
     found.append(Candidate("torch", openers["torch"], is_reference=True))
     if not only_torch and spec.settings.precision == "plan" and spec.plan.precision != "fp32":
-        found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32")))
+        found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32"), is_reference=True))
     return found
 
 
