@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 def main(source: Path, target: Path, ending: str) -> None:
     """Same voxels and grid, another kind of file."""
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # that what only NIfTI has is not written
     for path in sorted(source.glob("*.nii.gz")):
         sitk.WriteImage(sitk.ReadImage(str(path)), str(target / path.name.replace(".nii.gz", ending)))
 
