@@ -36,6 +36,7 @@ except ImportError as error:
 from pipeline.serving.limits import Limits, limits_from
 from pipeline.serving.model import ModelPackage, load_package
 from pipeline.serving.pages import DROP, asset
+from pipeline.serving.quiet import keep_values_from_the_log
 from pipeline.serving.shown import planned_windows
 from pipeline.serving.supervisor import Busy, Supervisor, WorkerLost
 from pipeline.serving.uploads import Refused
@@ -51,6 +52,7 @@ def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str 
 
     Raises DataError for a package that is not whole, ConfigError for a limit that is no number.
     """
+    keep_values_from_the_log()
     limits = limits_from(os.environ)
     model = load_package(package)
     supervisor = Supervisor(model.folder, device, limits.queue, limits.timeout_s)

@@ -7,10 +7,8 @@ whatever anything else prints goes to standard error. It ends when its input end
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +21,7 @@ from pipeline.inference.memory import peak_memory_gib
 from pipeline.serving.engine import EngineSpec, open_predictors
 from pipeline.serving.guard import unlike_training
 from pipeline.serving.model import ModelPackage, load_package
+from pipeline.serving.quiet import keep_values_from_the_log
 from pipeline.serving.results import structure_volumes_ml
 from pipeline.serving.shown import write_shown
 from pipeline.serving.task import Task
@@ -36,7 +35,7 @@ def main(package: Path, device: str) -> None:
     "ready"}.
     """
     answers = _take_over_stdout()
-    _keep_values_from_the_log()
+    keep_values_from_the_log()
     model = load_package(package)
     predictors = open_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
     guard = partial(unlike_training, plan=model.plan, fingerprint=model.fingerprint)
@@ -80,13 +79,6 @@ def _take_over_stdout() -> IO[str]:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
-
-
-def _keep_values_from_the_log() -> None:
-    """Libraries that read DICOM quote header values in their warnings: names and identifiers, which no log may hold."""
-    warnings.simplefilter("ignore")
-    for library in ("pydicom", "highdicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _answer(stream: IO[str], content: dict[str, Any]) -> None:

@@ -1,0 +1,133 @@
+"""Receiving without a server: bodies that never end or swell, clients that leave, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("fastapi")
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from pipeline.base.errors import ConfigError
+from pipeline.serving import answering
+from pipeline.serving.limits import Limits, limits_from
+from pipeline.serving.manners import Manners
+from pipeline.serving.receiving import receive, while_there
+from pipeline.serving.uploads import Refused
+
+
+def _request(*messages: dict | None) -> Request:
+    """A request whose body comes in these messages; None is waited for in vain."""
+    left = list(messages)
+
+    async def source() -> dict:
+        message = left.pop(0) if left else {"type": "http.disconnect"}
+        if message is None:
+            await asyncio.sleep(60)
+        return message
+
+    return Request({"type": "http", "method": "POST", "headers": [], "query_string": b""}, source)
+
+
+def _piece(size: int, more: bool = True) -> dict:
+    return {"type": "http.request", "body": bytes(size), "more_body": more}
+
+
+def test_an_upload_that_takes_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"took over 0\.05 s") as refused:
+        asyncio.run(receive(_request(_piece(10), None), tmp_path / "a", Limits(upload_s=0.05)))
+    assert refused.value.status == 408
+
+
+def test_an_upload_without_a_length_is_stopped_at_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="at most 1 MiB") as refused:
+        asyncio.run(receive(_request(*[_piece(2**19)] * 5), tmp_path / "a", Limits(upload_mib=1)))
+    assert refused.value.status == 413
+    assert (tmp_path / "a").stat().st_size <= 2**20
+
+
+def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
+    ended = []
+
+    async def work() -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+        return "never"
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(while_there(_request(), work()))
+    assert ended == [True]
+
+
+def test_what_work_gives_or_raises_comes_through() -> None:
+    async def gives() -> int:
+        return 7
+
+    async def raises() -> int:
+        raise Refused(422, "no")
+
+    assert asyncio.run(while_there(_request(None), gives())) == 7
+    with pytest.raises(Refused):
+        asyncio.run(while_there(_request(None), raises()))
+
+
+def test_a_full_disk_is_said_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def place() -> AsyncIterator[None]:
+        yield
+
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(answering, "receive", full)
+    monkeypatch.setattr(answering.tempfile, "tempdir", str(tmp_path))
+    service = SimpleNamespace(model=None, limits=Limits(), supervisor=SimpleNamespace(place=place))
+    with pytest.raises(Refused, match="no room left") as refused:
+        asyncio.run(answering.answer_upload(_request(), service, False, "json"))
+    assert refused.value.status == 507
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_take() -> None:
+    """The answer is out before; then the body is dropped until it ends, the limit, or the time is over."""
+
+    async def refuses(scope: dict, receive: object, send) -> None:
+        await send({"type": "http.response.start", "status": 429, "headers": []})
+        await send({"type": "http.response.body", "body": b"busy"})
+
+    async def sent(limits: Limits, *messages: dict | None) -> tuple[list[dict], int]:
+        answer, left = [], list(messages)
+
+        async def source() -> dict:
+            message = left.pop(0)
+            if message is None:
+                await asyncio.sleep(60)
+            return message
+
+        async def send(message: dict) -> None:
+            answer.append(message)
+
+        await Manners(refuses, limits)({"type": "http", "headers": []}, source, send)
+        return answer, len(left)
+
+    whole = [_piece(2**19)] * 3 + [_piece(0, more=False)]
+    answer, left = asyncio.run(sent(Limits(), *whole))
+    assert [message.get("body") for message in answer] == [None, b"busy", b""] and left == 0
+    assert asyncio.run(sent(Limits(upload_mib=1), *[_piece(2**19)] * 9))[1] == 7
+    assert asyncio.run(sent(Limits(upload_s=0.05), _piece(1), None))[1] == 0
+
+
+def test_limits_come_from_the_environment_and_nonsense_is_named() -> None:
+    assert limits_from({"SEGPIPE_QUEUE": "0", "SEGPIPE_TOKEN": " a b\n"}) == Limits(queue=0, token="a b")
+    for wrong in ("-1", "many", "nan", "inf", "0"):
+        with pytest.raises(ConfigError, match="SEGPIPE_MAX_UPLOAD_MIB"):
+            limits_from({"SEGPIPE_MAX_UPLOAD_MIB": wrong})
