@@ -56,7 +56,7 @@ PLANS = {
     "hippocampus": Planned(unet(16, LEVELS_4), (40, 56, 40), 2, "bf16"),
     "hippocampus-fp32": Planned(unet(16, LEVELS_4), (40, 56, 40), 4, "fp32", held_out=True),
     "unet-32": Planned(unet(32, LEVELS_4), (64, 64, 64), 4, "bf16"),
-    "unet-32-fp32": Planned(unet(32, LEVELS_4), (64, 64, 64), 2, "fp32", channels=3),
+    "unet-32-fp32": Planned(unet(32, LEVELS_4), (64, 64, 64), 2, "fp32", channels=3, held_out=True),
     "vnet": Planned({"name": "vnet"}, (48, 64, 48), 2, "bf16"),
     "segresnet": Planned({"name": "segresnet", "init_filters": 16}, (64, 64, 64), 2, "fp32", channels=3),
     "openkbp": Planned(unet(16, OPENKBP), (40, 40, 80), 2, "bf16", structures=7),

@@ -24,8 +24,8 @@ from pipeline.planning.measure import Precision, Work
 
 # A process that trains next to nothing, on a CPU: torch, what training imports, and the code that runs.
 _PROCESS_GIB = 0.5
-# A heap that keeps what is freed (`base/allocator.py`) has gaps: held against the same step with each block mapped by
-# itself, where the peak is what was counted, it takes 1.2 (fp32) to 1.4 times (bf16) as much.
+# A heap that keeps what is freed (`base/allocator.py`) has gaps. A first step with each block mapped by itself takes
+# what is counted; with that heap, 1.0 to 1.4 times as much (U-Net and SegResNet, fp32 and bf16).
 _HEAP = 1.3
 # Weights, momentum, their moving average and the network that validates, four bytes each. Gradients are among the
 # tensors that are counted.
