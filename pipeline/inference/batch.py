@@ -131,7 +131,7 @@ def _work(job: Job, reading: Future[Reading], predictor: Predictor, writer: Thre
         except CASE_FAULTS as error:
             return _failure(job, error, started)
         seconds = time.monotonic() - started
-        return CaseResult(job.id, "done", remarks, seconds, peak_memory_gib(), prediction.score)
+        return CaseResult(job.id, "done", remarks, seconds, peak_memory_gib(), prediction.score, job.output.name)
 
     return writer.submit(finish)
 

@@ -30,7 +30,8 @@ class Job:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What became of one case. score: mean uncertainty of what was found, where it was asked for."""
+    """What became of one case. score: mean uncertainty of what was found, where it was asked for. output: the name of
+    its file, if one was written."""
 
     id: str
     status: Literal["done", "failed"]
@@ -38,6 +39,7 @@ class CaseResult:
     seconds: float = 0.0
     peak_memory_gib: float = 0.0
     score: float | None = None
+    output: str | None = None
 
 
 class Journal:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.files import write_json, write_text
-from pipeline.data.formats import case_id, image_ending, read_label
+from pipeline.data.formats import read_label
 from pipeline.data.volume import Volume
 from pipeline.inference.batch import CaseResult
 from pipeline.serving.labels import Label
@@ -20,10 +20,9 @@ from pipeline.serving.model import ModelPackage
 def write_results(folder: Path, results: Sequence[CaseResult], model: ModelPackage) -> None:
     """Writes `cases.csv` and `volumes.json` for the segmentations in `folder`."""
     write_text(folder / "cases.csv", cases_csv(results))
-    files = {case_id(path): path for path in sorted(folder.iterdir()) if image_ending(path)}
     cases = []
     for result in results:
-        path = files.get(result.id) if result.status == "done" else None
+        path = None if result.output is None else folder / result.output
         volumes = None if path is None else structure_volumes_ml(read_label(path), model.labels)
         cases.append(
             {

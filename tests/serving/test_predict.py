@@ -19,7 +19,9 @@ from pipeline.inference import jobs
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving import predict as command
 from pipeline.serving.inputs import list_scans
+from pipeline.serving.model import load_package
 from pipeline.serving.predict import summary
+from pipeline.serving.results import write_results
 from tests.serving.small_package import small_package
 
 predict = partial(command.predict, isolated=False)
@@ -278,3 +280,18 @@ def test_nothing_to_segment_is_said(package, tmp_path):
         predict(package, tmp_path / "absent", tmp_path / "out")
     with pytest.raises(DataError, match="no image in it"):
         predict(package, tmp_path, tmp_path / "out")
+
+
+def test_volumes_are_those_of_each_scans_own_file(package, tmp_path):
+    """A folder's segmentation is called as its file, not as its case; two kinds of one name are two cases."""
+    write_scan(tmp_path / "in" / "p1" / "t1.nii.gz")
+    write_scan(tmp_path / "in" / "p2.nii.gz", seed=1)
+    results = predict(package, tmp_path / "in", tmp_path / "out")
+    write_results(tmp_path / "out", results, load_package(package))
+    cases = json.loads((tmp_path / "out/volumes.json").read_text())["cases"]
+    assert {case["case"]: case["segmentation"] for case in cases} == {"p1": "t1.nii.gz", "p2": "p2.nii.gz"}
+    for case in cases:
+        segmentation = nib.load(tmp_path / "out" / case["segmentation"])
+        voxels = np.count_nonzero(np.asarray(segmentation.dataobj))
+        voxel_ml = float(np.prod(segmentation.header.get_zooms())) / 1000
+        assert sum(case["volumes_ml"].values()) == pytest.approx(voxels * voxel_ml, rel=1e-5)
