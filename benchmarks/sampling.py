@@ -247,17 +247,21 @@ def monai_steps(augmented: bool) -> list[Any]:
 
 
 def share_of_step(pairs: Pairs, batches: int) -> str:
-    """CPU seconds of augmenting, and of drawing with augmenting, against those of a training step on all cores."""
+    """CPU seconds of augmenting, and of drawing with augmenting, against those of a training step."""
     from pipeline.base.runtime import usable_cores
-    from pipeline.planning.measure import Work, seconds_per_step
+    from pipeline.planning.measure import Precision, TrainingStep, Work
 
     torch.set_num_threads(1)  # as the thread that draws ahead of training
     drawing = cpu_seconds(our_draw(pairs, augmented=False), batches)
     both = cpu_seconds(our_draw(pairs, augmented=True, elastic=True), batches)
+    torch.set_num_threads(usable_cores())
     work = Work({"name": "unet", "channels": [16, 32, 64, 128]}, 1, 4, PATCH, BATCH)
-    seconds = seconds_per_step(work, ["bf16", "fp32"], torch.device("cpu"))
-    precision = min(seconds, key=lambda name: seconds[name])
-    step = seconds[precision] * usable_cores()
+    precisions: tuple[Precision, ...] = ("bf16", "fp32")
+    steps = {name: TrainingStep(work, name, torch.device("cpu")) for name in precisions}
+    # CPU time on both sides: a busy machine stretches wall time, and would make the share look small.
+    seconds = {name: cpu_seconds(lambda _, take=take: take(), max(batches // 4, 2)) for name, take in steps.items()}
+    precision = min(precisions, key=lambda name: seconds[name])
+    step = seconds[precision]
     return (
         f"batch of {BATCH}: a training step (U-Net 16-32-64-128, {precision}) takes {step:.3f} s of CPU. Drawing takes "
         f"{1e3 * drawing:.1f} ms, {drawing / step:.1%} of it; augmenting {1e3 * (both - drawing):.1f} ms more, "
@@ -265,8 +269,8 @@ def share_of_step(pairs: Pairs, batches: int) -> str:
     )
 
 
-def cpu_seconds(draw: Draw, batches: int) -> float:
-    """Of this process, for one batch; other programs do not count."""
+def cpu_seconds(draw: Callable[[int], object], batches: int) -> float:
+    """Of this process with all its threads, for one batch; other programs do not count."""
     draw(0)
     start = time.process_time()
     for step in range(1, batches + 1):
