@@ -76,12 +76,14 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
     worker = subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
     if worker.stdin is None or worker.stdout is None:
         raise AssertionError("the worker was started with pipes")
+    done = 0
     try:
         worker.stdin.write(json.dumps(request) + "\n")
         worker.stdin.flush()
         for line in worker.stdout:
             answer = json.loads(line)
             if "result" in answer:
+                done += 1
                 yield CaseResult(**answer["result"])
             elif "error" in answer:
                 raise _raised(answer["error"], answer["exit_code"])
@@ -95,8 +97,10 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
         worker.wait()
     if code < 0:
         raise WorkerKilled(-code)
-    if code > 0:
-        raise RuntimeError(f"the process that segments ended with {code}; what it said stands above")
+    if code > 0 or done < len(jobs):
+        raise RuntimeError(
+            f"the process that segments ended with {code} before all cases were done; what it said stands above"
+        )
 
 
 def _raised(message: str, exit_code: int) -> SegpipeError:

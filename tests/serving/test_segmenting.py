@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.base.errors import DataError
@@ -57,6 +62,13 @@ def test_killed_again_it_fails_and_the_others_go_on(spec, tmp_path, monkeypatch)
     assert "killed (SIGKILL), most likely for want of memory" in results[1].message
 
 
+def test_a_worker_that_ends_before_its_cases_are_done_is_a_fault_of_ours(spec, tmp_path, monkeypatch):
+    """Not a reason to start it again and again."""
+    monkeypatch.setattr(segmenting, "WORKER", (sys.executable, "-c", "import sys; sys.stdin.readline()"))
+    with pytest.raises(RuntimeError, match="ended with 0 before all cases were done"):
+        list(segmenting.segment_isolated([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], spec))
+
+
 def test_the_spec_goes_through_json_unchanged(spec):
     assert EngineSpec.from_json(spec.to_json()) == spec
 
@@ -76,3 +88,38 @@ def test_what_ends_the_worker_is_raised_here(spec, tmp_path):
     broken = EngineSpec(spec.plan, spec.settings, {"": (tmp_path / "absent.safetensors",)}, "cpu")
     with pytest.raises(DataError, match="there is no such weights file"):
         list(segmenting.segment_isolated([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], broken))
+
+
+@pytest.mark.slow
+def test_the_real_worker_killed_twice_is_named_and_the_next_case_is_done(spec, tmp_path, caplog):
+    """The scan is a pipe that nobody fills: whoever opens it is the worker, and is killed with it in its hands."""
+    os.mkfifo(tmp_path / "greedy.nii.gz")
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).uniform(0, 100, (30, 40, 30)), np.eye(4)), tmp_path / "b.nii.gz")
+    jobs = [Job(case, (tmp_path / f"{case}.nii.gz",), tmp_path / f"{case}_out.nii.gz") for case in ("greedy", "b")]
+    killer = threading.Thread(target=kill_who_opens, args=(tmp_path / "greedy.nii.gz", 2), daemon=True)
+    killer.start()
+    results = list(segmenting.segment_isolated(jobs, spec))
+    killer.join(timeout=60)
+    assert [(result.id, result.status) for result in results] == [("greedy", "failed"), ("b", "done")]
+    assert "killed (SIGKILL), most likely for want of memory" in results[0].message
+    assert results[0].message.endswith("twice")
+    assert "greedy  the process that segmented it was killed (SIGKILL)" in caplog.text
+    assert "trying it once more alone" in caplog.text
+    assert not (tmp_path / "greedy_out.nii.gz").exists()
+
+
+def kill_who_opens(pipe, times):
+    """Kills so many of our child processes, each when it waits at `pipe`."""
+    killed = set()
+    while len(killed) < times:
+        time.sleep(0.05)
+        try:
+            held = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)  # an error as long as nobody reads
+        except OSError:
+            continue
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that was killed may still be on its way out
+                if child.pid not in killed and "pipeline.serving.batch_worker" in child.cmdline():
+                    child.kill()
+                    killed.add(child.pid)
+        os.close(held)
