@@ -35,8 +35,6 @@ _IDENTIFIERS = (
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, IndexError, OverflowError, struct.error)
-"""What pydicom raises for bytes that are not what they should be."""
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
 
@@ -161,7 +159,7 @@ def _read(path: Path, place: Path, keywords: Sequence[str] | None = None) -> Dat
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values
     try:
         return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
-    except (pydicom.errors.InvalidDicomError, *_DAMAGE):
+    except _damage():
         raise _damaged(place) from None
 
 
@@ -170,8 +168,27 @@ def _value(dataset: Dataset, keyword: str, place: Path) -> Any:
     try:
         value = dataset.get(keyword)
         return None if value is None or value == "" else value
-    except _DAMAGE:
+    except _damage():
         raise _damaged(place) from None
+
+
+def _number(dataset: Dataset, keyword: str, place: Path, otherwise: float) -> float:
+    """A single finite number, or `otherwise` where the attribute is not there, empty or 0."""
+    try:
+        number = float(_value(dataset, keyword, place) or otherwise)
+    except _damage():
+        raise _damaged(place) from None
+    if not np.isfinite(number):
+        raise _damaged(place)
+    return number
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What pydicom raises for bytes that are not what they should be, with the bytes in its messages: never shown."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    builtin = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError)
+    return (*builtin, struct.error, BytesLengthException, InvalidDicomError)
 
 
 def _damaged(place: Path) -> FileFault:
@@ -182,14 +199,17 @@ def _read_slice(path: Path, place: Path) -> Slice:
     dataset = _read(path, place, _PLACE)
 
     def numbers(keyword: str, count: int) -> list[float]:
-        values = _value(dataset, keyword, place)
-        values = list(map(float, values)) if isinstance(values, Sequence) and not isinstance(values, str) else []
+        found = _value(dataset, keyword, place)
+        try:
+            values = list(map(float, found)) if isinstance(found, Sequence) and not isinstance(found, str) else []
+        except _damage():
+            raise _damaged(place) from None
         if len(values) != count or not np.isfinite(values).all():
-            found = f"one of its DICOM files states no {keyword}, so its place is unknown"
-            raise FileFault(place, "dicom-no-place", found, "leave files that are no slices of the volume out")
+            said = f"one of its DICOM files states no {keyword}, so its place is unknown"
+            raise FileFault(place, "dicom-no-place", said, "leave files that are no slices of the volume out")
         return values
 
-    frames = int(_value(dataset, "NumberOfFrames", place) or 1)
+    frames = int(_number(dataset, "NumberOfFrames", place, 1))
     if frames > 1:
         found = f"it holds a multi-frame DICOM file of {frames} frames"
         raise FileFault(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
@@ -202,8 +222,8 @@ def _read_slice(path: Path, place: Path) -> Slice:
         row=orientation[:3],
         column=orientation[3:],
         spacing_mm=(between_columns, between_rows),
-        size=(_value(dataset, "Columns", place) or 0, _value(dataset, "Rows", place) or 0),
-        thickness_mm=float(_value(dataset, "SliceThickness", place) or 1.0),
+        size=(int(_number(dataset, "Columns", place, 0)), int(_number(dataset, "Rows", place, 0))),
+        thickness_mm=_number(dataset, "SliceThickness", place, 1.0),
     )
 
 
@@ -213,12 +233,13 @@ def _pixels(path: Path, place: Path) -> NDArray[np.float32]:
     colours = "PALETTE" in str(_value(dataset, "PhotometricInterpretation", place))
     if colours or (_value(dataset, "SamplesPerPixel", place) or 1) != 1:
         raise FileFault(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
+    unreadable: tuple[type[Exception], ...] = (AttributeError, RuntimeError, *_damage())
     try:
         stored = _without_unused_bits(_decoded(dataset), _value(dataset, "BitsStored", place))
-    except (AttributeError, NotImplementedError, RuntimeError, *_DAMAGE):
+    except unreadable:
         raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", _AGAIN) from None
-    slope, intercept = (_value(dataset, f"Rescale{what}", place) for what in ("Slope", "Intercept"))
-    return (stored.T * float(slope or 1) + float(intercept or 0)).astype(np.float32)
+    slope, intercept = _number(dataset, "RescaleSlope", place, 1), _number(dataset, "RescaleIntercept", place, 0)
+    return (stored.T * slope + intercept).astype(np.float32)
 
 
 def _decoded(dataset: Dataset) -> NDArray[Any]:

@@ -41,7 +41,7 @@ def read_header(path: Path, kind: str) -> Header:
     fields = {
         "kind": kind,
         "nifti": nifti,
-        "offset": _offset(nifti, kind),
+        "offset": _offset(path, nifti, kind),
         "voxels": voxels,
         "scaling": _scaling(path, nifti),
     }
@@ -180,7 +180,9 @@ def _scaling(path: Path, nifti: Any) -> tuple[float, float]:
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
 
 
-def _offset(nifti: Any, kind: str) -> int:
+def _offset(path: Path, nifti: Any, kind: str) -> int:
+    if not np.isfinite(nifti["vox_offset"]):
+        raise bad_header(path, "it does not say where its voxels begin")
     offset = int(nifti["vox_offset"])
     return offset if kind == ".hdr" else max(offset, int(nifti["sizeof_hdr"]) + 4)
 

@@ -3,11 +3,14 @@
 A connection that is closed with unread bytes is reset, and many clients then lose the answer. So after an early answer
 (a full queue, too large a scan, a missing token) the rest of the body is read and dropped, for no longer and no more
 than an upload may take. A client that asked first (Expect: 100-continue) sends no body once it is refused.
+
+A fault of ours is logged here and goes no further: the server would log it with its message, which may quote a header.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.serving.limits import Limits
 from pipeline.serving.pages import SAFE_HEADERS
+from pipeline.serving.quiet import without_values
+
+log = logging.getLogger(__name__)
 
 
 class Manners:
@@ -40,7 +46,10 @@ class Manners:
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        await self.app(scope, body.receive, answer)
+        try:
+            await self.app(scope, body.receive, answer)
+        except Exception as error:  # already answered with 500
+            log.error("a fault of the service:\n%s", without_values(error))
 
 
 @dataclass

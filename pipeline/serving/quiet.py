@@ -1,13 +1,26 @@
-"""Keeps patients' data out of the log: libraries that read DICOM quote header values in their warnings."""
+"""Keeps patients' data out of the log: errors and warnings of libraries that read DICOM quote what they read."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 import warnings
+from types import TracebackType
 
 
 def keep_values_from_the_log() -> None:
-    """Silences such warnings in this process, for good; what is wrong with a scan is said to whom it belongs."""
+    """Silences such warnings in this process, for good, and lets it die of an error without its message."""
     warnings.simplefilter("ignore")
     for library in ("pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    sys.excepthook = _die
+
+
+def without_values(error: BaseException) -> str:
+    """Where an error came from and its kind, without the message, which may hold values of a header."""
+    return "".join([*traceback.format_tb(error.__traceback__), type(error).__name__])
+
+
+def _die(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    print(without_values(error), file=sys.stderr)

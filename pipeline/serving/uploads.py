@@ -6,6 +6,7 @@ number of entries and bytes; headers are checked before any voxel is unpacked, a
 
 from __future__ import annotations
 
+import errno
 import re
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ from pipeline.serving.inputs import list_scans
 
 MOST_ENTRIES = 4096
 _TAKEN = "NIfTI, .mha, .nrrd, or a zip of one DICOM series"
+_DAMAGED_ZIP = "the zip is damaged; pack or copy it again"
 _PIECE = 2**20
 _HEADER_LIMIT = 2**20
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -154,7 +156,11 @@ def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
             for number, entry in enumerate(entries):
                 left -= _extract(opened, entry, folder / _our_name(entry.filename, number), left)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        raise Refused(422, "the zip is damaged; pack or copy it again") from None
+        raise Refused(422, _DAMAGED_ZIP) from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # an entry that begins before the file does
+            raise Refused(422, _DAMAGED_ZIP) from None
+        raise
     for path in sorted(folder.iterdir()):  # licences, DICOMDIR, previews
         if image_ending(path) in _APART or not (image_ending(path) or is_dicom(path)):
             path.unlink()

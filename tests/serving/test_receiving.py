@@ -126,6 +126,17 @@ def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_tak
     assert asyncio.run(sent(Limits(upload_s=0.05), _piece(1), None))[1] == 0
 
 
+def test_a_fault_of_ours_is_logged_by_place_and_kind_not_with_the_values_it_quotes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def faulty(scope: dict, receive: object, send: object) -> None:
+        raise ValueError("could not read 'Dumbledore^Albus'")
+
+    asyncio.run(Manners(faulty, Limits())({"type": "http", "headers": []}, None, None))
+    assert "in faulty" in caplog.text and "ValueError" in caplog.text
+    assert "Dumbledore" not in caplog.text.replace("could not read 'Dumbledore^Albus'\")", "")  # the line of this test
+
+
 def test_limits_come_from_the_environment_and_nonsense_is_named() -> None:
     assert limits_from({"SEGPIPE_QUEUE": "0", "SEGPIPE_TOKEN": " a b\n"}) == Limits(queue=0, token="a b")
     for wrong in ("-1", "many", "nan", "inf", "0"):

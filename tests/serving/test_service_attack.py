@@ -48,6 +48,14 @@ def _encrypted() -> bytes:
     return bytes(data)
 
 
+def _displaced() -> bytes:
+    """A zip whose directory is said to lie further behind than it does."""
+    data = bytearray(_zip({"a.nii.gz": nifti()}))
+    end = data.index(b"PK\x05\x06")
+    struct.pack_into("<I", data, end + 16, struct.unpack_from("<I", data, end + 16)[0] + 100)
+    return bytes(data)
+
+
 def _lying() -> bytes:
     """A zip bomb whose headers say that it unpacks to 400 bytes."""
     data = bytearray(_zip({"scan.nii": bytes(100 * MIB)}))
@@ -72,6 +80,7 @@ def _with_header(offset: int, form: str, *values: float) -> bytes:
     return gzip.compress(bytes(data))
 
 
+PLACED = ("space: left-posterior-superior", "space directions: (1,0,0) (0,1,0) (0,0,1)")
 VOXELS = "ElementType = MET_UCHAR"
 ATTACKS = {
     "empty": (b"", 415),
@@ -92,9 +101,11 @@ ATTACKS = {
     "colours": (_with_header(70, "<2h", 128, 24), 422),
     "complex numbers": (_with_header(70, "<2h", 32, 64), 422),
     "voxels far behind": (_with_header(108, "<f", 3e9), 422),
+    "voxels nowhere": (_with_header(108, "<f", float("nan")), 422),
     "zip bomb": (_zip({"scan.nii": bytes(100 * MIB)}), 413),
     "zip bomb that lies": (_lying(), 422),
     "zip bomb of many parts": (_zip({f"{k}.nii": bytes(MIB) for k in range(40)}), 413),
+    "zip that begins before itself": (_displaced(), 422),
     "zip in a zip": (_zip({"scan.zip": _zip({"a.nii.gz": nifti()})}), 415),
     "zip of many files": (_zip({f"{k}.dcm": b"" for k in range(5000)}), 413),
     "zip that climbs": (_zip({"../../../tmp/segpipe-was-here.nii": b"x" * 400, "/etc/segpipe-was-here": b"x"}), 422),
@@ -173,7 +184,7 @@ def test_whole_files_of_these_kinds_are_taken(service: Service) -> None:
     voxels = np.random.default_rng(0).integers(0, 200, 400, np.uint8).tobytes()
     sound = {
         "mha": _metaimage(VOXELS, "ElementDataFile = LOCAL", data=voxels),
-        "nrrd": _nrrd("space: left-posterior-superior", "space directions: (1,0,0) (0,1,0) (0,0,1)", data=voxels),
+        "nrrd": _nrrd(*PLACED, data=voxels),
         "zip": _zip({"some folder/scan.nii.gz": nifti()}),
     }
     for kind, content in sound.items():
@@ -203,11 +214,16 @@ def test_a_form_that_is_none_gets_a_sentence(service: Service, name: str) -> Non
     _is_a_sentence(answer.json()["detail"])
 
 
-def test_a_scan_with_any_header_byte_changed_is_answered(service: Service) -> None:
+@pytest.mark.parametrize("kind", ["NIfTI", "MetaImage", "NRRD"])
+def test_a_scan_with_any_header_byte_changed_is_answered(service: Service, kind: str) -> None:
     """Whatever a byte of the header becomes: a segmentation or a sentence, and the same worker all along."""
     workers, random = service.metric("segpipe_worker_starts"), np.random.default_rng(7)
-    sound = bytearray(gzip.decompress(nifti((12, 12, 12))))
-    for place in random.integers(0, 348, 60):
+    sound = {
+        "NIfTI": gzip.decompress(nifti((12, 12, 12))),
+        "MetaImage": _metaimage(VOXELS, "ElementDataFile = LOCAL", data=bytes(range(200)) * 2),
+        "NRRD": _nrrd(*PLACED, data=bytes(range(200)) * 2),
+    }[kind]
+    for place in random.integers(0, 348 if kind == "NIfTI" else len(sound) - 400, 60):
         changed = bytearray(sound)
         changed[place] = random.integers(0, 256)
         answer = service.client.post("/predict?answer=json", content=bytes(changed))

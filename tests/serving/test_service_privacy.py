@@ -117,6 +117,23 @@ def test_no_answer_no_log_and_no_figure_names_the_patient(service: Service, name
     _names_nobody(" ".join(str(path) for path in service.temporary.rglob("*")), "names of files that stay")
 
 
+def test_a_damaged_file_is_answered_and_names_nobody_either(service: Service) -> None:
+    """Whatever bytes of a header become: libraries quote what they cannot read."""
+    workers, random, sound = service.metric("segpipe_worker_starts"), np.random.default_rng(3), _series(4)
+    for number in range(60):
+        files = dict(sound)
+        name = list(files)[number % len(files)]
+        changed = bytearray(files[name])
+        for place in random.integers(132, 900, random.integers(1, 4)):
+            changed[place] = random.integers(0, 256)
+        files[name] = bytes(changed)
+        answer = service.client.post("/predict?answer=json", content=_zip(files))
+        assert answer.status_code in {200, 415, 422}, answer.text
+        _names_nobody(answer.text, f"number {number}")
+    _names_nobody(service.output.read_text(), "the log")
+    assert service.metric("segpipe_worker_starts") == workers
+
+
 def test_texts_of_a_nifti_header_do_not_come_back(service: Service) -> None:
     content = nifti(description=NAME)
     assert NAME.encode() in gzip.decompress(content)
