@@ -185,7 +185,9 @@ def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:
 def _interpolated(points: torch.Tensor, size: Shape, device: torch.device) -> torch.Tensor:
     """(3, a, b, c) control values as (3, X, Y, Z), a cubic spline along each axis."""
     x, y, z = (_send(axis_matrix(n, m, 3), device) for n, m in zip(points.shape[1:], size, strict=True))
-    return torch.einsum("xa,yb,zc,kabc->kxyz", x, y, z, points)
+    # Axis by axis from the last, so that most of the work is one product of small matrices.
+    along_yz = y @ (points @ z.T)
+    return (x @ along_yz.flatten(2)).unflatten(2, along_yz.shape[2:])
 
 
 def _largest_share(label_BXYZ: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
