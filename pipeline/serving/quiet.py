@@ -8,9 +8,11 @@ import traceback
 import warnings
 from types import TracebackType
 
+from pipeline.base.errors import SegpipeError
+
 
 def keep_values_from_the_log() -> None:
-    """Silences such warnings in this process, for good, and lets it die of an error without its message."""
+    """Silences such warnings for good, and lets this process die without the message of any error but our own."""
     warnings.simplefilter("ignore")
     for library in ("pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -23,4 +25,4 @@ def without_values(error: BaseException) -> str:
 
 
 def _die(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    print(without_values(error), file=sys.stderr)
+    print(error if isinstance(error, SegpipeError) else without_values(error), file=sys.stderr)

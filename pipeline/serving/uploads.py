@@ -77,7 +77,8 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     except DataError:
         raise Refused(415, f"there is no scan in it; send {_TAKEN}") from None
     if len(scans) != 1:
-        raise Refused(422, f"{len(scans)} cases in it; send one at a time")
+        several = f"; a case's channels are files that end in {_endings(channels)}" if len(channels) > 1 else ""
+        raise Refused(422, f"{len(scans)} cases in it; send one at a time{several}")
     if scans[0].fault:
         raise Refused(422, scans[0].fault)
     for path in scans[0].images:
@@ -85,6 +86,10 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     _check_headers(scans[0].images, plan, most_bytes)
     kept = image_ending(scans[0].images[0])
     return Upload(scans[0].images, kept if kept in {".mha", ".nrrd"} else ".nii.gz")
+
+
+def _endings(channels: tuple[str, ...]) -> str:
+    return ", ".join(f"_{number:04d} ({name})" for number, name in enumerate(channels))
 
 
 def kind_of(path: Path) -> str:
