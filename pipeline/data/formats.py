@@ -143,9 +143,8 @@ def label_voxels(header: Header) -> NDArray[Any]:
 def write_label(path: Path, volume: Volume) -> None:
     """Writes label values in the kind of file that `path` names, atomically.
 
-    Grid, qform and sform with codes and units are those of the volume's header where it comes from a file of that
-    family, without its texts, which may name the patient; the voxel type is the smallest unsigned one that holds the
-    values; scl_slope is 1.
+    Grid, qform and sform with codes, units and description are those of the volume's header where it comes from a file
+    of that family; the voxel type is the smallest unsigned one that holds the values; scl_slope is 1.
     """
     array = _smallest_unsigned(volume.array)
     ending = image_ending(path)
@@ -165,6 +164,15 @@ def write_label(path: Path, volume: Volume) -> None:
             "label maps are not written in this kind of file",
             "name it .nii.gz, .nii, .hdr, .img, .nrrd or .mha",
         )
+
+
+def without_texts(volume: Volume) -> Volume:
+    """The same without the description of its NIfTI header, which may name the patient."""
+    if "nifti" not in volume.header:
+        return volume
+    header = volume.header["nifti"].copy()
+    header["descrip"] = b""
+    return Volume(volume.array, volume.grid, {**volume.header, "nifti": header})
 
 
 def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERANCE_MM) -> str | None:

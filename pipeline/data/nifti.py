@@ -21,10 +21,10 @@ FORM_TOLERANCE_MM = 0.1
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 """NIfTI's code of a length unit to its name and mm; anything else is taken as mm."""
 _CARRIED = (
-    *("pixdim", "dim_info", "xyzt_units", "qform_code", "sform_code"),
+    *("pixdim", "dim_info", "xyzt_units", "descrip", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-"""Fields of the input's header that its label map gets: those that place voxels. Texts may name the patient."""
+"""Fields of the input's header that its label map gets: those that place voxels, and the description."""
 _quiet = logging.Logger("nibabel header checks", logging.CRITICAL + 1)
 
 
@@ -51,7 +51,7 @@ def read_header(path: Path, kind: str) -> Header:
 
 
 def write_label(path: Path, kind: str, array: NDArray[Any], grid: Grid, original: Any) -> None:
-    """Writes an unsigned integer array; `original`, the input's NIfTI header, gives back its forms and units."""
+    """Writes an unsigned integer array; `original`, the input's NIfTI header, gives back its forms, units and text."""
     second = original is not None and int(original["sizeof_hdr"]) == 540
     pair = kind in {".hdr", ".img"}
     image_class = {

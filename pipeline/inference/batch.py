@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.errors import DataError, SegpipeError
-from pipeline.data.formats import read_header, read_image, write_label
+from pipeline.data.formats import read_header, read_image, without_texts, write_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult, Job
 from pipeline.inference.memory import Needs, forget_peak, free_memory_gib, peak_memory_gib
@@ -146,7 +146,8 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
     for what, volume in beside.items():
         if volume is not None:
             write_image(map_path(job.output, what), volume)
-    write_label(job.output, postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan))
+    labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
+    write_label(job.output, labels if job.texts else without_texts(labels))
 
 
 def _already(result: CaseResult) -> Future[CaseResult]:

@@ -19,13 +19,17 @@ class Job:
     output: Path
     model: str = ""
     """Which of several predictors does it, for instance a fold."""
+    texts: bool = True
+    """Whether the description in the scan's header is given back, which may name the patient."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "images": [str(p) for p in self.images], "output": str(self.output), "model": self.model}
+        images = [str(path) for path in self.images]
+        return {**asdict(self), "images": images, "output": str(self.output)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
-        return cls(content["id"], tuple(map(Path, content["images"])), Path(content["output"]), content["model"])
+        paths = {"images": tuple(map(Path, content["images"])), "output": Path(content["output"])}
+        return cls(**{**content, **paths})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ The object carries the patient's identity from the series, as DICOM requires: it
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,22 +126,24 @@ def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: st
     sources = [pydicom.dcmread(entry.path, stop_before_pixels=True) for entry in series.slices]
     _complete(sources)
     try:
-        return highdicom.seg.Segmentation(
-            source_images=sources,
-            pixel_array=frames,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(number, label, model) for number, label in enumerate(labels, 1)],
-            series_instance_uid=highdicom.UID(),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="segpipe",
-            manufacturer_model_name=model,
-            software_versions=__version__,
-            device_serial_number="none",
-            content_description="Research use only",
-            content_label="SEGMENTATION",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning of a long name quotes it
+            return highdicom.seg.Segmentation(
+                source_images=sources,
+                pixel_array=frames,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[_description(number, label, model) for number, label in enumerate(labels, 1)],
+                series_instance_uid=highdicom.UID(),
+                series_number=_SERIES_NUMBER,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="segpipe",
+                manufacturer_model_name=model,
+                software_versions=__version__,
+                device_serial_number="none",
+                content_description="Research use only",
+                content_label="SEGMENTATION",
+            )
     except (AttributeError, TypeError, ValueError, KeyError) as error:  # what highdicom raises for a series it refuses
         said = _without_identity(str(error), sources[0])
         raise DataError(f"the DICOM series lacks what DICOM-SEG needs ({said}); the NIfTI file is complete") from None

@@ -42,7 +42,7 @@ def main(package: Path, device: str) -> None:
     _answer(answers, {"status": "ready"})
     for line in sys.stdin:
         task = Task.from_line(line)
-        (result,) = segment([Job("scan", task.images, task.output)], predictors, guard, task.strict)
+        (result,) = segment([Job("scan", task.images, task.output, texts=False)], predictors, guard, task.strict)
         answer: dict[str, Any] = {"status": result.status, "message": result.message, "seconds": result.seconds}
         if result.status == "done":
             answer |= _completed(task, model)
