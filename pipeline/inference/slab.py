@@ -100,8 +100,8 @@ class SlabLayout:
         return (keep_x, rows, columns), (depth, keep_y, columns), (depth, height, width)
 
     def voxels_finished(self) -> int:
-        """Voxels of the largest block that becomes final at once."""
-        return math.prod(max(step.finished for step in steps) for steps in self.steps)
+        """Voxels of the largest usual block that becomes final at once; those behind the last windows are larger."""
+        return math.prod(max(step.finished for step in steps[:-1] or steps) for steps in self.steps)
 
     def voxels_kept(self) -> tuple[int, int]:
         """Voxels in the stores that may be half precision (layer and band), and in the fp32 tile."""
@@ -225,7 +225,9 @@ def _add(
 
 
 def _compact(sums: Array, room: Array) -> Array:
-    """A copy without gaps, which everything that follows reads several times faster."""
+    """A copy without gaps, which everything that follows reads several times faster; itself where there is no room."""
+    if math.prod(sums.shape) > len(room):
+        return sums
     compact = room[: math.prod(sums.shape)].reshape(tuple(sums.shape))
     compact[...] = sums
     return compact
