@@ -29,15 +29,17 @@ LARGE = Grid((300, 300, 500), np.diag([1.0, 1.0, 1.0, 1.0]))
     [
         ("--accumulate", "half"),
         ("--accumulate", "fp32"),
-        ("--accumulate", "half", "--image", "96,96,128"),
+        ("--accumulate", "half", "--image", "96,96,144"),
     ],
 )
 def test_the_predicted_peak_is_the_measured_one_within_a_fifth(options, repository):
-    """80 classes in windows of 64 voxels: stores, network and blocks are several times what the process had before."""
-    command = [sys.executable, "benchmarks/inference_memory.py", "--model", "128,128,176", "--roi", "64"]
+    """80 classes in windows of 64 voxels, so that stores, network and blocks are as much as the process had before; and
+    no window pulled back, for which room is kept that is touched last."""
+    command = [sys.executable, "benchmarks/inference_memory.py", "--model", "128,128,192", "--roi", "64"]
     done = subprocess.run(
-        [*command, "--classes", "80", *options], cwd=repository, capture_output=True, text=True, check=True
+        [*command, "--classes", "80", *options], cwd=repository, capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     measured = seen["peak_gib"] - seen["base_gib"]
     assert seen["needs_gib"] > 0.2
