@@ -16,7 +16,6 @@ import json
 import math
 import os
 import platform
-import resource
 import sys
 import time
 
@@ -29,7 +28,7 @@ from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.ensemble import TorchModel
-from pipeline.inference.memory import resident_memory_gib
+from pipeline.inference.memory import peak_memory_gib, resident_memory_gib
 from pipeline.inference.predictor import Predictor, Prepared
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import best_layout
@@ -60,7 +59,7 @@ def main() -> None:
     prepared = prepare(predictor, image)
     conformed = prepared.conformed.image
     prediction = predictor.predict_prepared(prepared)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory_gib()  # not getrusage's: that begins with what the process had that started this one
     record = {
         "model_grid": model,
         "image_grid": image,
