@@ -146,21 +146,26 @@ def thread_counts() -> list[int]:
 
 
 def our_draw(pairs: Pairs, augmented: bool, elastic: bool = False) -> Draw:
-    from pipeline.data.augment import augment
+    from pipeline.data.augment import apply_changes, draw_change
     from pipeline.data.augment_config import AugmentConfig, ElasticConfig
-    from pipeline.data.augment_spatial import spatial_margin
-    from pipeline.data.patches import draw_batch
+    from pipeline.data.augment_spatial import margin
+    from pipeline.data.patches import cut_patch, draw_batch, place_batch
 
     store, config, spacing_mm = Memory(pairs), AugmentConfig(), (1.0, 1.0, 2.0)
+    ids = list(store.pairs)
     if not elastic:
         config = config.model_copy(update={"elastic": ElasticConfig(prob=0.0)})
-    margin = spatial_margin(config, PATCH, spacing_mm) if augmented else (0, 0, 0)
 
     def draw(step: int) -> None:
-        batch = draw_batch(store, list(store.pairs), PATCH, BATCH, 0, step, margin=margin)
-        if augmented:
-            image, label = torch.from_numpy(batch.image_BCXYZ), torch.from_numpy(batch.label_BXYZ)
-            augment(image, label, config, 0, step, (0,), spacing_mm, PATCH)
+        if not augmented:
+            draw_batch(store, ids, PATCH, BATCH, 0, step)
+            return
+        changes = [draw_change(config, 0, step * BATCH + b, 1, (0,), spacing_mm, PATCH) for b in range(BATCH)]
+        places = place_batch(store, ids, PATCH, BATCH, 0, step)
+        around = [margin(change.spatial, PATCH, spacing_mm) if change else (0, 0, 0) for change in changes]
+        cut = [cut_patch(store, place, PATCH, extra) for place, extra in zip(places, around, strict=True)]
+        images, labels = ([torch.from_numpy(array) for array in arrays] for arrays in zip(*cut, strict=True))
+        apply_changes(images, labels, changes, PATCH, spacing_mm)
 
     return draw
 

@@ -33,6 +33,14 @@ class Intensity:
     inverted: bool = False
 
 
+@dataclass(frozen=True)
+class Change:
+    """What happens to one sample."""
+
+    spatial: Spatial
+    intensity: Intensity
+
+
 def augment(
     image_BCXYZ: torch.Tensor,
     label_BXYZ: torch.Tensor,
@@ -41,45 +49,53 @@ def augment(
     step: int,
     mirror_axes: Sequence[int],
     spacing_mm: Spacing,
-    patch_size: Shape | None = None,
     swaps: Sequence[tuple[int, int]] = (),
     overlapping: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image and label of `patch_size`, varied as `config` says; a pure function of its arguments.
+    """Image and label, varied as `config` says; a pure function of its arguments, which are those of the two below."""
+    size: Shape = tuple(image_BCXYZ.shape[2:])  # type: ignore[assignment]
+    batch, channels = image_BCXYZ.shape[:2]
+    changes = [
+        draw_change(config, seed, step * batch + b, channels, mirror_axes, spacing_mm, size, swaps)
+        for b in range(batch)
+    ]
+    linear = config.label_interpolation == "linear"
+    return apply_changes(list(image_BCXYZ), list(label_BXYZ), changes, size, spacing_mm, swaps, overlapping, linear)
 
-    patch_size: None is the input's size. Where the input is larger (`spatial_margin`), rotated patches show what lies
-    around them instead of repeated edges. mirror_axes: axes that may be flipped. swaps: pairs of structure indices
-    that change places when axis 0 is flipped; it is flipped then even if it is no mirror axis. overlapping: labels are
-    bit masks.
+
+def apply_changes(
+    images_CXYZ: Sequence[torch.Tensor],
+    labels_XYZ: Sequence[torch.Tensor],
+    changes: Sequence[Change | None],
+    size: Shape,
+    spacing_mm: Spacing,
+    swaps: Sequence[tuple[int, int]] = (),
+    overlapping: bool = False,
+    linear_label: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples, each changed in its way, as one batch (B, C, *size) and (B, *size).
+
+    Where a sample is larger than `size` (`margin`), turned patches show what lies around them instead of repeated
+    edges. swaps: pairs of structure indices that change places when axis 0 is flipped. overlapping: labels are bit
+    masks, taken from the nearest voxel always. linear_label: others are interpolated class by class.
     """
-    size: Shape = tuple(image_BCXYZ.shape[2:]) if patch_size is None else patch_size  # type: ignore[assignment]
-    image, label = _middle(image_BCXYZ, size).clone(), _middle(label_BXYZ, size).clone()
-    if not config.enabled:
-        return image, label
-    batch, channels = image.shape[:2]
-    axes = {*mirror_axes, *([0] if swaps else [])}
-    drawn = [_draw(config, seed, step * batch + b, channels, axes, spacing_mm, size) for b in range(batch)]
-    moved = [b for b, (spatial, _) in enumerate(drawn) if spatial.moves]
-    if moved:
-        resampled = resample(
-            torch.stack([image_BCXYZ[b] for b in moved]),
-            torch.stack([label_BXYZ[b] for b in moved]),
-            [drawn[b][0] for b in moved],
-            size,
-            spacing_mm,
-            linear_label=config.label_interpolation == "linear" and not overlapping,
-        )
-        for b, new_image, new_label in zip(moved, *resampled, strict=True):
-            image[b], label[b] = new_image, new_label
-    for b, (spatial, values) in enumerate(drawn):
-        if any(spatial.flips):
-            axes_here = [axis for axis in range(3) if spatial.flips[axis]]
-            image[b], label[b] = flip(image[b], label[b], axes_here, swaps, overlapping)
-        image[b] = _with_values(image[b], values)
+    image = images_CXYZ[0].new_empty((len(images_CXYZ), len(images_CXYZ[0]), *size))
+    label = labels_XYZ[0].new_empty((len(labels_XYZ), *size))
+    for b, (whole, whole_label, change) in enumerate(zip(images_CXYZ, labels_XYZ, changes, strict=True)):
+        if change is not None and change.spatial.moves:
+            linear = linear_label and not overlapping
+            one, its_label = resample(whole, whole_label, change.spatial, size, spacing_mm, linear)
+        else:
+            one, its_label = _middle(whole, size), _middle(whole_label, size)
+        if change is not None and any(change.spatial.flips):
+            axes = [axis for axis in range(3) if change.spatial.flips[axis]]
+            one, its_label = flip(one, its_label, axes, swaps, overlapping)
+        image[b] = one if change is None else _with_values(one, change.intensity)
+        label[b] = its_label
     return image, label
 
 
-def _draw(
+def draw_change(
     config: AugmentConfig,
     seed: int,
     index: int,
@@ -87,10 +103,17 @@ def _draw(
     mirror_axes: Collection[int],
     spacing_mm: Spacing,
     patch_size: Shape,
-) -> tuple[Spatial, Intensity]:
-    """What happens to one sample. Every number is drawn whether it is used or not, so that options do not interfere."""
+    swaps: Sequence[tuple[int, int]] = (),
+) -> Change | None:
+    """What happens to the sample number `index`, counted over all steps; None: nothing.
+
+    mirror_axes: axes that may be flipped; with `swaps`, axis 0 may be even if it is none of them. Every number is drawn
+    whether it is used or not, so that options do not interfere.
+    """
+    if not config.enabled:
+        return None
     rng = generator(seed, Purpose.AUGMENT, index)
-    spatial = draw_spatial(rng, config, mirror_axes, spacing_mm, patch_size)
+    spatial = draw_spatial(rng, config, {*mirror_axes, *([0] if swaps else [])}, spacing_mm, patch_size)
     noise = rng.random() < config.noise.prob, rng.uniform(*config.noise.std), int(rng.integers(2**62))
     blur = rng.random() < config.blur.prob, rng.uniform(*config.blur.sigma)
     brightness = rng.random() < config.brightness.prob, rng.uniform(*config.brightness.factor, channels)
@@ -98,7 +121,7 @@ def _draw(
     low_resolution = rng.random() < config.low_resolution.prob, rng.uniform(*config.low_resolution.zoom)
     gamma = rng.random() < config.gamma.prob, rng.uniform(*config.gamma.gamma, channels)
     inverted = bool(rng.random() < config.gamma.invert_prob)
-    return spatial, Intensity(
+    values = Intensity(
         noise=(noise[1], noise[2]) if noise[0] else None,
         blur=blur[1] if blur[0] else None,
         brightness=_floats(brightness[1]) if brightness[0] else None,
@@ -107,6 +130,7 @@ def _draw(
         gamma=_floats(gamma[1]) if gamma[0] else None,
         inverted=inverted,
     )
+    return Change(spatial, values)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

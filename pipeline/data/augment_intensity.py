@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -38,12 +38,12 @@ def blur(image_CXYZ: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def multiply(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
     """Each channel times its factor."""
-    return torch.stack([channel * factor for channel, factor in zip(image_CXYZ, factors, strict=True)])
+    return _by_channel(torch.mul, image_CXYZ, factors)
 
 
 def stretch(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
     """Each channel's distance to its mean times its factor, clamped to the channel's old range."""
-    return torch.stack([_stretched(channel, factor) for channel, factor in zip(image_CXYZ, factors, strict=True)])
+    return _by_channel(_stretched, image_CXYZ, factors)
 
 
 def _stretched(channel: torch.Tensor, factor: float) -> torch.Tensor:
@@ -60,16 +60,27 @@ def lower_resolution(image_CXYZ: torch.Tensor, zoom: float) -> torch.Tensor:
 
 def adjust_gamma(image_CXYZ: torch.Tensor, gammas: Sequence[float], inverted: bool) -> torch.Tensor:
     """x ^ gamma of each channel scaled to 0..1, of the negative where `inverted`; mean and deviation are restored."""
-    return torch.stack(
-        [_with_gamma(channel, gamma, inverted) for channel, gamma in zip(image_CXYZ, gammas, strict=True)]
-    )
+    return _by_channel(lambda channel, gamma: _with_gamma(channel, gamma, inverted), image_CXYZ, gammas)
 
 
 def _with_gamma(channel: torch.Tensor, gamma: float, inverted: bool) -> torch.Tensor:
     channel = -channel if inverted else channel
-    std, mean = torch.std_mean(channel)
+    mean, std = _mean_std(channel)
     low, high = torch.aminmax(channel)
-    changed = ((channel - low) / (high - low + 1e-7)).pow_(gamma)
-    new_std, new_mean = torch.std_mean(changed)
-    changed = (changed - new_mean) * (std / (new_std + 1e-8)) + mean
-    return -changed if inverted else changed
+    changed = channel.sub(low).div_(high - low + 1e-7).pow_(gamma)
+    new_mean, new_std = _mean_std(changed)
+    changed.sub_(new_mean).mul_(std / (new_std + 1e-8)).add_(mean)
+    return changed.neg_() if inverted else changed
+
+
+def _mean_std(channel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `torch.std_mean`, which is ten times as slow on a CPU."""
+    mean = channel.mean()
+    return mean, torch.linalg.vector_norm(channel - mean) / math.sqrt(max(channel.numel() - 1, 1))
+
+
+def _by_channel(
+    change: Callable[[torch.Tensor, float], torch.Tensor], image_CXYZ: torch.Tensor, amounts: Sequence[float]
+) -> torch.Tensor:
+    changed = [change(channel, amount) for channel, amount in zip(image_CXYZ, amounts, strict=True)]
+    return torch.stack(changed) if len(changed) > 1 else changed[0][None]

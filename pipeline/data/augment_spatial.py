@@ -1,7 +1,7 @@
-"""What augmentation does to positions: one affine map and one elastic displacement per sample, through one grid.
+"""What augmentation does to positions: one affine map and one elastic displacement per sample.
 
-All in millimetres around the patch's centre, so that voxels of any shape are turned without shear. A grid holds, for
-each voxel of the result, where it is taken from.
+They give for each voxel of the result a place in the input, all in millimetres around the patch's centre, so that
+voxels of any shape are turned without shear.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from pipeline.data.augment_config import AugmentConfig
 from pipeline.data.geometry import Shape, Spacing
+from pipeline.data.places import Places
 from pipeline.data.resample import axis_matrix
 
 # Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
@@ -81,73 +81,57 @@ def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float6
     return about_z @ about_y @ about_x
 
 
-def spatial_margin(config: AugmentConfig, patch_size: Shape, spacing_mm: Spacing) -> Shape:
-    """Voxels around a patch that turning and shrinking may show in it, at the most (elastic displacement aside)."""
-    if not config.enabled or config.affine.prob == 0:
-        return 0, 0, 0
-    half_mm = np.array(patch_size) * np.array(spacing_mm) / 2
-    angle = np.deg2rad(min(config.affine.rotation_degrees, 45.0))
-    thick = _rotatable(spacing_mm)
-    reach_mm = half_mm.copy()
-    for axis in range(3):
-        for other in range(3):
-            about = 3 - axis - other
-            if other != axis and thick[about]:
-                reach_mm[axis] += np.sin(angle) * half_mm[other]
-    wanted = (reach_mm / config.affine.scale[0] - half_mm) / np.array(spacing_mm)
-    # The furthest corners are rare and every patch would pay for them: a quarter of the patch is enough.
-    most = np.array(patch_size) / 4
-    x, y, z = (math.ceil(extra) for extra in np.minimum(wanted, most))
+def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
+    """Voxels around a patch that a result of its size shows, at the most a quarter of the patch.
+
+    Beyond it the edge is repeated: the furthest corners are rare, and reading them costs more than they teach.
+    """
+    spacing = np.array(spacing_mm)
+    half_mm = (np.array(patch_size) - 1) / 2 * spacing
+    reach_mm = half_mm if drawn.matrix is None else np.abs(drawn.matrix) @ half_mm
+    if drawn.displacement is not None:
+        reach_mm = reach_mm + np.abs(drawn.displacement).max(axis=(1, 2, 3))
+    wanted = np.clip((reach_mm - half_mm) / spacing, 0, np.array(patch_size) / 4)
+    x, y, z = (math.ceil(extra) for extra in wanted)
     return x, y, z
 
 
 def resample(
-    image_BCXYZ: torch.Tensor,
-    label_BXYZ: torch.Tensor,
-    drawn: Sequence[Spatial],
+    image_CXYZ: torch.Tensor,
+    label_XYZ: torch.Tensor,
+    drawn: Spatial,
     size: Shape,
     spacing_mm: Spacing,
     linear_label: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (linear) and label (nearest, or linear per class) of `size` through one grid; edges are repeated."""
-    source_shape: Shape = tuple(image_BCXYZ.shape[2:])  # type: ignore[assignment]
-    grid = sampling_grid(drawn, size, source_shape, spacing_mm, image_BCXYZ.device)
-    image = F.grid_sample(image_BCXYZ, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    if linear_label:
-        return image, _largest_share(label_BXYZ, grid)
-    moved = F.grid_sample(label_BXYZ[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
-    return image, moved[:, 0].to(label_BXYZ.dtype)
+    """Image (linear) and label (nearest, or linear per class) of `size` at the same places; edges are repeated."""
+    shape: Shape = tuple(label_XYZ.shape)  # type: ignore[assignment]
+    places = Places(source_places(drawn, size, shape, spacing_mm, image_CXYZ.device), shape)
+    moved = _largest_share(label_XYZ, places) if linear_label else places.nearest(label_XYZ)
+    return places.linear(image_CXYZ), moved
 
 
-def sampling_grid(
-    drawn: Sequence[Spatial], size: Shape, source_shape: Shape, spacing_mm: Spacing, device: torch.device
+def source_places(
+    drawn: Spatial, size: Shape, source_shape: Shape, spacing_mm: Spacing, device: torch.device
 ) -> torch.Tensor:
-    """For each voxel of a result of `size` its place in the source, (B, X, Y, Z, 3), as `grid_sample` wants it.
+    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z); both share their centre.
 
-    Both are centred on one another. The last axis holds places along z, y, x, from -1 to 1 over the source's extent.
+    The middle of an even source lies between voxels, as the result's may not: both are centred as `cut_patch` puts a
+    patch into its margin.
     """
-    spacing, source = np.array(spacing_mm), np.array(source_shape)
-    steps = 2 / (source * spacing)
+    spacing = np.array(spacing_mm)
+    matrix = np.eye(3) if drawn.matrix is None else drawn.matrix
     offsets_mm = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True)]
-    # One sample's grid is a sum of three outer terms; the middle of an even source lies between voxels, as the
-    # result's may not: `centre` is where the result's centre comes to lie.
-    first = (source - np.array(size)) // 2
-    centre = (first + (np.array(size) - 1) / 2 + 0.5) * 2 / source - 1
-    grid = torch.empty((len(drawn), *size, 3), device=device)
-    for b, spatial in enumerate(drawn):
-        matrix = np.eye(3) if spatial.matrix is None else spatial.matrix
-        for place, axis in enumerate((2, 1, 0)):
-            along = [
-                _send((matrix[axis, j] * steps[axis] * offsets_mm[j] + (centre[axis] if j == 0 else 0.0)), device)
-                for j in range(3)
-            ]
-            plane = along[1][:, None] + along[2]
-            torch.add(along[0][:, None, None], plane, out=grid[b, ..., place])
-    for b, spatial in enumerate(drawn):
-        if spatial.displacement is not None:
-            displacement = _send(spatial.displacement * steps[:, None, None, None], device)
-            grid[b] += _interpolated(displacement, size, device).flip(0).permute(1, 2, 3, 0)
-    return grid
+    centre = (np.array(source_shape) - np.array(size)) // 2 + (np.array(size) - 1) / 2
+    places = torch.empty((3, *size), device=device)
+    for axis in range(3):
+        # A sum of three terms, one along each axis of the result.
+        along = [matrix[axis, j] / spacing[axis] * offsets_mm[j] for j in range(3)]
+        x, y, z = (_send(term, device) for term in (along[0] + centre[axis], *along[1:]))
+        torch.add(x[:, None, None], y[:, None] + z, out=places[axis])
+    if drawn.displacement is not None:
+        places += _interpolated(_send(drawn.displacement / spacing[:, None, None, None], device), size, device)
+    return places
 
 
 def flip(
@@ -190,15 +174,18 @@ def _interpolated(points: torch.Tensor, size: Shape, device: torch.device) -> to
     return (x @ along_yz.flatten(2)).unflatten(2, along_yz.shape[2:])
 
 
-def _largest_share(label_BXYZ: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def _largest_share(label_XYZ: torch.Tensor, places: Places) -> torch.Tensor:
     """Each class interpolated linearly; the one with the largest share wins."""
-    best = torch.zeros(grid.shape[:-1], dtype=label_BXYZ.dtype, device=label_BXYZ.device)
-    share = torch.full(grid.shape[:-1], -1.0, device=label_BXYZ.device)
-    for value in label_BXYZ.unique():
-        mask = (label_BXYZ == value)[:, None].float()
-        found = F.grid_sample(mask, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+    best, share = None, None
+    for value in label_XYZ.unique():
+        found = places.linear((label_XYZ == value)[None].float())[0]
+        if best is None or share is None:
+            best, share = torch.full_like(found, value.item(), dtype=label_XYZ.dtype), found
+            continue
         best = torch.where(found > share, value, best)
         share = torch.maximum(share, found)
+    if best is None:
+        raise AssertionError("a label without voxels")
     return best
 
 

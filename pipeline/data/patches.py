@@ -56,6 +56,13 @@ class PatchBatch:
 
 
 def draw_batch(
+    store: Cases, ids: Sequence[str], patch_size: Shape, batch_size: int, seed: int, step: int, oversample: float = 0.33
+) -> PatchBatch:
+    """The batch of `step`: arguments as in `place_patch`."""
+    return cut_batch(store, place_batch(store, ids, patch_size, batch_size, seed, step, oversample), patch_size)
+
+
+def place_batch(
     store: Cases,
     ids: Sequence[str],
     patch_size: Shape,
@@ -64,14 +71,12 @@ def draw_batch(
     step: int,
     oversample: float = 0.33,
     structure_weights: Sequence[float] | None = None,
-    margin: Shape = NO_MARGIN,
-) -> PatchBatch:
-    """The batch of `step`: arguments as in `place_patch`; `margin` voxels more are cut on every side."""
-    places = tuple(
+) -> tuple[PatchPlace, ...]:
+    """The places of the batch of `step`: arguments as in `place_patch`."""
+    return tuple(
         place_patch(store, ids, patch_size, seed, step * batch_size + position, oversample, structure_weights)
         for position in range(batch_size)
     )
-    return cut_batch(store, places, patch_size, margin)
 
 
 def place_patch(
@@ -105,29 +110,37 @@ def place_patch(
 
 
 def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
-    """Cuts patches; only the voxels inside them are read.
+    """Cuts patches with the same margin, as `cut_patch` does."""
+    images, labels = zip(*(cut_patch(store, place, patch_size, margin) for place in places), strict=True)
+    return PatchBatch(np.stack(images), np.stack(labels), tuple(places))
+
+
+def cut_patch(
+    store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape = NO_MARGIN
+) -> tuple[NDArray[np.float32], NDArray]:
+    """Image (C, X, Y, Z) and label (X, Y, Z) of a patch, `margin` voxels more on every side; only they are read.
 
     Along an axis on which the image is smaller than the patch, it is filled up with 0, as at inference. Where only the
     margin reaches beyond the image, the image's edge is repeated.
     """
     size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
-    first_image, first_label = store.image(places[0].case), store.label(places[0].case)
-    image = np.empty((len(places), first_image.shape[0], *size), np.float32)
-    label = np.empty((len(places), *size), _SIGNED.get(first_label.dtype.itemsize, np.uint8))
-    for i, place in enumerate(places):
-        shape = store.shape(place.case)
-        source, target = _overlap(place.start, shape, size, margin)
-        inner = (slice(None), *target)
-        image[i][inner] = store.image(place.case)[(slice(None), *source)]
-        label[i][target] = store.label(place.case)[source]
-        for axis, (along, n, length) in enumerate(zip(target, shape, patch_size, strict=True)):
-            _fill(image[i], axis + 1, along, repeat=n >= length)
-            _fill(label[i], axis, along, repeat=n >= length)
-    return PatchBatch(image, label, tuple(places))
+    whole_image, whole_label = store.image(place.case), store.label(place.case)
+    image = np.empty((len(whole_image), *size), np.float32)
+    label = np.empty(size, _SIGNED.get(whole_label.dtype.itemsize, np.uint8))
+    shape = store.shape(place.case)
+    source, target = _overlap(place.start, shape, size, margin)
+    image[(slice(None), *target)] = whole_image[(slice(None), *source)]
+    label[target] = whole_label[source]
+    for axis, (along, n, length) in enumerate(zip(target, shape, patch_size, strict=True)):
+        _fill(image, axis + 1, along, repeat=n >= length)
+        _fill(label, axis, along, repeat=n >= length)
+    return image, label
 
 
 def _fill(patch: NDArray, axis: int, inner: slice, repeat: bool) -> None:
     """Fills what lies before and behind `inner` along one axis: with the edge, or with 0."""
+    if inner.start == 0 and inner.stop == patch.shape[axis]:
+        return
     view = np.moveaxis(patch, axis, 0)
     if inner.start > 0:
         view[: inner.start] = view[inner.start] if repeat else 0

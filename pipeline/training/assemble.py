@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from torch import nn
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import usable_cores
-from pipeline.data.augment import augment
-from pipeline.data.augment_spatial import spatial_margin
+from pipeline.data.augment import apply_changes, draw_change
+from pipeline.data.augment_spatial import margin
 from pipeline.data.labels import ignore_index
-from pipeline.data.patches import draw_batch
+from pipeline.data.patches import NO_MARGIN, cut_patch, place_batch
 from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
@@ -176,35 +176,57 @@ def _require_channels_for_all_labels(shop: Workshop) -> None:
 def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     """The batch of a step: drawn from the store, moved to the device and augmented there."""
     config, plan = shop.config, shop.plan
-    margin = spatial_margin(config.augment, plan.patch_size, plan.spacing_mm)
+    weights = _structure_weights(config.oversample_weights or {}, plan.structures)
 
     def draw(step: int) -> Batch:
         part = step * shop.world.size + shop.world.rank  # parts of one batch, as if it had been drawn whole
-        patches = draw_batch(
-            shop.store,
-            fold.train,
-            plan.patch_size,
-            shop.batch_size,
-            shop.seed,
-            part,
-            oversample=config.oversample,
-            margin=margin,
+        places = place_batch(
+            shop.store, fold.train, plan.patch_size, shop.batch_size, shop.seed, part, config.oversample, weights
         )
-        image, label = augment(
-            to_device(patches.image_BCXYZ, shop.device),
-            to_device(patches.label_BXYZ, shop.device),
-            config.augment,
-            shop.seed,
-            part,
-            plan.mirror_axes,
-            plan.spacing_mm,
-            plan.patch_size,
-            swaps=plan.swap_indices,
-            overlapping=plan.overlapping,
+        changes = [
+            draw_change(
+                config.augment,
+                shop.seed,
+                part * shop.batch_size + position,
+                len(plan.channels),
+                plan.mirror_axes,
+                plan.spacing_mm,
+                plan.patch_size,
+                plan.swap_indices,
+            )
+            for position in range(shop.batch_size)
+        ]
+        images, labels = [], []
+        for place, change in zip(places, changes, strict=True):
+            around = margin(change.spatial, plan.patch_size, plan.spacing_mm) if change else NO_MARGIN
+            image, label = cut_patch(shop.store, place, plan.patch_size, around)
+            images.append(to_device(image, shop.device))
+            labels.append(to_device(label, shop.device))
+        linear_label = config.augment.label_interpolation == "linear"
+        return Batch(
+            *apply_changes(
+                images,
+                labels,
+                changes,
+                plan.patch_size,
+                plan.spacing_mm,
+                plan.swap_indices,
+                plan.overlapping,
+                linear_label,
+            )
         )
-        return Batch(image, label)
 
     return draw
+
+
+def _structure_weights(given: Mapping[str, float], structures: Collection[str]) -> list[float]:
+    """How often each structure is chosen, in their order."""
+    unknown = sorted(set(given) - set(structures))
+    if unknown:
+        raise ConfigError(
+            f"train.oversample_weights names {', '.join(unknown)}; the plan's structures are {', '.join(structures)}"
+        )
+    return [given.get(name, 1.0) for name in structures]
 
 
 def _validator(

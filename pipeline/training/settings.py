@@ -61,6 +61,8 @@ class TrainConfig(Strict):
     augment: AugmentConfig = AugmentConfig()
     oversample: float = Field(default=0.33, ge=0, le=1)
     """Share of patches that are centred on a structure, each structure as often as the others."""
+    oversample_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """How often structures are chosen for that, by name; 1 for those not named; null: 1 for all."""
     accumulate: int = Field(default=1, ge=1)
     """Planned batches per step, their gradients averaged."""
     grad_clip: float | None = Field(default=12.0, gt=0)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.data import augment_intensity as intensity
 from pipeline.data.augment import augment
 from pipeline.data.augment_config import AffineConfig, AugmentConfig, ElasticConfig
-from pipeline.data.augment_spatial import Spatial, flip, resample, rotation, spatial_margin
+from pipeline.data.augment_spatial import Spatial, flip, margin, resample, rotation
 
 ALWAYS = AugmentConfig.model_validate(
     {name: {"prob": 1.0} for name in ("affine", "elastic", "noise", "blur", "brightness", "contrast", "gamma")}
@@ -73,22 +73,22 @@ def test_one_option_does_not_change_what_another_draws() -> None:
 def test_affine_equals_scipy(spacing_mm: tuple) -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     matrix_mm = rotation(np.deg2rad([10, -15, 25])) @ np.diag([1.1, 0.9, 1.2])
-    moved, moved_label = resample(image, label, [Spatial(matrix_mm, None, NO_FLIPS)], (14, 12, 9), spacing_mm)
+    moved, moved_label = resample(image[0], label[0], Spatial(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
     spacing = np.diag(spacing_mm)
     matrix = np.linalg.inv(spacing) @ matrix_mm @ spacing
     centre = (np.array([14, 12, 9]) - 1) / 2
     offset = centre - matrix @ centre
     expected = ndimage.affine_transform(image[0, 0].double().numpy(), matrix, offset, order=1, mode="nearest")
-    np.testing.assert_allclose(moved[0, 0].numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(moved[0].numpy(), expected, atol=1e-4)
     expected_label = ndimage.affine_transform(label[0].numpy(), matrix, offset, order=0, mode="nearest")
-    assert (moved_label[0].numpy() == expected_label).mean() > 0.999  # ties at voxel borders round either way
+    assert (moved_label.numpy() == expected_label).mean() > 0.999  # ties at voxel borders round either way
 
 
 def test_elastic_equals_scipys_map_coordinates() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     points = np.random.default_rng(0).normal(0, 1.0, (3, 4, 3, 5)).astype(np.float32)
     spacing_mm = (1.0, 1.5, 2.0)
-    moved, _ = resample(image, label, [Spatial(None, points, NO_FLIPS)], (14, 12, 9), spacing_mm)
+    moved, _ = resample(image[0], label[0], Spatial(None, points, NO_FLIPS), (14, 12, 9), spacing_mm)
     upward = [
         ndimage.zoom(p.astype(float), np.array([14, 12, 9]) / p.shape, order=3, mode="nearest", grid_mode=True)
         for p in points
@@ -96,7 +96,7 @@ def test_elastic_equals_scipys_map_coordinates() -> None:
     places = [np.arange(n).reshape([-1 if a == i else 1 for a in range(3)]) + upward[i] / spacing_mm[i]
               for i, n in enumerate((14, 12, 9))]  # fmt: skip
     expected = ndimage.map_coordinates(image[0, 0].double().numpy(), places, order=1, mode="nearest")
-    np.testing.assert_allclose(moved[0, 0].numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(moved[0].numpy(), expected, atol=1e-4)
 
 
 def test_a_quarter_turn_moves_every_voxel_to_its_place() -> None:
@@ -104,10 +104,10 @@ def test_a_quarter_turn_moves_every_voxel_to_its_place() -> None:
     image = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
     label = image[0].to(torch.uint8)
     turned = Spatial(rotation([0, 0, np.pi / 2]), None, NO_FLIPS)
-    moved, moved_label = resample(image, label, [turned], (3, 3, 3), (1.0, 1.0, 1.0))
+    moved, moved_label = resample(image[0], label[0], turned, (3, 3, 3), (1.0, 1.0, 1.0))
     expected = torch.rot90(image[0, 0], k=-1, dims=(0, 1))
-    assert torch.allclose(moved[0, 0], expected, atol=1e-4)
-    assert torch.equal(moved_label[0], expected.to(torch.uint8))
+    assert torch.allclose(moved[0], expected, atol=1e-4)
+    assert torch.equal(moved_label, expected.to(torch.uint8))
 
 
 def test_image_and_label_stay_together() -> None:
@@ -126,11 +126,11 @@ def test_image_and_label_stay_together() -> None:
 
 def test_linear_labels_are_the_largest_linear_share() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(12, 12, 12))
-    spatial = [Spatial(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)]
-    _, moved = resample(image, label, spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
-    onehot = torch.stack([(label == k).float() for k in range(3)], dim=1)
-    shares, _ = resample(onehot, label, spatial, (12, 12, 12), (1.0, 1.0, 1.0))
-    assert torch.equal(moved, shares.argmax(1).to(torch.uint8))
+    spatial = Spatial(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)
+    _, moved = resample(image[0], label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
+    onehot = torch.stack([(label[0] == k).float() for k in range(3)])
+    shares, _ = resample(onehot, label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0))
+    assert torch.equal(moved, shares.argmax(0).to(torch.uint8))
 
 
 def test_thick_slices_are_not_mixed() -> None:
@@ -144,18 +144,29 @@ def test_thick_slices_are_not_mixed() -> None:
 
 def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(24, 24, 24))
-    spatial = [Spatial(rotation([0, 0, 0.35]), None, NO_FLIPS)]
-    whole, whole_label = resample(image, label, spatial, (24, 24, 24), (1.0, 1.0, 1.0))
-    inner, inner_label = resample(image, label, spatial, (12, 12, 12), (1.0, 1.0, 1.0))
-    assert torch.allclose(inner, whole[:, :, 6:18, 6:18, 6:18], atol=1e-4)
-    assert torch.equal(inner_label, whole_label[:, 6:18, 6:18, 6:18])
+    turned = Spatial(rotation([0, 0, 0.35]), None, NO_FLIPS)
+    whole, whole_label = resample(image[0], label[0], turned, (24, 24, 24), (1.0, 1.0, 1.0))
+    inner, inner_label = resample(image[0], label[0], turned, (12, 12, 12), (1.0, 1.0, 1.0))
+    assert torch.allclose(inner, whole[:, 6:18, 6:18, 6:18], atol=1e-4)
+    assert torch.equal(inner_label, whole_label[6:18, 6:18, 6:18])
+    cut = [slice(6 - around, 18 + around) for around in margin(turned, (12, 12, 12), (1.0, 1.0, 1.0))]
+    enough, _ = resample(image[0][:, *cut], label[0][*cut], turned, (12, 12, 12), (1.0, 1.0, 1.0))
+    assert torch.allclose(enough, inner, atol=1e-4)
 
 
-def test_the_margin_is_as_wide_as_a_turn_needs() -> None:
-    config = AugmentConfig(affine=AffineConfig(rotation_degrees=10, scale=(1.0, 1.0)))
-    assert spatial_margin(config, (40, 40, 40), (1.0, 1.0, 1.0)) == (7, 7, 7)  # 2 · 20 sin 10° = 6.9
-    assert spatial_margin(config, (40, 40, 8), (1.0, 1.0, 5.0)) == (4, 4, 0)
-    assert spatial_margin(AugmentConfig(enabled=False), (40, 40, 40), (1.0, 1.0, 1.0)) == (0, 0, 0)
+def test_the_margin_is_as_wide_as_a_turn_needs_and_at_most_a_quarter() -> None:
+    def around(angle: float, size: tuple, spacing_mm: tuple, scale: float = 1.0) -> tuple:
+        return margin(Spatial(rotation([0, 0, np.deg2rad(angle)]) / scale, None, NO_FLIPS), size, spacing_mm)
+
+    assert around(10, (40, 40, 40), (1.0, 1.0, 1.0)) == (4, 4, 0)  # 19.5 (cos 10° + sin 10° - 1) = 3.1
+    assert around(10, (40, 20, 8), (1.0, 2.0, 5.0)) == (4, 2, 0)  # 3.003 mm, and 3.1 mm of 2 mm a voxel
+    assert around(0, (40, 40, 8), (1.0, 1.0, 5.0), scale=0.8) == (5, 5, 1)  # 19.5 / 0.8 - 19.5 = 4.9
+    assert around(45, (40, 40, 8), (1.0, 1.0, 5.0), scale=0.5) == (10, 10, 2)
+    assert margin(Spatial(None, np.full((3, 2, 2, 2), -1.5, np.float32), NO_FLIPS), (40, 40, 8), (1.0, 1.0, 5.0)) == (
+        2,
+        2,
+        1,
+    )
 
 
 def test_flips_only_along_mirror_axes() -> None:

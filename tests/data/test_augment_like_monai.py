@@ -38,8 +38,8 @@ def test_a_turn_about_one_axis_equals_monai(axis: int) -> None:
     scan, label = image((1, 9, 9, 9)), (image((9, 9, 9)) > 0).to(torch.uint8)
     angles = [0.3 if other == axis else 0.0 for other in range(3)]
     spatial = Spatial(rotation(angles), None, (False, False, False))
-    turned, turned_label = resample(scan[None], label[None], [spatial], (9, 9, 9), (1.0, 1.0, 1.0))
+    turned, turned_label = resample(scan, label, spatial, (9, 9, 9), (1.0, 1.0, 1.0))
     monai = {"keep_size": True, "padding_mode": "border", "align_corners": False}
     linear, nearest = Rotate(angles, mode="bilinear", **monai), Rotate(angles, mode="nearest", **monai)
-    assert torch.allclose(turned[0], torch.as_tensor(linear(scan)), atol=1e-4)
-    assert torch.equal(turned_label[0].float(), torch.as_tensor(nearest(label[None].float()))[0])
+    assert torch.allclose(turned, torch.as_tensor(linear(scan)), atol=1e-4)
+    assert torch.equal(turned_label.float(), torch.as_tensor(nearest(label[None].float()))[0])

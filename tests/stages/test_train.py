@@ -137,6 +137,18 @@ def test_a_loss_that_does_not_fit_is_refused_before_training(tmp_path):
         _train(prepare(tmp_path), tmp_path / "out", loss={"name": "ce", "activation": "sigmoid"})
 
 
+def test_weights_of_structures_decide_what_patches_are_centred_on(tmp_path):
+    inputs = prepare(tmp_path)
+    with pytest.raises(ConfigError, match="oversample_weights names tiny; the plan's structures are large, small"):
+        _train(inputs, tmp_path / "unknown", oversample_weights={"tiny": 2.0})
+    digests = [
+        _bytes(tmp_path / name)["fold_0/last.safetensors"]
+        for name, weights in (("even", None), ("ones", {"large": 1.0}), ("small", {"large": 0.0}))
+        if _train(inputs, tmp_path / name, oversample=1.0, oversample_weights=weights)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_more_label_values_than_channels_are_refused(tmp_path):
     inputs = prepare(tmp_path)
     path = inputs["plan"] / "plan.json"
