@@ -13,7 +13,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
-from pipeline.data.augment import augment
+from pipeline.data.augment import apply_changes
 from pipeline.data.plan import ChannelPlan
 from pipeline.models.checkpoint import load_weights
 from pipeline.stages.train import STAGE, TrainReads
@@ -80,9 +80,9 @@ def _killed_at(monkeypatch, fatal_call):
         calls.append(1)
         if len(calls) == fatal_call:
             raise SystemExit("killed")
-        return augment(*arguments, **more)
+        return apply_changes(*arguments, **more)
 
-    monkeypatch.setattr(assemble, "augment", failing)
+    monkeypatch.setattr(assemble, "apply_changes", failing)
 
 
 @pytest.mark.parametrize("fatal_call", [4, 9])
