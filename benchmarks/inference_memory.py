@@ -24,11 +24,11 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.serving.engin
 import numpy as np
 import torch
 
+from pipeline.base.resident import peak_memory_gib, resident_memory_gib
 from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.ensemble import TorchModel
-from pipeline.inference.memory import peak_memory_gib, resident_memory_gib
 from pipeline.inference.predictor import Predictor, Prepared
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import best_layout

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,12 +53,6 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type == "cuda" and resolved.index is not None and resolved.index >= torch.cuda.device_count():
         raise ConfigError(f"device: {device!r}, but there are {torch.cuda.device_count()} GPUs (numbered from 0)")
     return resolved
-
-
-def peak_memory_gib() -> float:
-    """The largest resident set of this process so far, in GiB."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
 
 
 def available_memory_gib() -> float:

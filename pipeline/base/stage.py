@@ -19,7 +19,8 @@ from typing import Any
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import digest_of, read_json, sha256_of, write_json
-from pipeline.base.runtime import Runtime, environment, peak_memory_gib
+from pipeline.base.resident import peak_memory_gib
+from pipeline.base.runtime import Runtime, environment
 from pipeline.base.strict import Strict
 
 log = logging.getLogger(__name__)

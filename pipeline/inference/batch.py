@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.errors import DataError, SegpipeError
+from pipeline.base.resident import forget_peak, peak_memory_gib
 from pipeline.data.formats import read_header, read_image, without_texts, write_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult, Job
-from pipeline.inference.memory import Needs, forget_peak, free_memory_gib, peak_memory_gib
+from pipeline.inference.memory import Needs, free_memory_gib
 from pipeline.inference.outputs import map_path, write_image
 from pipeline.inference.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared

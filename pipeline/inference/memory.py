@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from pipeline.base.resident import resident_memory_gib
 from pipeline.base.runtime import available_memory_gib
 from pipeline.data.plan import Plan
 from pipeline.inference.paint import label_type
@@ -17,7 +14,6 @@ from pipeline.inference.restore import CHUNK_VOXELS
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import SlabLayout, best_layout
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GIB = 2**30
 _SAFE_SHARE = 0.9
 """Of the memory that is free; other programs want some too."""
@@ -91,27 +87,6 @@ def free_memory_gib(settings: InferenceSettings) -> float:
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 
 
-def forget_peak() -> None:
-    """Makes `peak_memory_gib` count from now on, where the kernel offers it (Linux); else it counts from the start."""
-    with contextlib.suppress(OSError):
-        _CLEAR.write_text("5", encoding="utf-8")
-
-
-def peak_memory_gib() -> float:
-    """The largest resident set since `forget_peak`, in GiB."""
-    if (found := _status("VmHWM")) is not None:
-        return found
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / _GIB
-
-
-def resident_memory_gib() -> float:
-    """The resident set now, in GiB."""
-    import psutil
-
-    return psutil.Process().memory_info().rss / _GIB
-
-
 def _restoring(
     layout: SlabLayout, planned: Sequence[int], image: Sequence[int], axes: Sequence[int], channels: int
 ) -> int:
@@ -122,12 +97,3 @@ def _restoring(
     depth = max(step.finished for step in layout.steps[0]) + 1
     chunk = min(CHUNK_VOXELS, channels * layout.voxels_finished())
     return 4 * channels * columns * (rows + depth) + 4 * 4 * chunk
-
-
-def _status(key: str) -> float | None:
-    if not _STATUS.is_file():
-        return None
-    for line in _STATUS.read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024 / _GIB
-    return None

@@ -14,19 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
+from pipeline.base.resident import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.data.conform import Conformed, conform
 from pipeline.data.geometry import Grid, resampled_grid, to_canonical
 from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.arrays import Array, Arrays
-from pipeline.inference.memory import (
-    Needs,
-    forget_peak,
-    free_memory_gib,
-    peak_memory_gib,
-    predict_need,
-    resident_memory_gib,
-)
+from pipeline.inference.memory import Needs, free_memory_gib, predict_need
 from pipeline.inference.paint import Painter, Painting, label_type
 from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings

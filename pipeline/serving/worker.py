@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.base.errors import SegpipeError
+from pipeline.base.resident import peak_memory_gib
 from pipeline.data.formats import read_image, read_label
 from pipeline.data.volume import Volume
 from pipeline.inference.batch import CASE_FAULTS, Job, segment
-from pipeline.inference.memory import peak_memory_gib
 from pipeline.serving.engine import EngineSpec, open_predictors
 from pipeline.serving.guard import unlike_training
 from pipeline.serving.model import ModelPackage, load_package

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.base.runtime import peak_memory_gib
+from pipeline.base.resident import peak_memory_gib
 from pipeline.base.stage import duration
 from pipeline.training.records import Records
 from pipeline.training.standing import NotFiniteError, Standing

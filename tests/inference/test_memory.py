@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
+from pipeline.base.resident import resident_memory_gib
 from pipeline.data.geometry import Grid
 from pipeline.inference import memory, predictor
 from pipeline.inference.ensemble import TorchModel
-from pipeline.inference.memory import resident_memory_gib
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.settings import InferenceSettings
 from tests.inference.test_predictor import nearest_class, plan_for
