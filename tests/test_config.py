@@ -138,7 +138,7 @@ def test_what_a_stage_reads_exists_and_changes_only_with_its_keys(write):
 
 def test_an_override_of_a_choice_without_its_name_means_the_default(write):
     config = load_config(write("name: small\ndata: {manifest: m.json}\n"), ["train.optimizer.lr=1e-4"])
-    assert (config.train.optimizer.name, config.train.optimizer.lr) == ("sgd", 1e-4)
+    assert (config.train.optimizer.name, config.train.optimizer.lr) == ("adamw", 1e-4)
 
 
 @pytest.mark.parametrize(

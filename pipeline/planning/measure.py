@@ -18,7 +18,7 @@ from pipeline.models.loss_config import DiceCEConfig
 from pipeline.models.losses import build_loss
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer
-from pipeline.models.optim_config import SGDConfig
+from pipeline.models.optim_config import AdamWConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -78,7 +78,7 @@ class TrainingStep:
         if device.type == "cuda":
             self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.loss = build_loss(DiceCEConfig(), work.out_channels, work.overlapping).to(device)
-        self.optimizer = build_optimizer(SGDConfig(lr=1e-6), self.network.parameters())
+        self.optimizer = build_optimizer(AdamWConfig(lr=1e-6), self.network.parameters())
         self.average = MovingAverage(self.network, 10)
         self.device, self.dtype = device, AUTOCAST[precision]
         shape = (work.batch_size, *work.patch_size)

@@ -28,9 +28,9 @@ _PROCESS_GIB = 0.5
 # A heap that keeps what is freed (`base/allocator.py`) has gaps. A first step with each block mapped by itself takes
 # what is counted; with that heap, 1.0 to 1.4 times as much (U-Net and SegResNet, fp32 and bf16).
 _HEAP = 1.3
-# Weights, momentum, their moving average and the network that validates, four bytes each. Gradients are among the
-# tensors that are counted.
-_BYTES_PER_PARAMETER = 16
+# Weights, AdamW's two moments, the moving average of the weights and the network that validates, four bytes each.
+# Gradients are among the tensors that are counted.
+_BYTES_PER_PARAMETER = 20
 # Batches at once: the one in use, two drawn ahead, and the one that is being drawn with a margin of at most a quarter
 # of the patch on each side (1.5³) and as much again resampled.
 _BATCHES = 3 + 2 * 1.5**3

@@ -24,7 +24,7 @@ from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.losses import build_loss, check_gives_logits, is_mean_of_samples, sums_over_batch
 from pipeline.models.networks import build_network
-from pipeline.models.optim import MovingAverage, build_optimizer, learning_rate
+from pipeline.models.optim import MovingAverage, build_optimizer, highest_rate, learning_rate
 from pipeline.training.batches import Batch, to_device
 from pipeline.training.compiled import compiled
 from pipeline.training.distributed import ALONE, World, processes_here
@@ -130,6 +130,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         config.validation.interval,
         config.validation.cases,
     )
+    highest = highest_rate(config.optimizer, plan.network["name"])
     pictures, shown = Pictures(), config.tensorboard and shop.world.is_first
     return Course(
         name=f"fold {fold.name}",
@@ -139,7 +140,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         max_steps=max_steps,
         batch_size=shop.batch_size * shop.world.size,
         draw=_drawer(shop, fold),
-        rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, max_steps),
+        rate=lambda step: learning_rate(config.schedule, highest, step, max_steps),
         validate=_validator(shop, validation.cases, pictures.take if shown else None),
         pictures=pictures.last,
         validation=validation,

@@ -11,7 +11,7 @@ from pipeline.base.strict import Strict
 from pipeline.data.augment_config import AugmentConfig
 from pipeline.models.loss_config import DiceCEConfig, LossConfig
 from pipeline.models.network_config import NetworkConfig, UNetConfig
-from pipeline.models.optim_config import OptimizerConfig, PolyConfig, ScheduleConfig, SGDConfig
+from pipeline.models.optim_config import AdamWConfig, OptimizerConfig, PolyConfig, ScheduleConfig
 
 
 class ValidationConfig(Strict):
@@ -46,8 +46,8 @@ class TrainConfig(Strict):
     """name: unet, vnet, segresnet or swinunetr, with its settings."""
     loss: LossConfig = DiceCEConfig()
     """name: dice_ce, dice, ce, dice_focal, dice_topk, focal, generalized_dice or tversky, with its settings."""
-    optimizer: OptimizerConfig = SGDConfig()
-    """name: sgd or adamw."""
+    optimizer: OptimizerConfig = AdamWConfig()
+    """name: adamw or sgd."""
     schedule: ScheduleConfig = PolyConfig()
     """name: poly or cosine, over step / max_steps."""
     budget: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?\s*(s|m|h|d)$")

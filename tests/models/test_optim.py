@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.optim import MovingAverage, build_optimizer, cosine, learning_rate, poly
+from pipeline.models.optim import MovingAverage, build_optimizer, cosine, highest_rate, learning_rate, poly
 from pipeline.models.optim_config import AdamWConfig, CosineConfig, PolyConfig, SGDConfig
 
 
@@ -43,7 +43,9 @@ def test_the_schedule_depends_on_the_share_of_steps_alone():
 def test_optimisers_are_torchs_with_our_settings():
     sgd = build_optimizer(SGDConfig(lr=0.1, momentum=0.9), nn.Linear(2, 2).parameters())
     assert isinstance(sgd, torch.optim.SGD) and sgd.defaults["nesterov"] and sgd.defaults["momentum"] == 0.9
-    assert isinstance(build_optimizer(AdamWConfig(), nn.Linear(2, 2).parameters()), torch.optim.AdamW)
+    adamw = build_optimizer(AdamWConfig(), nn.Linear(2, 2).parameters())
+    assert isinstance(adamw, torch.optim.AdamW) and adamw.defaults["lr"] == highest_rate(AdamWConfig()) == 0.01
+    assert highest_rate(AdamWConfig(), "swinunetr") == 0.001 and highest_rate(AdamWConfig(lr=0.2), "swinunetr") == 0.2
 
 
 def test_the_average_of_constant_weights_is_that_constant_and_of_a_step_goes_there_geometrically():

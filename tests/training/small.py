@@ -9,7 +9,7 @@ import torch
 from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, poly
-from pipeline.models.optim_config import SGDConfig
+from pipeline.models.optim_config import AdamWConfig
 from pipeline.training.batches import Batch
 from pipeline.training.learner import Learner
 from pipeline.training.loop import Course
@@ -36,7 +36,7 @@ def make_learner(precision: str = "fp32", dropout: float = 0.0, norm: str = "ins
     return Learner(
         network=network,
         loss=more.pop("loss", FusedDiceCE()),
-        optimizer=build_optimizer(SGDConfig(lr=0.05, momentum=0.9), network.parameters()),
+        optimizer=build_optimizer(AdamWConfig(lr=0.02), network.parameters()),
         average=MovingAverage(network, horizon=3),
         device=torch.device("cpu"),
         precision=precision,

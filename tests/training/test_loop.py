@@ -134,7 +134,7 @@ def test_out_of_memory_goes_on_with_fewer_patches_at_once_to_the_same_weights(ca
     assert portions.micro_batch == 1
     assert "goes on with 2 patches at a time" in caplog.text and "same up to rounding" in caplog.text
     for one, other in zip(whole.network.parameters(), portions.network.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # a step is 0.05
 
 
 def test_a_single_patch_that_does_not_fit_is_a_sentence():
