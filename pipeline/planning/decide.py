@@ -19,12 +19,16 @@ from pipeline.planning.from_data import Space, decide_space
 from pipeline.planning.measure import Work, seconds_per_step
 from pipeline.planning.memory import predict_memory
 from pipeline.planning.settings import PlanConfig
-from pipeline.planning.shaping import decide_shape
+from pipeline.planning.shaping import Shaping, decide_shape
 from pipeline.planning.values import inverse_frequency
 
 # A batch larger than this share of all voxels of the data set would see the same again and again (nnU-Net).
 _BATCH_SHARE = 0.05
 _MEMORY_SHARE = 0.8
+# Voxels of a patch where nothing else limits it: what a CPU does in a tenth of a second, what a GPU does well.
+_PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
+# With a short budget on a CPU (docs/training.md), and from how many such patches on they get larger.
+_SMALL_PATCH_VOXELS, _PATCHES_FOR_SIZE = 3 * 2**14, 40_000
 _SHOWN = ("spacing_mm", "crop", "channels", "image_interpolation", "label_interpolation", "patch_size", "batch_size",
           "network", "precision", "max_steps", "mirror_axes")  # fmt: skip
 
@@ -49,22 +53,24 @@ def make_plan(
     out_channels = len(cases.structures) + (0 if cases.overlapping else 1)
     threads = (config.num_threads or usable_cores()) if device.type == "cpu" else None
     limit_gib = config.memory_gib or _MEMORY_SHARE * _free_gib(device)
-    shaping = decide_shape(
-        config, network, space.median_shape, space.spacing_mm, cases, out_channels, device, limit_gib
-    )
-    work = Work(shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping)
     goal, goal_reason = Goal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
-    effort = decide_effort(
-        goal,
-        goal_reason,
-        work,
-        has_width(shaping.network),
-        config.batch_size,
-        config.precision,
-        device,
-        timer or (lambda work, precisions: seconds_per_step(work, precisions, device, threads)),
-        largest_batch=_largest_batch(space, work),
-    )
+    timer = timer or (lambda work, precisions: seconds_per_step(work, precisions, device, threads))
+
+    def decided(voxels: int) -> tuple[Shaping, Work, Effort]:
+        shaping = decide_shape(
+            config, network, space.median_shape, space.spacing_mm, cases, out_channels, device, limit_gib, voxels
+        )
+        work = Work(shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping)
+        pins, largest = (config.batch_size, config.precision), _largest_batch(space, work)
+        return shaping, work, decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest)
+
+    width_is_open = has_width(network.model_dump())
+    hurried = goal.budget_seconds is not None and device.type == "cpu" and config.patch_size is None
+    shaping, work, effort = decided(_SMALL_PATCH_VOXELS if hurried else _PATCH_VOXELS[device.type])
+    if hurried and effort.patches >= _PATCHES_FOR_SIZE:
+        shaping, work, effort = decided(_PATCH_VOXELS[device.type])
+    elif hurried:
+        shaping.reasons["patch_size"] += f"; with about {effort.patches} of them, more teach more than larger ones"
     predicted, memory_reasons = _predicted(config, cases, space, effort, work, device)
     reasons = space.reasons | shaping.reasons | effort.reasons
     reasons["network"] = f"{shaping.reasons['network']}; {effort.reasons['network']}"

@@ -26,7 +26,7 @@ _BESIDE = {"cpu": 1.05, "cuda": 1.0}
 # Patches that a network must get to see before its width pays.
 _PATCHES_FOR_WIDTH = {16: 0, 32: 40_000}
 # Patches in all from which on a larger batch pays.
-_PATCHES_FOR_BATCH = {2: 0, 4: 20_000, 8: 400_000}
+_PATCHES_FOR_BATCH = {2: 0, 4: 40_000, 8: 800_000}
 _WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
 _WIDEST = 320
 
@@ -68,6 +68,8 @@ class Effort:
     precision: Precision
     max_steps: int
     seconds_per_step: float | None
+    patches: int
+    """In all steps."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -112,7 +114,8 @@ def decide_effort(
 
     steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
     whole_step = None if step_seconds is None else goal.accumulate * step_seconds
-    return Effort(dict(chosen.network), batch, precision, steps, whole_step, reasons)
+    seen = steps * goal.accumulate * batch
+    return Effort(dict(chosen.network), batch, precision, steps, whole_step, seen, reasons)
 
 
 def widened(work: Work, width: int) -> Work:

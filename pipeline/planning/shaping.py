@@ -17,8 +17,6 @@ from pipeline.planning.measure import Work
 from pipeline.planning.memory import predict_memory
 from pipeline.planning.settings import PlanConfig
 
-# Voxels of a patch where nothing else limits it: what a CPU does in a tenth of a second, what a GPU does well.
-_PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
 _SMALLEST_PATCH = 2**13
 
 
@@ -40,9 +38,9 @@ def decide_shape(
     out_channels: int,
     device: torch.device,
     limit_gib: float,
+    voxels: int,
 ) -> Shaping:
-    """The largest patch, up to what the device does well, whose training fits into memory."""
-    voxels = _PATCH_VOXELS[device.type]
+    """The largest patch of up to about `voxels` whose training fits into memory."""
     while True:
         shaping = _shape_of(network, shape, spacing_mm, voxels)
         if config.patch_size is not None:

@@ -49,13 +49,23 @@ def test_the_steps_fit_the_budget() -> None:
         assert 0.8 * BUDGET_SHARE * seconds(budget) < used <= BUDGET_SHARE * seconds(budget)
 
 
-def test_time_buys_batch_and_width() -> None:
-    """0.05 s a patch: 5 minutes are 5 257 patches, 30 are 31 543, 10 hours 157 714 of the network twice as wide."""
-    assert [(p.batch_size, p.network["channels"][0]) for p in (plan_with(budget=b) for b in ("5m", "30m", "10h"))] == [
-        (2, 16),
-        (4, 16),
-        (4, 32),
+def test_time_buys_patch_batch_and_width() -> None:
+    """0.05 s a patch in bf16: 5 minutes are 5 257 patches, 30 are 31 543, an hour 63 086, 10 hours 157 714 of the
+    network twice as wide."""
+    plans = [plan_with(budget=budget) for budget in ("5m", "30m", "1h", "10h")]
+    small, large = (40, 40, 40), (40, 56, 40)
+    assert [(p.patch_size, p.batch_size, p.network["channels"][0]) for p in plans] == [
+        (small, 2, 16),
+        (small, 2, 16),
+        (large, 4, 16),
+        (large, 4, 32),
     ]
+    assert "more teach more than larger ones" in plans[0].reasons["patch_size"]
+
+
+def test_without_a_budget_or_with_a_pin_time_decides_nothing_about_the_patch() -> None:
+    assert plan_with(budget=None, max_steps=10).patch_size == (40, 56, 40)
+    assert plan_with(config=PlanConfig(patch_size=(40, 56, 40))).patch_size == (40, 56, 40)
 
 
 def test_the_faster_precision_is_taken() -> None:
@@ -92,7 +102,7 @@ def test_accumulated_batches_are_counted() -> None:
 
 @pytest.mark.parametrize("network", [UNetConfig(), VNetConfig(), SegResNetConfig()])
 def test_patches_suit_every_network(network: Any) -> None:
-    plan = plan_with(network=network)
+    plan = plan_with(network=network, budget=None, max_steps=10)
     assert all(size % step == 0 for size, step in zip(plan.patch_size, size_divisor(plan.network), strict=True))
     assert all(size >= n for size, n in zip(plan.patch_size, (35, 50, 36), strict=True))
 
@@ -125,7 +135,7 @@ def test_given_strides_and_channels_are_kept() -> None:
 
 def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
     large = make_cases([make_case(i, (200, 200, 200), (1.0, 1.0, 1.0)) for i in range(20)])
-    wide, narrow = (plan_with(cases=large, config=PlanConfig(memory_gib=gib)) for gib in (8.0, 0.8))
+    wide, narrow = (plan_with(cases=large, max_steps=9, config=PlanConfig(memory_gib=gib)) for gib in (8.0, 0.8))
     assert math.prod(narrow.patch_size) < math.prod(wide.patch_size)
     assert narrow.predicted["train_memory_gib"] <= 0.8
     with pytest.raises(ConfigError, match=r"plan\.memory_gib: even a patch of"):
