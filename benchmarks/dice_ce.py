@@ -1,6 +1,6 @@
 """The fused Dice + CE against MONAI's DiceCELoss: seconds and peak memory of forward and backward, paired.
 
-    python benchmarks/dice_ce.py [--device cuda] [--threads 2] [--repeats 15]
+    python benchmarks/dice_ce.py [--device cuda] [--threads 2] [--repeats 15] [--record FILE]
 
 Both get the same logits and labels, in turn, at 2, 8 and 64 classes. Memory is what is allocated beyond the inputs at
 the highest point: on a CPU counted by torch's profiler, on a GPU by its allocator. Predicted: at least 1.5 times as
@@ -15,13 +15,16 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import monai
 import torch
 from monai.losses import DiceCELoss
+from recording import write_record
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.terminal import format_table
 from pipeline.models.dice_ce import FusedDiceCE
 
 CASES = {2: (2, 64, 64, 64), 8: (2, 64, 64, 64), 64: (1, 48, 48, 48)}
@@ -33,13 +36,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--record", type=Path)
     arguments = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, {arguments.threads} threads, torch {torch.__version__}, monai {monai.__version__}")
-    print("classes  monai ms  fused ms  faster  monai MiB  fused MiB  less memory")
+    columns = ("classes", "MONAI ms", "fused ms", "faster", "MONAI MiB", "fused MiB", "less memory")
+    rows = []
     for classes, (batch, *size) in CASES.items():
         torch.manual_seed(0)
         logits = torch.randn(batch, classes, *size, device=device)
@@ -53,10 +58,13 @@ def main() -> None:
                 times[which].append(_seconds(loss, logits))
         monai_s, fused_s = (statistics.median(values) for values in times)
         monai_mib, fused_mib = (_peak_mib(loss, logits) for loss in losses)
-        print(
-            f"{classes:7d}  {monai_s * 1e3:8.1f}  {fused_s * 1e3:8.1f}  {monai_s / fused_s:5.2f}×"
-            f"  {monai_mib:9.1f}  {fused_mib:9.1f}  {monai_mib / fused_mib:10.2f}×"
-        )
+        milliseconds = f"{monai_s * 1e3:.1f}", f"{fused_s * 1e3:.1f}", f"{monai_s / fused_s:.2f}×"
+        memory = f"{monai_mib:.1f}", f"{fused_mib:.1f}", f"{monai_mib / fused_mib:.2f}×"
+        rows.append((str(classes), *milliseconds, *memory))
+    print(format_table(columns, rows))
+    if arguments.record:
+        note = f"{name}, {arguments.threads} threads. Goals: 1.5 times as fast, half the memory."
+        write_record(arguments.record, "Fused Dice + CE and MONAI's", columns, rows, [note])
 
 
 def _loss_of(loss: torch.nn.Module, label: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

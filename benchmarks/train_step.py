@@ -1,12 +1,13 @@
 """Training on this machine: patches per second of our step, of nnU-Net's way, and of the convolutions alone.
 
-    python benchmarks/train_step.py [--device cuda] [--threads 2] [--seconds 20] [--width 32]
+    python benchmarks/train_step.py [--device cuda] [--threads 2] [--seconds 20] [--width 32] [--record FILE]
 
-Three rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
+Four rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
 
 - `segpipe`: our whole step: bf16, fused loss at each level's own size, clipping, moving average;
 - `as nnU-Net`: fp32, MONAI's DynUNet with its outputs scaled up, MONAI's DiceCELoss per level, memory given back to the
   kernel, which is how nnU-Net runs on a CPU. Each row runs in a process of its own;
+- `as nnU-Net, tuned`: the same with freed memory kept, which nnU-Net's users can have by setting glibc's variables;
 - `convolutions`: forward and backward of every convolution of that network by itself, in our precision: the ceiling
   that a step of nothing but convolutions would reach.
 
@@ -17,25 +18,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from recording import write_record
 from torch import nn
 
 from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.terminal import format_table
 from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer
-from pipeline.models.optim_config import SGDConfig
+from pipeline.models.optim_config import AdamWConfig
 from pipeline.training.batches import Batch
 from pipeline.training.learner import AUTOCAST, Learner
 
 PATCH, CLASSES = (40, 56, 40), 3
-ROWS = ("segpipe", "as nnU-Net", "convolutions")
+ROWS = ("segpipe", "as nnU-Net", "as nnU-Net, tuned", "convolutions")
 
 
 def main() -> None:
@@ -47,35 +51,54 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", type=Path)
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
         print(json.dumps(_patches_per_second(arguments)))
         return
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     rates: dict[str, list[float]] = {row: [] for row in ROWS}
     for _ in range(arguments.rounds):
         for row in ROWS:
             command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             rates[row].append(json.loads(said.splitlines()[-1]))
-    best = {row: max(values) for row, values in rates.items()}
-    for row, values in rates.items():
-        print(f"{row:<13} {best[row]:7.2f} patches/s   (rounds: {', '.join(f'{value:.2f}' for value in values)})")
-    print(f"segpipe is {best['segpipe'] / best['as nnU-Net']:.2f} times as fast as nnU-Net's way")
-    print(f"segpipe reaches {best['segpipe'] / best['convolutions']:.0%} of what its convolutions alone would allow")
+    _report(rates, arguments)
+
+
+def _report(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
+    """Medians of the rounds, and of the ratios within each round."""
+    ours = rates["segpipe"]
+    columns = ("row", "patches/s", "rounds", "segpipe over it")
+    rows = [
+        (
+            row,
+            f"{statistics.median(values):.2f}",
+            ", ".join(f"{value:.2f}" for value in values),
+            f"{statistics.median(mine / other for mine, other in zip(ours, values, strict=True)):.2f}",
+        )
+        for row, values in rates.items()
+    ]
+    print(format_table(columns, rows))
+    if arguments.record:
+        note = (
+            f"Batch {arguments.batch} of {'×'.join(map(str, PATCH))}, width {arguments.width}, {arguments.threads} "
+            f"threads, {arguments.precision} for ours. Goals: 2.5 times nnU-Net's way as shipped, and 0.6 of the "
+            "convolutions."
+        )
+        write_record(arguments.record, "A training step", columns, rows, [note])
 
 
 def _patches_per_second(arguments: argparse.Namespace) -> float:
     """The rate of one row, measured for the given time after a warm-up."""
-    if arguments.row != "as nnU-Net":
+    if arguments.row != "as nnU-Net":  # "tuned" keeps it
         keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     device = torch.device(arguments.device)
     image = torch.randn(arguments.batch, 1, *PATCH, device=device)
     label = torch.randint(0, CLASSES, (arguments.batch, *PATCH), dtype=torch.uint8, device=device)
-    build = {"segpipe": _ours, "as nnU-Net": _theirs, "convolutions": _convolutions}[arguments.row]
+    build = {"segpipe": _ours, "convolutions": _convolutions}.get(arguments.row, _theirs)
     step = build(arguments, device, Batch(image, label))
     for _ in range(3):
         step()
@@ -98,7 +121,7 @@ def _ours(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> 
     learner = Learner(
         network=network,
         loss=FusedDiceCE(),
-        optimizer=build_optimizer(SGDConfig(), network.parameters()),
+        optimizer=build_optimizer(AdamWConfig(), network.parameters()),
         average=MovingAverage(network, 20),
         device=device,
         precision=arguments.precision,

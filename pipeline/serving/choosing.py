@@ -89,10 +89,10 @@ def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) ->
         for one in measured
         if one is not best
     )
-    log.info(
-        "backend   %s: %.3f s a window, %.2f%% of the labels equal those of %s (%s)",
-        best.name, best.seconds, 100 * shares[best.name], " or ".join(one.name for one in right), others,
-    )  # fmt: skip
+    agrees = ""
+    if best not in right:
+        agrees = f", {shares[best.name]:.2%} of its labels equal those of {' or '.join(one.name for one in right)}"
+    log.info("backend   %s: %.3f s a window%s (%s)", best.name, best.seconds, agrees, others)
     return best.models
 
 
