@@ -73,7 +73,7 @@ def predict_need(
         results += 4 * voxels * (1 + maps)
     if settings.probabilities:
         results += 4 * voxels * plan.out_channels
-    layout, axes = best_layout(planned_shape, plan.patch_size, settings, half)
+    layout, axes = best_layout(planned_shape, settings.window(plan), settings, half)
     stored, tile = layout.voxels_kept()
     stores = stored * (channels * (2 if half else 4) + 4) + 4 * tile * (channels + 1)
     stores += 4 * channels * layout.voxels_finished()

@@ -142,7 +142,7 @@ class Predictor:
     @cached_property
     def network_gib(self) -> float:
         """The memory that one call of the network takes, its result included: measured once."""
-        shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.plan.patch_size)
+        shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.settings.window(self.plan))
         with self.model.working():
             forget_peak()
             self.model(np.zeros(shape, np.float32))
@@ -199,7 +199,7 @@ class Predictor:
         """Fills the targets, views on the cropped canonical grid; returns how many windows it took."""
         image = conformed.image
         arrays, settings = self.model.arrays, self.settings
-        layout, axes = best_layout(image.shape[1:], self.plan.patch_size, settings, half)
+        layout, axes = best_layout(image.shape[1:], settings.window(self.plan), settings, half)
         weight = importance_map(layout.windows.roi_size, settings.mode, settings.sigma_scale)
         channels = self.plan.out_channels + int(self.model.disagreement)
         competing = 0 if self.plan.overlapping else self.plan.out_channels

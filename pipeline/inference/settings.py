@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.base.strict import Strict
+from pipeline.data.geometry import Shape
+from pipeline.data.plan import Plan
+
+_Size = Annotated[int, Field(ge=4)]
 
 
 class PostprocessSettings(Strict):
@@ -21,8 +25,10 @@ class PostprocessSettings(Strict):
 
 
 class InferenceSettings(Strict):
-    """Sliding window, precision and outputs. The window's size is the plan's patch size."""
+    """Sliding window, precision and outputs."""
 
+    roi_size: tuple[_Size, _Size, _Size] | None = None
+    """Voxels of a window; null: the plan's patch. Larger ones are fewer, but show more at once than was trained on."""
     overlap: float = Field(default=0.5, ge=0.0, lt=1.0)
     """Share of a window that it has in common with the next one along an axis."""
     mode: Literal["gaussian", "constant"] = "gaussian"
@@ -50,3 +56,7 @@ class InferenceSettings(Strict):
     """Write the probability of every structure beside each segmentation, as a 4D image."""
     postprocess: PostprocessSettings | Literal["none", "auto"] = "none"
     """What is done to finished label maps; auto: what raises the Dice of the validation cases, and nothing else."""
+
+    def window(self, plan: Plan) -> Shape:
+        """The voxels of a window for the plan's network."""
+        return self.roi_size or plan.patch_size

@@ -66,7 +66,7 @@ def inference_config(plan: Plan, config: UNetConfig, settings: InferenceSettings
         "dataloader": {"_target_": "monai.data.DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "inferer": {
             "_target_": "monai.inferers.SlidingWindowInferer",
-            "roi_size": list(plan.patch_size),
+            "roi_size": list(settings.window(plan)),
             "sw_batch_size": settings.sw_batch_size,
             "overlap": settings.overlap,
             "mode": settings.mode,

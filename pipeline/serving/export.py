@@ -43,8 +43,10 @@ class Exported:
     share: float
 
 
-def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path) -> Exported:
-    """Writes each network of an ensemble into `out` as `kind`.
+def export(
+    kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path, settings: InferenceSettings
+) -> Exported:
+    """Writes each network of an ensemble into `out` as `kind`, for windows as `settings` has them.
 
     `image` is a real case (C, X, Y, Z): with the exported ensemble at least 99.99 % of its voxels must get the label
     that they get with torch in fp32, else nothing is written and a SegpipeError says how many did. Raises ConfigError
@@ -53,12 +55,12 @@ def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: 
     networks = [_network(plan, path) for path in weights]
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         files = [Path(temporary) / f"{path.stem}{_ENDINGS[kind]}" for path in weights]
-        example = torch.zeros(1, len(plan.channels), *plan.patch_size)
+        example = torch.zeros(1, len(plan.channels), *settings.window(plan))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what it may have missed, the check below sees
             for network, file in zip(networks, files, strict=True):
                 _WRITERS[kind](network, example, file)
-        share = _equal_share(plan, image, TorchModel(networks, _CPU), _READERS[kind](files))
+        share = _equal_share(plan, image, settings, TorchModel(networks, _CPU), _READERS[kind](files))
         if share < SHARE_OF_EQUAL_VOXELS:
             raise SegpipeError(
                 f"package.exports: with {kind} only {share:.4%} of a case's voxels get the label of torch "
@@ -70,8 +72,8 @@ def export(kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: 
     return Exported(kind, tuple(out / file.name for file in files), share)
 
 
-def _equal_share(plan: Plan, image: Volume, one: WindowModel, other: WindowModel) -> float:
-    settings = InferenceSettings()
+def _equal_share(plan: Plan, image: Volume, settings: InferenceSettings, one: WindowModel, other: WindowModel) -> float:
+    settings = InferenceSettings(roi_size=settings.roi_size)
     first, second = (Predictor(plan, model, settings).predict(image).labels.array for model in (one, other))
     return float(np.mean(first == second))
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import Outcome, Stage
 from pipeline.base.strict import Strict
@@ -45,7 +46,7 @@ class InferReads(Strict):
 def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:
     """Writes `predictions/`, `cases.json`, `cases.csv`, `postprocess.json`; a failed case is named, the others go on.
 
-    Raises ConfigError where postprocessing names a structure that there is not.
+    Raises ConfigError where postprocessing names a structure that there is not, or the network cannot take the window.
     """
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
@@ -56,6 +57,7 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.serving.spec import EngineSpec
 
     plan = read_plan(inputs["plan"])
+    _check_window(config.infer, plan)
     check_structures(config.infer.postprocess, plan.structures)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
     weights = {fold: (inputs["train"] / f"fold_{fold}" / "last.safetensors",) for fold in folds}
@@ -88,6 +90,20 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     failed = tuple(job.id for job in jobs if journal.results[job.id].status == "failed")
     log.info("infer     %d of %d cases segmented", len(jobs) - len(failed), len(jobs))
     return Outcome(failed)
+
+
+def _check_window(settings: InferenceSettings, plan: Plan) -> None:
+    """Refuses a window that the network cannot take: once, and not for every case."""
+    from pipeline.models.network_config import size_divisor
+
+    steps = size_divisor(plan.network)
+    if (roi := settings.roi_size) is None or not any(size % step for size, step in zip(roi, steps, strict=True)):
+        return
+    x, y, z = (max(round(size / step), 1) * step for size, step in zip(roi, steps, strict=True))
+    raise ConfigError(
+        f"infer.roi_size: {list(roi)} is not divisible by {list(steps)}, as this {plan.network['name']} needs; use "
+        f"{[x, y, z]}, or leave it out for the plan's {list(plan.patch_size)}"
+    )
 
 
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:

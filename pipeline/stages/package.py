@@ -86,7 +86,8 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     labels = make_labels(plan.structures, settings.labels)
 
     weights = _copy_weights(inputs["train"], train["folds"], out)
-    exports = _write_exports(settings.exports, plan, cases, inputs["load"], [out / weight for weight in weights])
+    written = [out / weight for weight in weights]
+    exports = _write_exports(settings.exports, plan, config.inference, cases, inputs["load"], written)
     write_plan(out, plan)
     write_labels(out, labels)
     postprocess = read_json(inputs["infer"] / "postprocess.json")
@@ -134,7 +135,7 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
 
 
 def _write_exports(
-    kinds: tuple[Kind, ...], plan: Plan, cases: Cases, load: Path, weights: list[Path]
+    kinds: tuple[Kind, ...], plan: Plan, inference: InferenceSettings, cases: Cases, load: Path, weights: list[Path]
 ) -> dict[str, float]:
     """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
 
@@ -150,7 +151,7 @@ def _write_exports(
     image = read_image(image_paths(case, data_root(load)))
     folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
     for kind in kinds:
-        exported = export(kind, plan, weights, image, folder)
+        exported = export(kind, plan, weights, image, folder, inference)
         shares[kind] = exported.share
         log.info(
             "package   exported as %s: %d network(s); %.4f %% of the voxels of %s get torch's label",

@@ -65,6 +65,19 @@ def predictor(plan, network=nearest_class, **settings):
     return Predictor(plan, TorchModel([network], CPU), InferenceSettings(**settings))
 
 
+def test_windows_may_be_larger_than_the_patch():
+    seen, image = set(), stored_as(blobs((22, 27, 31)), "RAS", (1, 1, 1))
+
+    def network(windows):
+        seen.add(tuple(windows.shape[2:]))
+        return nearest_class(windows)
+
+    small = predictor(plan_for()).predict(image)
+    large = predictor(plan_for(), network, roi_size=(24, 24, 32)).predict(image)
+    assert seen == {(24, 24, 32)} and (small.windows, large.windows) == (2 * 3 * 3, 2)
+    np.testing.assert_array_equal(small.labels.array, large.labels.array)
+
+
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
 def test_the_network_that_knows_is_right_in_every_orientation(axcodes):
     image = stored_as(blobs((22, 27, 31)), axcodes, (1, 1, 1))

@@ -10,6 +10,7 @@ import pytest
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import read_json
 from pipeline.data.formats import read_image
+from pipeline.inference.settings import InferenceSettings
 from pipeline.serving import export as exporting
 from pipeline.serving.export import export
 from pipeline.serving.model import load_package
@@ -17,6 +18,7 @@ from tests.serving.small_package import small_package
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
+SETTINGS = InferenceSettings(roi_size=(24, 32, 16))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])
@@ -25,17 +27,17 @@ def test_an_ensemble_is_exported_and_gives_the_same_labels(kind, segpipe_data: P
         pytest.importorskip("openvino")
     package = load_package(small_package(tmp_path / "package", seeds=(0, 1)))
     image = read_image([segpipe_data / "hippocampus" / "images" / "hippocampus_001.nii.gz"])
-    exported = export(kind, package.plan, package.weights, image, tmp_path / "exports")
+    exported = export(kind, package.plan, package.weights, image, tmp_path / "exports", SETTINGS)
     assert exported.share >= 0.9999
     files, endings = exported.files, {"onnx": {".onnx"}, "torchscript": {".ts"}, "openvino": {".xml", ".bin"}}
     assert [file.stem for file in files] == ["fold_0", "fold_1"]
     assert {path.suffix for path in (tmp_path / "exports").iterdir()} == endings[kind]
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "exports").iterdir())
-    windows = np.random.default_rng(0).normal(size=(3, 1, *package.plan.patch_size)).astype(np.float32)
+    windows = np.random.default_rng(0).normal(size=(3, 1, 24, 32, 16)).astype(np.float32)
     reader = exporting._READERS[kind](files)
     with reader.working():
         logits = np.asarray(reader(windows))
-    assert logits.shape == (3, 3, *package.plan.patch_size)
+    assert logits.shape == (3, 3, 24, 32, 16)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])
@@ -55,7 +57,7 @@ def test_an_export_that_differs_is_not_written(kind, segpipe_data: Path, tmp_pat
 
     monkeypatch.setitem(exporting._WRITERS, kind, write_another)
     with pytest.raises(SegpipeError, match=r"only \d+\.\d+% of a case's voxels"):
-        export(kind, package.plan, package.weights, image, tmp_path / "exports")
+        export(kind, package.plan, package.weights, image, tmp_path / "exports", SETTINGS)
     assert not (tmp_path / "exports").exists()
 
 

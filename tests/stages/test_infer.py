@@ -16,10 +16,11 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.data import formats
 from pipeline.data.cases import Case, Cases, Channel
-from pipeline.data.plan import ChannelPlan, Plan, write_plan
+from pipeline.data.plan import ChannelPlan, Plan, read_plan, write_plan
 from pipeline.inference import batch, jobs
 from pipeline.inference.settings import PostprocessSettings
 from pipeline.models.checkpoint import save_weights
+from pipeline.models.network_config import size_divisor
 from pipeline.models.networks import build_network
 from pipeline.serving.model import load_package
 from pipeline.serving.predict import predict
@@ -258,6 +259,15 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
 def test_a_step_for_a_structure_that_there_is_not_is_refused_before_any_work(inputs, tmp_path):
     settings = InferConfig(postprocess={"fill_holes": ("hihg",)})
     with pytest.raises(ConfigError, match="did you mean 'high'"):
+        run(InferReads(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
+
+
+def test_a_window_that_the_network_cannot_take_is_refused_with_one_that_it_can(inputs, tmp_path):
+    steps = size_divisor(read_plan(inputs["plan"]).network)
+    assert steps[0] > 1
+    good = tuple(3 * step for step in steps)
+    settings = InferConfig(roi_size=(good[0] + 1, *good[1:]))
+    with pytest.raises(ConfigError, match=rf"infer.roi_size: .* is not divisible by .* unet needs; use \[{good[0]}, "):
         run(InferReads(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
 
 
