@@ -16,6 +16,7 @@ from pipeline.data import augment_intensity as intensity
 from pipeline.data.augment_config import AugmentConfig
 from pipeline.data.augment_spatial import Spatial, draw_spatial, flip, resample
 from pipeline.data.geometry import Shape, Spacing
+from pipeline.data.patches import Surroundings
 from pipeline.data.random import Purpose, generator
 
 
@@ -41,31 +42,8 @@ class Change:
     intensity: Intensity
 
 
-def augment(
-    image_BCXYZ: torch.Tensor,
-    label_BXYZ: torch.Tensor,
-    config: AugmentConfig,
-    seed: int,
-    step: int,
-    mirror_axes: Sequence[int],
-    spacing_mm: Spacing,
-    swaps: Sequence[tuple[int, int]] = (),
-    overlapping: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image and label, varied as `config` says; a pure function of its arguments, which are those of the two below."""
-    size: Shape = tuple(image_BCXYZ.shape[2:])  # type: ignore[assignment]
-    batch, channels = image_BCXYZ.shape[:2]
-    changes = [
-        draw_change(config, seed, step * batch + b, channels, mirror_axes, spacing_mm, size, swaps)
-        for b in range(batch)
-    ]
-    linear = config.label_interpolation == "linear"
-    return apply_changes(list(image_BCXYZ), list(label_BXYZ), changes, size, spacing_mm, swaps, overlapping, linear)
-
-
 def apply_changes(
-    images_CXYZ: Sequence[torch.Tensor],
-    labels_XYZ: Sequence[torch.Tensor],
+    samples: Sequence[Surroundings],
     changes: Sequence[Change | None],
     size: Shape,
     spacing_mm: Spacing,
@@ -79,14 +57,13 @@ def apply_changes(
     edges. swaps: pairs of structure indices that change places when axis 0 is flipped. overlapping: labels are bit
     masks, taken from the nearest voxel always. linear_label: others are interpolated class by class.
     """
-    image = images_CXYZ[0].new_empty((len(images_CXYZ), len(images_CXYZ[0]), *size))
-    label = labels_XYZ[0].new_empty((len(labels_XYZ), *size))
-    for b, (whole, whole_label, change) in enumerate(zip(images_CXYZ, labels_XYZ, changes, strict=True)):
+    image = samples[0].image.new_empty((len(samples), len(samples[0].image), *size))
+    label = samples[0].label.new_empty((len(samples), *size))
+    for b, (whole, change) in enumerate(zip(samples, changes, strict=True)):
         if change is not None and change.spatial.moves:
-            linear = linear_label and not overlapping
-            one, its_label = resample(whole, whole_label, change.spatial, size, spacing_mm, linear)
+            one, its_label = resample(whole, change.spatial, size, spacing_mm, linear_label and not overlapping)
         else:
-            one, its_label = _middle(whole, size), _middle(whole_label, size)
+            one, its_label = (_patch(tensor, whole.first, size) for tensor in (whole.image, whole.label))
         if change is not None and any(change.spatial.flips):
             axes = [axis for axis in range(3) if change.spatial.flips[axis]]
             one, its_label = flip(one, its_label, axes, swaps, overlapping)
@@ -154,8 +131,8 @@ def _with_values(image_CXYZ: torch.Tensor, drawn: Intensity) -> torch.Tensor:
     return image_CXYZ
 
 
-def _middle(tensor: torch.Tensor, size: Shape) -> torch.Tensor:
-    """The central part of the last three axes."""
-    for axis, length in zip((-3, -2, -1), size, strict=True):
-        tensor = tensor.narrow(axis, (tensor.shape[axis] - length) // 2, length)
+def _patch(tensor: torch.Tensor, first: Shape, size: Shape) -> torch.Tensor:
+    """Of the last three axes `size` from `first` on."""
+    for axis, begin, length in zip((-3, -2, -1), first, size, strict=True):
+        tensor = tensor.narrow(axis, begin, length)
     return tensor

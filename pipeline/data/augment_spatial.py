@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.augment_config import AugmentConfig
 from pipeline.data.geometry import Shape, Spacing
+from pipeline.data.patches import Surroundings
 from pipeline.data.places import Places
 from pipeline.data.resample import axis_matrix
 
@@ -97,38 +98,31 @@ def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
 
 
 def resample(
-    image_CXYZ: torch.Tensor,
-    label_XYZ: torch.Tensor,
-    drawn: Spatial,
-    size: Shape,
-    spacing_mm: Spacing,
-    linear_label: bool = False,
+    whole: Surroundings, drawn: Spatial, size: Shape, spacing_mm: Spacing, linear_label: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (linear) and label (nearest, or linear per class) of `size` at the same places; edges are repeated."""
-    shape: Shape = tuple(label_XYZ.shape)  # type: ignore[assignment]
-    places = Places(source_places(drawn, size, shape, spacing_mm, image_CXYZ.device), shape)
-    moved = _largest_share(label_XYZ, places) if linear_label else places.nearest(label_XYZ)
-    return places.linear(image_CXYZ), moved
+    places_3XYZ = source_places(drawn, size, whole.first, spacing_mm, whole.image.device)
+    places = Places(places_3XYZ, tuple(whole.label.shape))
+    moved = _largest_share(whole.label, places) if linear_label else places.nearest(whole.label)
+    return places.linear(whole.image), moved
 
 
-def source_places(
-    drawn: Spatial, size: Shape, source_shape: Shape, spacing_mm: Spacing, device: torch.device
-) -> torch.Tensor:
-    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z); both share their centre.
+def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing, device: torch.device) -> torch.Tensor:
+    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z).
 
-    The middle of an even source lies between voxels, as the result's may not: both are centred as `cut_patch` puts a
-    patch into its margin.
+    first: where the patch begins in the source; it is turned and bent around its centre.
     """
     spacing = np.array(spacing_mm)
     matrix = np.eye(3) if drawn.matrix is None else drawn.matrix
     offsets_mm = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True)]
-    centre = (np.array(source_shape) - np.array(size)) // 2 + (np.array(size) - 1) / 2
+    centre = np.array(first) + (np.array(size) - 1) / 2
     places = torch.empty((3, *size), device=device)
     for axis in range(3):
         # A sum of three terms, one along each axis of the result.
         along = [matrix[axis, j] / spacing[axis] * offsets_mm[j] for j in range(3)]
         x, y, z = (_send(term, device) for term in (along[0] + centre[axis], *along[1:]))
-        torch.add(x[:, None, None], y[:, None] + z, out=places[axis])
+        # As a table of two axes: with three, torch would add in pieces as short as the last one.
+        torch.add(x[:, None], (y[:, None] + z).view(1, -1), out=places[axis].view(size[0], -1))
     if drawn.displacement is not None:
         places += _interpolated(_send(drawn.displacement / spacing[:, None, None, None], device), size, device)
     return places

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.data.geometry import Shape
@@ -22,15 +23,15 @@ from pipeline.data.random import Purpose, generator
 NO_MARGIN: Shape = (0, 0, 0)
 Box = tuple[slice, ...]
 # torch computes with uint8, but hardly with larger unsigned types. Bytes of a stored type to one that holds it.
-_SIGNED = {2: np.int32, 4: np.int64, 8: np.int64}
+_SIGNED = {2: torch.int32, 4: torch.int64, 8: torch.int64}
 
 
 class Cases(Protocol):
-    """What patches are drawn from, for instance a `PatchStore`."""
+    """What patches are drawn from, for instance a `PatchStore`: image (C, X, Y, Z) float32 and label (X, Y, Z)."""
 
     def shape(self, case: str) -> Shape: ...
-    def image(self, case: str) -> NDArray[np.float32]: ...
-    def label(self, case: str) -> NDArray: ...
+    def image(self, case: str) -> NDArray[np.float32] | torch.Tensor: ...
+    def label(self, case: str) -> NDArray | torch.Tensor: ...
     def locations(self, case: str) -> Mapping[int, NDArray[np.int32]]: ...
 
 
@@ -50,9 +51,18 @@ class PatchPlace:
 class PatchBatch:
     """Images, labels (indices as stored; uint8, or signed where that does not hold them) and where they come from."""
 
-    image_BCXYZ: NDArray[np.float32]
-    label_BXYZ: NDArray
+    image_BCXYZ: torch.Tensor
+    label_BXYZ: torch.Tensor
     places: tuple[PatchPlace, ...]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A patch with what lies around it: image (C, X, Y, Z), label (X, Y, Z), and where the patch begins in them."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    first: Shape
 
 
 def draw_batch(
@@ -111,37 +121,65 @@ def place_patch(
 
 def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
     """Cuts patches with the same margin, as `cut_patch` does."""
-    images, labels = zip(*(cut_patch(store, place, patch_size, margin) for place in places), strict=True)
-    return PatchBatch(np.stack(images), np.stack(labels), tuple(places))
+    size = [n + 2 * m for n, m in zip(patch_size, margin, strict=True)]
+    one, its_label = (torch.as_tensor(array) for array in (store.image(places[0].case), store.label(places[0].case)))
+    image = one.new_empty((len(places), len(one), *size))
+    label = its_label.new_empty((len(places), *size), dtype=_label_type(its_label))
+    for b, place in enumerate(places):
+        _cut_into(image[b], label[b], store, place, patch_size, margin)
+    return PatchBatch(image, label, tuple(places))
 
 
 def cut_patch(
     store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape = NO_MARGIN
-) -> tuple[NDArray[np.float32], NDArray]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (C, X, Y, Z) and label (X, Y, Z) of a patch, `margin` voxels more on every side; only they are read.
 
-    Along an axis on which the image is smaller than the patch, it is filled up with 0, as at inference. Where only the
-    margin reaches beyond the image, the image's edge is repeated.
+    They are on the device of the store. Along an axis on which the image is smaller than the patch, it is filled up
+    with 0, as at inference. Where only the margin reaches beyond the image, the image's edge is repeated.
     """
-    size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
-    whole_image, whole_label = store.image(place.case), store.label(place.case)
-    image = np.empty((len(whole_image), *size), np.float32)
-    label = np.empty(size, _SIGNED.get(whole_label.dtype.itemsize, np.uint8))
-    shape = store.shape(place.case)
+    batch = cut_batch(store, [place], patch_size, margin)
+    return batch.image_BCXYZ[0], batch.label_BXYZ[0]
+
+
+def _cut_into(
+    image: torch.Tensor, label: torch.Tensor, store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape
+) -> None:
+    shape, size = store.shape(place.case), tuple(label.shape)
     source, target = _overlap(place.start, shape, size, margin)
-    image[(slice(None), *target)] = whole_image[(slice(None), *source)]
-    label[target] = whole_label[source]
+    image[(slice(None), *target)] = torch.as_tensor(store.image(place.case))[(slice(None), *source)]
+    label[target] = torch.as_tensor(store.label(place.case))[source]
     for axis, (along, n, length) in enumerate(zip(target, shape, patch_size, strict=True)):
         _fill(image, axis + 1, along, repeat=n >= length)
         _fill(label, axis, along, repeat=n >= length)
-    return image, label
 
 
-def _fill(patch: NDArray, axis: int, inner: slice, repeat: bool) -> None:
+def surroundings(store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape = NO_MARGIN) -> Surroundings:
+    """What `cut_patch` cuts, as views into the store that read nothing yet and end where the image ends.
+
+    A copy where that cannot be: the image is smaller than the patch, or torch hardly computes with the label's type.
+    """
+    shape = store.shape(place.case)
+    if any(n < length for n, length in zip(shape, patch_size, strict=True)):
+        return Surroundings(*cut_patch(store, place, patch_size, margin), margin)
+    image, label = torch.as_tensor(store.image(place.case)), torch.as_tensor(store.label(place.case))
+    size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
+    source, _ = _overlap(place.start, shape, size, margin)
+    x, y, z = (first - along.start for first, along in zip(place.start, source, strict=True))
+    label = label[source]
+    return Surroundings(image[(slice(None), *source)], label.to(_label_type(label)), (x, y, z))
+
+
+def _label_type(label: torch.Tensor) -> torch.dtype:
+    """What labels are cut as."""
+    return _SIGNED.get(label.itemsize, torch.uint8)
+
+
+def _fill(patch: torch.Tensor, axis: int, inner: slice, repeat: bool) -> None:
     """Fills what lies before and behind `inner` along one axis: with the edge, or with 0."""
     if inner.start == 0 and inner.stop == patch.shape[axis]:
         return
-    view = np.moveaxis(patch, axis, 0)
+    view = patch.movedim(axis, 0)
     if inner.start > 0:
         view[: inner.start] = view[inner.start] if repeat else 0
     if inner.stop < len(view):

@@ -1,18 +1,21 @@
 """Taking a volume's values at places between its voxels: linear for images, the nearest voxel for labels.
 
 Beyond the volume's edges the edge is repeated. On a GPU this is torch's `grid_sample`. Its three-dimensional form has
-no vector instructions on a CPU, its two-dimensional form has: there a volume is laid out as one tall picture with the
+no vector instructions on a CPU, its two-dimensional form has: there a volume is seen as one tall picture with the
 slices below one another, each place is looked up in two neighbouring slices at once, and the two are mixed. Equal to
-the three-dimensional form but for rounding: places are exact to about 1e-7 of the picture's height, some 1e-3 voxel in
-a volume of 160³.
+the three-dimensional form but for rounding: places are exact to about 1e-7 of the picture's height, some 1e-3 voxel
+where 30,000 rows of a scan are seen. Volumes may be views into larger ones: nothing is copied.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+
+_MINUS_ONE = torch.tensor(-1.0)
 
 
 class Places:
@@ -27,19 +30,34 @@ class Places:
             return F.grid_sample(
                 volume_CXYZ[None], self._grid[None], mode="bilinear", padding_mode="border", align_corners=True
             )[0]
-        channels = len(volume_CXYZ)
-        in_picture, share = self._in_picture
-        # Slice by slice with the one behind it; a volume of one slice has none.
-        behind = volume_CXYZ[:, 1:] if self.shape[0] > 1 else volume_CXYZ
-        front = volume_CXYZ[:, :-1] if self.shape[0] > 1 else volume_CXYZ
-        pictures = torch.stack([front, behind], 1).view(1, 2 * channels, -1, self.shape[2])
-        found = F.grid_sample(pictures, in_picture, mode="bilinear", padding_mode="border", align_corners=True)
-        two = found.view(channels, 2, *self.places.shape[1:])
-        return torch.lerp(two[:, 0], two[:, 1], share)
+        volume_CXYZ = _in_rows(volume_CXYZ)
+        channels, slices, height, width = volume_CXYZ.shape
+        to_channel, to_slice, to_row, _ = volume_CXYZ.stride()
+        if slices == 1:
+            rows, share = self._rows(0)
+            pictures = volume_CXYZ
+        else:
+            # Each slice's rows with those of the slice behind it: two pictures in the same memory.
+            rows, share = self._rows(to_slice // to_row)
+            height += (slices - 2) * (to_slice // to_row)
+            pictures = volume_CXYZ.as_strided((channels, 2, height, width), (to_channel, to_slice, to_row, 1))
+        # Both coordinates apart from one another, as the kernel likes them; the picture's border clamps z.
+        grid = torch.empty((2, rows.numel()))
+        _from_minus_one(self.places[2].reshape(-1), width, out=grid[0])
+        _from_minus_one(rows, height, out=grid[1])
+        found = F.grid_sample(
+            pictures, grid.t()[None, None].expand(channels, -1, -1, -1), padding_mode="border", align_corners=True
+        ).unflatten(3, self.places.shape[1:])[:, :, 0]
+        return found[:, 0] if slices == 1 else torch.lerp(found[:, 0], found[:, 1], share)
 
     def nearest(self, volume_XYZ: torch.Tensor) -> torch.Tensor:
         """The value of the nearest voxel, of the volume's type."""
-        return volume_XYZ.flatten().index_select(0, self._nearest_index).view(self.places.shape[1:])
+        steps = volume_XYZ.stride()
+        length = 1 + sum(step * (n - 1) for step, n in zip(steps, self.shape, strict=True))
+        whole = torch.int32 if length < 2**31 else torch.int64
+        x, y, z = (place.round().clamp_(0, n - 1).to(whole) for place, n in zip(self.places, self.shape, strict=True))
+        index = x.mul_(steps[0]).add_(y, alpha=steps[1]).add_(z, alpha=steps[2]).view(-1)
+        return volume_XYZ.as_strided((length,), (1,)).index_select(0, index).view(self.places.shape[1:])
 
     @cached_property
     def _grid(self) -> torch.Tensor:
@@ -47,25 +65,28 @@ class Places:
         scaled = [_from_minus_one(place, n) for place, n in zip(self.places, self.shape, strict=True)]
         return torch.stack(scaled[::-1], -1)
 
-    @cached_property
-    def _in_picture(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where in the picture (1, 1, X * Y * Z, 2), and the share of the slice behind (X, Y, Z)."""
-        slices, height, width = self.shape
-        x, y, z = (place.clamp(0, n - 1) for place, n in zip(self.places, self.shape, strict=True))
-        first = x.floor().clamp_(max=max(slices - 2, 0))
-        share = x.sub_(first)
-        grid = torch.empty((*z.shape, 2))
-        grid[..., 0] = _from_minus_one(z, width)
-        grid[..., 1] = _from_minus_one(first.mul_(height).add_(y), max(slices - 1, 1) * height)
-        return grid.view(1, 1, -1, 2), share
-
-    @cached_property
-    def _nearest_index(self) -> torch.Tensor:
-        _, height, width = self.shape
-        x, y, z = (place.round().clamp_(0, n - 1).int() for place, n in zip(self.places, self.shape, strict=True))
-        return x.mul_(height).add_(y).mul_(width).add_(z).flatten()
+    def _rows(self, rows_per_slice: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the picture (X * Y * Z), and the share of the slice behind (X, Y, Z)."""
+        x, y, _ = self.places
+        inside = x.clamp(0, _below(max(self.shape[0] - 1, 1)))  # so that there is a slice behind
+        first = inside.floor()
+        share = inside.sub_(first)
+        return y.clamp(0, self.shape[1] - 1).add_(first, alpha=rows_per_slice).view(-1), share
 
 
-def _from_minus_one(place: torch.Tensor, n: int) -> torch.Tensor:
+def _in_rows(volume_CXYZ: torch.Tensor) -> torch.Tensor:
+    """The volume if its slices are the same whole number of rows apart, as a view into a larger one's is, or a copy."""
+    _, _, height, width = volume_CXYZ.shape
+    _, to_slice, to_row, to_voxel = volume_CXYZ.stride()
+    regular = to_voxel == 1 and to_row >= width and to_slice % to_row == 0 and to_slice // to_row >= height
+    return volume_CXYZ if regular else volume_CXYZ.contiguous()
+
+
+def _below(n: int) -> float:
+    """The largest float32 under n."""
+    return float(np.nextafter(np.float32(n), np.float32(0)))
+
+
+def _from_minus_one(place: torch.Tensor, n: int, out: torch.Tensor | None = None) -> torch.Tensor:
     """0..n-1 as -1..1."""
-    return place * (2 / max(n - 1, 1)) - 1
+    return torch.add(_MINUS_ONE, place, alpha=2 / max(n - 1, 1), out=out)

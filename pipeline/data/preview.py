@@ -20,7 +20,7 @@ def draw_preview(path: Path, batch: PatchBatch, structures: int) -> None:
     count = len(batch.places)
     figure, axes = plt.subplots(2, count, figsize=(2 * count, 4.4), squeeze=False)
     for i, place in enumerate(batch.places):
-        image, label = batch.image_BCXYZ[i, 0], batch.label_BXYZ[i]
+        image, label = batch.image_BCXYZ[i, 0].numpy(), batch.label_BXYZ[i].numpy()
         z = _fullest_slice(label)
         axes[0, i].imshow(_as_seen(image[..., z]), cmap="gray")
         axes[1, i].imshow(_as_seen(image[..., z]), cmap="gray")

@@ -1,4 +1,4 @@
-"""The patch store: conformed cases as plain .npy files, read patch by patch from disk or held in memory.
+"""The patch store: conformed cases as plain .npy files, read patch by patch from disk or held in memory, a GPU's too.
 
 `store.json` lists the cases; `<id>.image.npy` is (C, X, Y, Z) float32, `<id>.label.npy` (X, Y, Z) indices as in
 `pipeline.data.labels`, `<id>.locations.npz` voxels (N, 3) of each structure, drawn once and evenly.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,16 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import available_memory_gib
 from pipeline.data.geometry import Shape
 
+if TYPE_CHECKING:
+    import torch
+
 StoreMode = Literal["ram", "disk", "auto"]
 INDEX = "store.json"
 
 # What the rest of a training process may need beside the store before memory is called short.
 _RAM_SHARE = 0.5
+# What may be taken of a GPU's free memory; the rest is for what its allocator cannot use.
+_GPU_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,19 @@ class StoredCase:
 
 @dataclass
 class PatchStore:
-    """Read access to the cases of a store. Arrays are shared: never write to them."""
+    """Read access to the cases of a store. Arrays are shared: never write to them.
+
+    device: where their arrays are kept; in_ram counts for the CPU alone.
+    """
 
     folder: Path
     cases: Mapping[str, StoredCase]
+    mode: StoreMode
+    gib: float
     in_ram: bool
     reason: str
-    _arrays: dict[str, NDArray] = field(default_factory=dict, repr=False)
+    device: str = "cpu"
+    _arrays: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     _locations: dict[str, dict[int, NDArray[np.int32]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -58,11 +69,32 @@ class PatchStore:
         """Voxels of a case along x, y, z."""
         return self.cases[case].shape
 
-    def image(self, case: str) -> NDArray[np.float32]:
+    @property
+    def where(self) -> str:
+        """Where patches are read from, for a person."""
+        return "GPU memory" if self.device != "cpu" else "memory" if self.in_ram else "disk"
+
+    def kept_on(self, device: str, free_gib: float, reserved_gib: float) -> PatchStore:
+        """This store, its arrays on `device` where they fit beside what training itself takes there (reserved_gib).
+
+        Each array goes there when it is first asked for. `sample.store: ram` or `disk` leaves them where they are.
+        """
+        if self.mode != "auto":
+            return self
+        fits = self.gib + reserved_gib < _GPU_SHARE * free_gib
+        reason = (
+            f"{self.gib:.2f} GiB and {reserved_gib:.1f} GiB for training {'fit' if fits else 'do not fit'} into "
+            f"{_GPU_SHARE:.0%} of {free_gib:.1f} GiB free on the GPU"
+        )
+        if not fits:
+            return replace(self, reason=f"{reason}; {self.reason}")
+        return replace(self, device=device, reason=reason, _arrays={})
+
+    def image(self, case: str) -> torch.Tensor:
         """The image (C, X, Y, Z): in memory, or a memory map of which only what is touched is read."""
         return self._array(f"{case}.image.npy")
 
-    def label(self, case: str) -> NDArray:
+    def label(self, case: str) -> torch.Tensor:
         """The label map (X, Y, Z) of indices."""
         return self._array(f"{case}.label.npy")
 
@@ -73,13 +105,17 @@ class PatchStore:
                 self._locations[case] = {int(name): archive[name] for name in archive.files}
         return self._locations[case]
 
-    def _array(self, name: str) -> NDArray:
+    def _array(self, name: str) -> torch.Tensor:
         if name not in self._arrays:
-            path = self.folder / name
+            import torch  # here: preparing cases needs this module, and not torch
+
+            path, mapped = self.folder / name, not self.in_ram or self.device != "cpu"
             try:
-                self._arrays[name] = np.load(path, mmap_mode=None if self.in_ram else "r", allow_pickle=False)
+                # Copied on writing ("c"): nobody writes, but torch warns of arrays that cannot be written to.
+                array = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise DataError(f"{path}: not a whole array ({error}); run `segpipe sample` again") from None
+            self._arrays[name] = torch.from_numpy(array).to(self.device)
         return self._arrays[name]
 
 
@@ -99,8 +135,9 @@ def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:
         )
         for name, entry in index["cases"].items()
     }
-    in_ram, reason = _choose(mode or index["mode"], index["gib"])
-    return PatchStore(folder, cases, in_ram, reason)
+    mode = mode or index["mode"]
+    in_ram, reason = _choose(mode, index["gib"])
+    return PatchStore(folder, cases, mode, index["gib"], in_ram, reason)
 
 
 def _choose(mode: StoreMode, store_gib: float) -> tuple[bool, str]:

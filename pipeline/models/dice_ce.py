@@ -6,7 +6,7 @@ Legend: B batch, K classes, V voxels. With p = softmax(logits), y the label, w i
     loss     = lambda_dice · mean_bk(weight_k · dice_bk) + lambda_ce · Σ w_y (-log p_y) / Σ w_y
 
 The gradient is written out by hand. Forward keeps p and one number per voxel, backward turns p into the gradient in
-place, and both go through the voxels in pieces that stay in the cache: one array of the logits' size in all.
+place: one array of the logits' size in all. Both take few and long operations, since each waits once for all threads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import nn
 
 from pipeline.models.dice_ce_binary import BinaryDiceCE
 
-_PIECE = 1 << 19
-"""Numbers per piece (2 MiB of float32): large enough that starting each operation costs little, and in the cache."""
+_PIECE = 1 << 20
+"""Numbers of which a copy may be made."""
 
 
 class FusedDiceCE(nn.Module):
@@ -97,27 +97,24 @@ class _DiceCE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BKV: torch.Tensor, label_BV: torch.Tensor, loss: FusedDiceCE) -> torch.Tensor:
         batch, classes, voxels = logits_BKV.shape
-        p_BKV = torch.empty_like(logits_BKV, dtype=torch.float32, memory_format=torch.contiguous_format)
+        p_BKV = torch.log_softmax(logits_BKV, 1, dtype=torch.float32).contiguous()
         p_label_BV = p_BKV.new_empty((batch, voxels))
-        intersection, predicted, reference = p_BKV.new_zeros((3, batch, classes)).unbind()
+        intersection, predicted, reference = p_BKV.new_empty((3, batch, classes)).unbind()
         entropy, weight_sum = p_BKV.new_zeros(2).unbind()
-        for b, piece in _pieces(batch, classes, voxels):
-            label_V, valid_V = _valid(label_BV[b, piece], loss.ignore)
-            p_KV, places_V = p_BKV[b, :, piece], _places(b, piece, label_V, p_BKV)
-            torch.sub(logits_BKV[b, :, piece], logits_BKV[b, :, piece].amax(0), out=p_KV)
-            shifted_label_V = p_BKV.view(-1).index_select(0, places_V)
-            total_V = p_KV.exp_().sum(0)
-            p_KV /= total_V
-            entropy_V = total_V.log_().sub_(shifted_label_V)
+        for b in range(batch):
+            label_V, valid_V = _valid(label_BV[b], loss.ignore)
+            log_p_label_V = p_BKV[b].view(-1).index_select(0, _places(label_V))
+            p_KV, p_label_V = p_BKV[b].exp_(), torch.exp(log_p_label_V, out=p_label_BV[b])
             weight_V = _voxel_weights(loss, label_V, valid_V)
-            entropy += entropy_V.sum() if weight_V is None else torch.dot(entropy_V, weight_V)
-            weight_sum += label_V.numel() if weight_V is None else weight_V.sum()
+            entropy -= log_p_label_V.sum() if weight_V is None else torch.dot(log_p_label_V, weight_V)
+            weight_sum += voxels if weight_V is None else weight_V.sum()
             if valid_V is not None:
                 p_KV *= valid_V
-            p_label_BV[b, piece] = p_label_V = p_BKV.view(-1).index_select(0, places_V)
-            intersection[b].scatter_add_(0, label_V, p_label_V)
-            predicted[b] += p_KV.square().sum(1) if loss.squared_pred else p_KV.sum(1)
-            reference[b] += torch.bincount(label_V, valid_V, minlength=classes)
+                p_label_V *= valid_V
+            intersection[b] = _sum_by_label(p_label_V, label_V, classes)
+            predicted[b] = torch.linalg.vector_norm(p_KV, dim=1).square_() if loss.squared_pred else p_KV.sum(1)
+            ones_V = p_BKV.new_ones(1).expand(voxels) if valid_V is None else valid_V
+            reference[b] = _sum_by_label(ones_V, label_V, classes)
         dice, ctx.by_intersection, ctx.by_predicted = loss.of_sums(intersection, predicted, reference)
         ctx.entropy_scale = loss.entropy_scale(weight_sum)
         ctx.loss, ctx.dtype, ctx.kept = loss, logits_BKV.dtype, [p_BKV]
@@ -131,33 +128,33 @@ class _DiceCE(torch.autograd.Function):
         label_BV, p_label_BV = ctx.saved_tensors
         loss: FusedDiceCE = ctx.loss
         p_BKV: torch.Tensor = ctx.kept.pop()
-        batch, classes, voxels = p_BKV.shape
+        batch, classes, _ = p_BKV.shape
         on_intersection = (ctx.by_intersection * (loss.lambda_dice * outer[0])).expand(batch, classes)
         on_predicted = (ctx.by_predicted * (loss.lambda_dice * outer[0])).expand(batch, classes)
         on_entropy = ctx.entropy_scale * outer[0]
-        for b, piece in _pieces(batch, classes, voxels):
-            label_V, valid_V = _valid(label_BV[b, piece], loss.ignore)
-            p_KV = p_BKV[b, :, piece]
-            at_label_V = on_intersection[b].index_select(0, label_V) * p_label_BV[b, piece]
-            if loss.squared_pred:
-                slope_KV = p_KV * (2 * on_predicted[b])[:, None]
-                mean_V = (slope_KV * p_KV).sum(0).add_(at_label_V)
-            else:
-                slope_KV = on_predicted[b][:, None]
-                mean_V = (on_predicted[b] @ p_KV).add_(at_label_V)
+        for b in range(batch):
+            label_V, valid_V = _valid(label_BV[b], loss.ignore)
+            at_label_V = on_intersection[b].index_select(0, label_V).mul_(p_label_BV[b])
             weight_V = _voxel_weights(loss, label_V, valid_V)
             entropy_V = on_entropy if weight_V is None else weight_V * on_entropy
-            p_KV *= slope_KV - mean_V.sub_(entropy_V)
-            places_V = _places(b, piece, label_V, p_BKV)
-            p_BKV.view(-1).scatter_add_(0, places_V, at_label_V.sub_(entropy_V))
+            _times_slope(p_BKV[b], on_predicted[b], at_label_V, entropy_V, loss.squared_pred)
+            p_BKV[b].view(-1).scatter_add_(0, _places(label_V), at_label_V.sub_(entropy_V))
             if valid_V is not None:
-                p_KV *= valid_V
+                p_BKV[b] *= valid_V
         return p_BKV.to(ctx.dtype), None, None
 
 
-def _pieces(batch: int, classes: int, voxels: int) -> list[tuple[int, slice]]:
-    step = max(_PIECE // classes, 1024)
-    return [(b, slice(start, min(start + step, voxels))) for b in range(batch) for start in range(0, voxels, step)]
+def _times_slope(
+    p_KV: torch.Tensor, on_predicted_K: torch.Tensor, at_label_V: torch.Tensor, entropy_V: torch.Tensor, squared: bool
+) -> None:
+    """p_k (s_k - Σ_j p_j s_j - at_label + entropy) in place of p, where s is `on_predicted_K`, times 2p if squared."""
+    pieces = p_KV.split(max(_PIECE // p_KV.shape[1], 1))
+    slopes = on_predicted_K.split(max(_PIECE // p_KV.shape[1], 1))
+    mean_V = at_label_V - entropy_V
+    for p_kV, slope_k in zip(pieces, slopes, strict=True):
+        mean_V += p_kV.square().t() @ (2 * slope_k) if squared else p_kV.t() @ slope_k
+    for p_kV, slope_k in zip(pieces, slopes, strict=True):
+        p_kV *= (p_kV * (2 * slope_k)[:, None] if squared else slope_k[:, None]) - mean_V
 
 
 def _valid(label_V: torch.Tensor, ignore: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -169,12 +166,14 @@ def _valid(label_V: torch.Tensor, ignore: int | None) -> tuple[torch.Tensor, tor
     return label_V * valid_V, valid_V.float()
 
 
-def _places(b: int, piece: slice, label_V: torch.Tensor, like_BKV: torch.Tensor) -> torch.Tensor:
-    """Where in the flat array [b, label, voxel] lies: far quicker to index than with gather along the class axis."""
-    _, classes, voxels = like_BKV.shape
-    first = b * classes * voxels
-    voxel_V = torch.arange(first + piece.start, first + piece.stop, device=label_V.device)
-    return voxel_V.add_(label_V, alpha=voxels)
+def _places(label_V: torch.Tensor) -> torch.Tensor:
+    """Where in a flat array (K, V) [label, voxel] lies: far quicker to index than with gather along the class axis."""
+    return torch.arange(len(label_V), device=label_V.device).add_(label_V, alpha=len(label_V))
+
+
+def _sum_by_label(values_V: torch.Tensor, label_V: torch.Tensor, classes: int) -> torch.Tensor:
+    """The sum (K,) of the values of each label, in float64; bincount would make the CPU wait for a GPU."""
+    return values_V.new_zeros(classes, dtype=torch.float64).scatter_add_(0, label_V, values_V.double())
 
 
 def _voxel_weights(loss: FusedDiceCE, label_V: torch.Tensor, valid_V: torch.Tensor | None) -> torch.Tensor | None:

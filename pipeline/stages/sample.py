@@ -26,8 +26,8 @@ class SampleConfig(Strict):
     """How prepared cases are kept and how they are divided into folds."""
 
     store: Literal["ram", "disk", "auto"] = "auto"
-    """Where training reads patches from: ram, disk (memory-mapped), or auto: ram if it takes under half of what is
-    free. On disk they are in any case."""
+    """Where training reads patches from: ram, disk (memory-mapped), or auto: a GPU's memory where training leaves room
+    there, else ram if the store takes under half of what is free. On disk it is in any case."""
     folds: int = Field(default=5, ge=2)
     """Folds where the manifest gives none; fewer if there are fewer subjects."""
     locations_per_class: int = Field(default=5000, ge=1)
@@ -92,7 +92,7 @@ def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     store = open_store(store_folder)
     batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)
     draw_preview(path, batch, len(plan.structures))
-    log.info("patches are read from %s: %s", "memory" if store.in_ram else "disk", store.reason)
+    log.info("patches are read from %s: %s", store.where, store.reason)
 
 
 STAGE = Stage(

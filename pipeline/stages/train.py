@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime, resolve_device
 from pipeline.base.stage import Stage
 from pipeline.base.strict import Strict
-from pipeline.data.plan import read_plan
+from pipeline.data.plan import Plan, read_plan
 from pipeline.training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.data.store import PatchStore
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +46,8 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     with joined(resolve_device(runtime.device)) as (world, device):
         plan, results = read_plan(inputs["plan"]), {}
         set_up_torch(config.train, plan, device)
-        shop = Workshop(config.train, plan, open_store(inputs["sample"] / "store"), config.seed, device, world)
+        store = _kept_near(open_store(inputs["sample"] / "store"), plan, device)
+        shop = Workshop(config.train, plan, store, config.seed, device, world)
         for fold in folds_to_train(config.train.folds, inputs["sample"]):
             folder = fold.folder(out)
             if (folder / RESULT).is_file():
@@ -50,6 +57,18 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
             results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop))
         if world.is_first:
             _write_summary(config.train, plan.network, plan.precision, results, out)
+
+
+def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
+    """The store, on a GPU that has room for it beside the training."""
+    if device.type != "cuda":
+        return store
+    import torch
+
+    free_gib = torch.cuda.mem_get_info(device)[0] / 2**30
+    store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
+    log.info("patches are read from %s: %s", store.where, store.reason)
+    return store
 
 
 def _write_summary(

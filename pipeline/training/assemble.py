@@ -16,7 +16,7 @@ from pipeline.base.runtime import usable_cores
 from pipeline.data.augment import apply_changes, draw_change
 from pipeline.data.augment_spatial import margin
 from pipeline.data.labels import ignore_index
-from pipeline.data.patches import NO_MARGIN, cut_patch, place_batch
+from pipeline.data.patches import NO_MARGIN, place_batch, surroundings
 from pipeline.data.plan import Plan
 from pipeline.data.store import PatchStore
 from pipeline.models.checkpoint import load_weights, take_over
@@ -145,6 +145,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         pictures=pictures.last,
         validation=validation,
         early_stopping=config.early_stopping,
+        data_threads=config.data_threads,
         save_every=config.save_every,
         tensorboard=config.tensorboard,
         mlflow=config.mlflow,
@@ -197,17 +198,14 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
             )
             for position in range(shop.batch_size)
         ]
-        images, labels = [], []
+        samples = []
         for place, change in zip(places, changes, strict=True):
             around = margin(change.spatial, plan.patch_size, plan.spacing_mm) if change else NO_MARGIN
-            image, label = cut_patch(shop.store, place, plan.patch_size, around)
-            images.append(to_device(image, shop.device))
-            labels.append(to_device(label, shop.device))
+            samples.append(to_device(surroundings(shop.store, place, plan.patch_size, around), shop.device))
         linear_label = config.augment.label_interpolation == "linear"
         return Batch(
             *apply_changes(
-                images,
-                labels,
+                samples,
                 changes,
                 plan.patch_size,
                 plan.spacing_mm,

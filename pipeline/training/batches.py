@@ -1,15 +1,17 @@
-"""Batches ahead of time: a thread draws the next ones while the network is busy with this one."""
+"""Batches ahead of time: threads draw the next ones while the network is busy with this one."""
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Barrier
 
-import numpy as np
 import torch
+
+from pipeline.data.patches import Surroundings
 
 
 @dataclass(frozen=True)
@@ -21,57 +23,53 @@ class Batch:
 
 
 @contextmanager
-def drawn_ahead(draw: Callable[[int], Batch], first: int, last: int, ahead: int = 2) -> Iterator[Iterator[Batch]]:
-    """The batches of steps first to last - 1 in order, drawn by one thread at most `ahead` of their use.
+def drawn_ahead(
+    draw: Callable[[int], Batch], first: int, last: int, threads: int = 1, ahead: int = 2
+) -> Iterator[Iterator[Batch]]:
+    """The batches of steps first to last - 1 in order, drawn by `threads` threads, each at most `ahead` of their use.
 
-    A batch is a pure function of its step, so the thread changes nothing but the time that drawing takes. What `draw`
-    raises is raised where its batch is taken. Leaving the context ends the thread.
+    A batch is a pure function of its step, so threads change nothing but the time that drawing takes. What `draw`
+    raises is raised where its batch is taken. Leaving the context ends the threads.
     """
-    drawn: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=ahead)
-    stop, started = threading.Event(), threading.Event()
+    threads = max(min(threads, last - first), 1)
+    started = Barrier(threads + 1)
 
-    def put(item: Batch | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                drawn.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            break
+    def start() -> None:
+        torch.set_num_threads(1)  # the cores belong to the network; drawing only fills the gaps
+        started.wait()
 
-    def work() -> None:
-        torch.set_num_threads(1)  # the cores belong to the network; this thread only fills the gaps
-        started.set()
-        try:
-            for step in range(first, last):
-                if stop.is_set():
-                    break
-                put(draw(step))
-        except BaseException as error:
-            put(error)
+    of_network = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "batches", start)
+    steps = iter(range(first, last))
+    drawn: deque[Future[Batch]] = deque()
+
+    def draw_more() -> None:
+        if (step := next(steps, None)) is not None:
+            drawn.append(pool.submit(draw, step))
 
     def taken() -> Iterator[Batch]:
-        for _ in range(first, last):
-            item = drawn.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        while drawn:
+            batch = drawn.popleft().result()
+            draw_more()
+            yield batch
 
-    threads = torch.get_num_threads()
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    started.wait()
-    torch.set_num_threads(threads)  # torch also remembers the last number set anywhere, for threads to come
     try:
+        for _ in range(threads * ahead):
+            draw_more()
+        if drawn:
+            started.wait()
+        # torch also remembers the last number set anywhere, for threads to come
+        torch.set_num_threads(of_network)
         yield taken()
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
-def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor on the device; to a GPU through pinned memory, so that nobody waits for the copy.
-
-    Unsigned 16-bit values, which torch can hardly compute with, become 32-bit ones.
-    """
-    tensor = torch.from_numpy(array.astype(np.int32) if array.dtype == np.uint16 else array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def to_device(patch: Surroundings, device: torch.device) -> Surroundings:
+    """A patch on the device; from the CPU to a GPU through pinned memory, so that nobody waits for the copy."""
+    if device.type != "cuda" or patch.image.device.type == "cuda":
+        return patch
+    image, label = (
+        tensor.contiguous().pin_memory().to(device, non_blocking=True) for tensor in (patch.image, patch.label)
+    )
+    return Surroundings(image, label, patch.first)

@@ -58,6 +58,7 @@ class Course:
     validation: ValidationPlan
     pictures: Callable[[], Mapping[str, Picture]] = dict
     early_stopping: EarlyStoppingConfig | None = None
+    data_threads: int = 1
     save_every: float = 30.0
     tensorboard: bool = True
     mlflow: str | None = None
@@ -87,7 +88,7 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
     world, saved_at = course.world, time.monotonic()
     with (
         Journal(course, standing) as journal,
-        drawn_ahead(course.draw, standing.step, course.max_steps) as batches,
+        drawn_ahead(course.draw, standing.step, course.max_steps, course.data_threads) as batches,
         asked_to_stop() as asked,
         progress(course.name, course.max_steps, standing.step) as bar,
     ):

@@ -76,6 +76,8 @@ class TrainConfig(Strict):
     early_stopping: EarlyStoppingConfig | None = None
     pretrained: Path | None = None
     """A package or a safetensors file to begin from; what fits is taken over and the rest named."""
+    data_threads: int = Field(default=1, ge=1)
+    """Threads that draw batches ahead; the patches are the same for any number."""
     save_every: float = Field(default=30.0, gt=0)
     """Seconds between saves of the state: what a kill can cost."""
     deterministic: bool = False

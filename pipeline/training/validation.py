@@ -16,8 +16,8 @@ from pipeline.inference.windows import sliding_window, window_grid
 class CaseStore(Protocol):
     """Where whole cases come from: image (C, X, Y, Z) float32, label (X, Y, Z) as stored for training."""
 
-    def image(self, case: str) -> np.ndarray: ...
-    def label(self, case: str) -> np.ndarray: ...
+    def image(self, case: str) -> np.ndarray | torch.Tensor: ...
+    def label(self, case: str) -> np.ndarray | torch.Tensor: ...
 
 
 Look = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
@@ -93,9 +93,9 @@ def validate(
     """
     scores: dict[str, list[float]] = {name: [] for name in labelling.structures}
     for case in cases:
-        image_BCXYZ = torch.from_numpy(np.ascontiguousarray(store.image(case)))[None].to(device)
+        image_BCXYZ = torch.as_tensor(store.image(case), device=device)[None]
         logits = sliding_window(image_BCXYZ, network, patch_size, overlap=overlap, sw_batch_size=sw_batch_size)[0]
-        label = torch.from_numpy(np.ascontiguousarray(store.label(case)).astype(np.int64)).to(device)
+        label = torch.as_tensor(store.label(case), device=device).long()
         if look is not None:
             look(case, image_BCXYZ[0], shown_label(label, labelling), predicted_label(logits, labelling))
         for name, score in zip(labelling.structures, dice_per_structure(logits, label, labelling), strict=True):

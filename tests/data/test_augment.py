@@ -9,9 +9,10 @@ from monai.transforms import AdjustContrast, GaussianSmooth
 from scipy import ndimage
 
 from pipeline.data import augment_intensity as intensity
-from pipeline.data.augment import augment
+from pipeline.data.augment import apply_changes, draw_change
 from pipeline.data.augment_config import AffineConfig, AugmentConfig, ElasticConfig
 from pipeline.data.augment_spatial import Spatial, flip, margin, resample, rotation
+from pipeline.data.patches import Surroundings
 
 ALWAYS = AugmentConfig.model_validate(
     {name: {"prob": 1.0} for name in ("affine", "elastic", "noise", "blur", "brightness", "contrast", "gamma")}
@@ -32,6 +33,34 @@ def make_batch(batch: int = 3, shape: tuple = (10, 12, 8), channels: int = 2) ->
     smooth = ndimage.gaussian_filter(rng.normal(size=(batch, channels, *shape)), (0, 0, 1.5, 1.5, 1.5))
     image = torch.from_numpy((smooth / smooth.std()).astype(np.float32))
     return image, (image[:, 0] > 0.5).to(torch.uint8) + (image[:, 0] > 1).to(torch.uint8)
+
+
+def moved_by(
+    image: torch.Tensor, label: torch.Tensor, drawn: Spatial, size: tuple, spacing_mm: tuple, linear_label: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`resample` around the centre of image and label."""
+    x, y, z = ((n - length) // 2 for n, length in zip(label.shape, size, strict=True))
+    return resample(Surroundings(image, label, (x, y, z)), drawn, size, spacing_mm, linear_label)
+
+
+def augment(
+    image_BCXYZ: torch.Tensor,
+    label_BXYZ: torch.Tensor,
+    config: AugmentConfig,
+    seed: int,
+    step: int,
+    mirror_axes: tuple,
+    spacing_mm: tuple,
+    swaps: list | tuple = (),
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch without margins, varied as the step of a training would vary it."""
+    (batch, channels), size = image_BCXYZ.shape[:2], tuple(image_BCXYZ.shape[2:])
+    changes = [
+        draw_change(config, seed, step * batch + b, channels, mirror_axes, spacing_mm, size, swaps)
+        for b in range(batch)
+    ]
+    samples = [Surroundings(image, label, (0, 0, 0)) for image, label in zip(image_BCXYZ, label_BXYZ, strict=True)]
+    return apply_changes(samples, changes, size, spacing_mm, swaps)
 
 
 def test_a_pure_function_of_seed_and_step() -> None:
@@ -73,7 +102,7 @@ def test_one_option_does_not_change_what_another_draws() -> None:
 def test_affine_equals_scipy(spacing_mm: tuple) -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     matrix_mm = rotation(np.deg2rad([10, -15, 25])) @ np.diag([1.1, 0.9, 1.2])
-    moved, moved_label = resample(image[0], label[0], Spatial(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
+    moved, moved_label = moved_by(image[0], label[0], Spatial(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
     spacing = np.diag(spacing_mm)
     matrix = np.linalg.inv(spacing) @ matrix_mm @ spacing
     centre = (np.array([14, 12, 9]) - 1) / 2
@@ -88,7 +117,7 @@ def test_elastic_equals_scipys_map_coordinates() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     points = np.random.default_rng(0).normal(0, 1.0, (3, 4, 3, 5)).astype(np.float32)
     spacing_mm = (1.0, 1.5, 2.0)
-    moved, _ = resample(image[0], label[0], Spatial(None, points, NO_FLIPS), (14, 12, 9), spacing_mm)
+    moved, _ = moved_by(image[0], label[0], Spatial(None, points, NO_FLIPS), (14, 12, 9), spacing_mm)
     upward = [
         ndimage.zoom(p.astype(float), np.array([14, 12, 9]) / p.shape, order=3, mode="nearest", grid_mode=True)
         for p in points
@@ -104,7 +133,7 @@ def test_a_quarter_turn_moves_every_voxel_to_its_place() -> None:
     image = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
     label = image[0].to(torch.uint8)
     turned = Spatial(rotation([0, 0, np.pi / 2]), None, NO_FLIPS)
-    moved, moved_label = resample(image[0], label[0], turned, (3, 3, 3), (1.0, 1.0, 1.0))
+    moved, moved_label = moved_by(image[0], label[0], turned, (3, 3, 3), (1.0, 1.0, 1.0))
     expected = torch.rot90(image[0, 0], k=-1, dims=(0, 1))
     assert torch.allclose(moved[0], expected, atol=1e-4)
     assert torch.equal(moved_label, expected.to(torch.uint8))
@@ -127,9 +156,9 @@ def test_image_and_label_stay_together() -> None:
 def test_linear_labels_are_the_largest_linear_share() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(12, 12, 12))
     spatial = Spatial(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)
-    _, moved = resample(image[0], label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
+    _, moved = moved_by(image[0], label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
     onehot = torch.stack([(label[0] == k).float() for k in range(3)])
-    shares, _ = resample(onehot, label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0))
+    shares, _ = moved_by(onehot, label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0))
     assert torch.equal(moved, shares.argmax(0).to(torch.uint8))
 
 
@@ -145,12 +174,12 @@ def test_thick_slices_are_not_mixed() -> None:
 def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(24, 24, 24))
     turned = Spatial(rotation([0, 0, 0.35]), None, NO_FLIPS)
-    whole, whole_label = resample(image[0], label[0], turned, (24, 24, 24), (1.0, 1.0, 1.0))
-    inner, inner_label = resample(image[0], label[0], turned, (12, 12, 12), (1.0, 1.0, 1.0))
+    whole, whole_label = moved_by(image[0], label[0], turned, (24, 24, 24), (1.0, 1.0, 1.0))
+    inner, inner_label = moved_by(image[0], label[0], turned, (12, 12, 12), (1.0, 1.0, 1.0))
     assert torch.allclose(inner, whole[:, 6:18, 6:18, 6:18], atol=1e-4)
     assert torch.equal(inner_label, whole_label[6:18, 6:18, 6:18])
     cut = [slice(6 - around, 18 + around) for around in margin(turned, (12, 12, 12), (1.0, 1.0, 1.0))]
-    enough, _ = resample(image[0][:, *cut], label[0][*cut], turned, (12, 12, 12), (1.0, 1.0, 1.0))
+    enough, _ = moved_by(image[0][:, *cut], label[0][*cut], turned, (12, 12, 12), (1.0, 1.0, 1.0))
     assert torch.allclose(enough, inner, atol=1e-4)
 
 

@@ -9,6 +9,7 @@ from monai.transforms import Flip, Rotate, ScaleIntensity, ScaleIntensityFixedMe
 
 from pipeline.data import augment_intensity as intensity
 from pipeline.data.augment_spatial import Spatial, flip, resample, rotation
+from pipeline.data.patches import Surroundings
 
 
 def image(shape: tuple[int, ...] = (2, 9, 8, 7)) -> torch.Tensor:
@@ -38,7 +39,7 @@ def test_a_turn_about_one_axis_equals_monai(axis: int) -> None:
     scan, label = image((1, 9, 9, 9)), (image((9, 9, 9)) > 0).to(torch.uint8)
     angles = [0.3 if other == axis else 0.0 for other in range(3)]
     spatial = Spatial(rotation(angles), None, (False, False, False))
-    turned, turned_label = resample(scan, label, spatial, (9, 9, 9), (1.0, 1.0, 1.0))
+    turned, turned_label = resample(Surroundings(scan, label, (0, 0, 0)), spatial, (9, 9, 9), (1.0, 1.0, 1.0))
     monai = {"keep_size": True, "padding_mode": "border", "align_corners": False}
     linear, nearest = Rotate(angles, mode="bilinear", **monai), Rotate(angles, mode="nearest", **monai)
     assert torch.allclose(turned, torch.as_tensor(linear(scan)), atol=1e-4)

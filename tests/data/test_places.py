@@ -42,6 +42,20 @@ def test_nearest_equals_rounding_by_hand(shape: tuple, seed: int) -> None:
     assert np.array_equal(Places(places, shape).nearest(label).numpy(), label.numpy()[tuple(index)])
 
 
+@given(SHAPES, st.integers(0, 1000), st.tuples(*[st.integers(0, 3)] * 3), st.permutations([1, 2, 3]))
+@settings(max_examples=80, deadline=None)
+def test_a_view_is_as_good_as_a_copy(shape: tuple, seed: int, around: tuple, order: list) -> None:
+    """A part of a larger volume, whatever the order of its axes in memory."""
+    rng = np.random.default_rng(seed)
+    larger = torch.from_numpy(rng.normal(size=(2, *(n + 2 * m for n, m in zip(shape, around, strict=True)))))
+    inverse = [1 + order.index(axis) for axis in (1, 2, 3)]
+    larger = larger.float().permute(0, *order).contiguous().permute(0, *inverse)
+    view = larger[:, *(slice(m, m + n) for n, m in zip(shape, around, strict=True))]
+    at = Places(volume_and_places(shape, seed)[1], shape)
+    torch.testing.assert_close(at.linear(view), at.linear(view.contiguous()), atol=1e-4, rtol=0)
+    assert torch.equal(at.nearest(view[0]), at.nearest(view[0].contiguous()))
+
+
 def test_whole_voxels_are_given_back() -> None:
     volume, _ = volume_and_places((7, 6, 5), 0)
     places = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (7, 6, 5)), indexing="ij"))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
 from pipeline.data.cases import read_cases
+from pipeline.data.patches import draw_batch
 from pipeline.data.plan import read_plan
 from pipeline.data.store import open_store
 from pipeline.data.synthetic import make_phantoms
@@ -45,7 +48,7 @@ def test_the_store_holds_what_the_plan_asks_for(prepared: Path) -> None:
     chosen, store = read_plan(prepared / "plan"), open_store(prepared / "sample" / "store")
     assert store.ids == tuple(case.id for case in read_cases(prepared / "load").training())
     for case in store.ids:
-        image, label = store.image(case), store.label(case)
+        image, label = store.image(case).numpy(), store.label(case).numpy()
         assert image.dtype == np.float32 and image.shape[1:] == label.shape == store.shape(case)
         assert abs(float(image.mean())) < 0.05 and abs(float(image.std()) - 1) < 0.15  # scaled before resampling
         assert set(np.unique(label)) == {0, 1, 2, 3}
@@ -59,7 +62,7 @@ def test_orientations_agree_in_the_store(prepared: Path) -> None:
     """Organ, cyst and nodule lie on the same sides in every phantom, along whichever axes its file goes."""
     store = open_store(prepared / "sample" / "store")
     for case in store.ids:
-        label = store.label(case)
+        label = store.label(case).numpy()
         organ, cyst = (np.argwhere(label == k).mean(axis=0) for k in (1, 2))
         assert (cyst - organ)[0] > 5 and (cyst - organ)[1] > 4
 
@@ -93,9 +96,29 @@ def test_predicted_disk_space_is_what_was_written(prepared: Path) -> None:
 
 def test_the_same_in_memory_as_from_disk(prepared: Path) -> None:
     ram, disk = (open_store(prepared / "sample" / "store", mode) for mode in ("ram", "disk"))
-    assert ram.in_ram and not disk.in_ram
-    assert isinstance(disk.image(disk.ids[0]), np.memmap) and not isinstance(ram.image(ram.ids[0]), np.memmap)
-    assert np.array_equal(ram.image(ram.ids[0]), disk.image(disk.ids[0]))
+    assert (ram.where, disk.where) == ("memory", "disk")
+    assert torch.equal(ram.image(ram.ids[0]), disk.image(disk.ids[0]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists the files a process has mapped")
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_only_a_store_on_disk_is_mapped(prepared: Path, mode: Literal["ram", "disk"]) -> None:
+    store = open_store(prepared / "sample" / "store", mode)
+    image = store.image(store.ids[0])  # held until the maps are read
+    mapped = f"store/{store.ids[0]}.image.npy" in Path("/proc/self/maps").read_text()
+    assert mapped == (mode == "disk") and image.numel() > 0
+
+
+def test_a_gpu_keeps_the_store_where_training_leaves_room(prepared: Path) -> None:
+    store = open_store(prepared / "sample" / "store", "auto")
+    # "meta" stands in for a GPU: its arrays have no voxels that could be read by the CPU.
+    near, crowded = (store.kept_on("meta", free_gib=10, reserved_gib=taken) for taken in (7.9, 8.0))
+    assert near.where == "GPU memory" and near.image(near.ids[0]).device.type == "meta"
+    assert crowded.where == "memory" and "do not fit into 80% of 10.0 GiB free on the GPU" in crowded.reason
+    batch = draw_batch(near, near.ids, (48, 48, 48), 2, seed=0, step=0)
+    assert {batch.image_BCXYZ.device.type, batch.label_BXYZ.device.type} == {"meta"}
+    asked = open_store(prepared / "sample" / "store", "disk")
+    assert asked.kept_on("meta", 10, 1).where == "disk"
 
 
 def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:

@@ -166,12 +166,19 @@ def test_early_stopping_stops(tmp_path):
     assert fit(course, make_learner())["steps"] == 15
 
 
-def test_drawing_ahead_keeps_the_order_and_passes_errors_on():
-    with drawn_ahead(draw, 3, 9) as batches:
+@pytest.mark.parametrize("threads", [1, 3, 20])
+def test_drawing_ahead_keeps_the_order_and_passes_errors_on(threads):
+    of_network = torch.get_num_threads()
+    with drawn_ahead(draw, 3, 9, threads) as batches:
+        assert torch.get_num_threads() == of_network
         for step, batch in zip(range(3, 9), batches, strict=True):
             assert torch.equal(batch.image, draw(step).image)
-    with pytest.raises(_Killed), drawn_ahead(_killed_at(4), 3, 9) as batches:
-        list(batches)
+    taken = []
+    with pytest.raises(_Killed), drawn_ahead(_killed_at(4), 3, 9, threads) as batches:
+        taken.extend(batches)
+    assert len(taken) == 1
+    with drawn_ahead(draw, 9, 9, threads) as batches:
+        assert list(batches) == []
 
 
 @pytest.mark.slow
