@@ -142,7 +142,9 @@ say "versions"
 run "$work/in" "$work/out-version" --version | head -n 5
 
 say "plain folders: /input to /output"
+before=$(date +%s%N)
 run "$work/in" "$work/out"
+echo "from the container's start to its end, $(find "$work/in" -type f | wc -l) scan(s): $((($(date +%s%N) - before) / 1000000)) ms"
 "$python" -m pipeline predict --model "$package" --input "$work/in" --output "$work/expected" --device cpu >/dev/null
 share=$([ "$base" = slim ] && echo 0.999 || echo 1)
 "$python" docker/same_labels.py "$work/expected" "$work/out" "$share"
