@@ -1,7 +1,8 @@
 """Which program runs a package's networks, chosen by measurement.
 
-The quickest to start is timed first. Where all windows are soon done with it, nothing that could be gained would pay
-for trying the others; else each runs one window of a real scan, and the fastest whose labels agree is kept.
+The quickest to start is timed first. Each other one is tried, in the order of their start-up, where what it could gain
+over the best so far would pay for loading it: it runs one window of a real scan, and the fastest whose labels agree is
+kept.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ from pipeline.inference.predictor import WindowModel
 
 log = logging.getLogger(__name__)
 
-LOADING_S = 2.0
-"""About what it takes to load one more program and its networks."""
 POSSIBLE_GAIN = 0.5
-"""The share of the time that another program may save; trying the others must cost less."""
+"""The share of the time that another program may save; trying it must cost less."""
 EQUAL_SHARE = 0.999
 """Of a window's voxels: how many must get the reference's label."""
 
@@ -31,11 +30,12 @@ Models = dict[str, WindowModel]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to run the networks. is_reference: labels that equal its are right."""
+    """A way to run the networks. is_reference: labels that equal its are right. loading_s: about what opening takes."""
 
     name: str
     open: Callable[[], Models]
     is_reference: bool = False
+    loading_s: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,29 @@ def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty
     """
     first = candidates[0].open()
     seconds = _seconds(first[work.model], empty_window, warm=False)
-    trying = (len(candidates) - 1) * (LOADING_S + 2 * seconds)
-    if POSSIBLE_GAIN * seconds * work.windows <= trying:
-        log.info(
-            "backend   %s: %d windows take about %s", candidates[0].name, work.windows, duration(seconds * work.windows)
-        )
-        return first
-    window = work.window(first)
-    measured = [_measure(candidates[0].name, first, work.model, window, overlapping)]
+    window, measured = None, list[_Measured]()
     for candidate in candidates[1:]:
+        best = min((one.seconds for one in measured), default=seconds)
+        doubtful = candidate.is_reference and not _agree(measured)
+        if not doubtful and POSSIBLE_GAIN * best * work.windows <= candidate.loading_s + 2 * best:
+            continue
+        if window is None:
+            window = work.window(first)
+            measured.append(_measure(candidates[0].name, first, work.model, window, overlapping))
         try:
             measured.append(_measure(candidate.name, candidate.open(), work.model, window, overlapping))
         except RuntimeError as error:
             log.warning("backend   %s cannot be used: %s", candidate.name, str(error).splitlines()[0])
+    if not measured:
+        log.info(
+            "backend   %s: %d windows take about %s", candidates[0].name, work.windows, duration(seconds * work.windows)
+        )
+        return first
     return _fastest_that_agrees(measured, {c.name for c in candidates if c.is_reference})
+
+
+def _agree(measured: Sequence[_Measured]) -> bool:
+    return all(float(np.mean(one.labels == measured[0].labels)) >= EQUAL_SHARE for one in measured)
 
 
 def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) -> Models:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _EXPORTS = {"onnx": ".onnx", "openvino": ".xml"}
+_LOADING_S = {"torch": 2.0, "onnx": 0.4, "openvino": 0.8}
+"""About what it takes to import each and to open its networks."""
 
 
 def open_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
@@ -64,11 +66,11 @@ def _candidates(spec: EngineSpec) -> list[Candidate]:
     only_torch = "torch" in here and (_has_gpu(spec.device) or (spec.settings.uncertainty and _is_ensemble(spec)))
     exported = [name for name in here if name != "torch" and all(path.is_file() for path in _exports(spec, name))]
     if "torch" not in here:
-        return [Candidate(name, openers[name], is_reference=True) for name in exported or ["onnx"]][:1]
-    found = [] if only_torch else [Candidate(name, openers[name]) for name in exported]
-    found.append(Candidate("torch", openers["torch"], is_reference=True))
+        return [Candidate(name, openers[name], True, _LOADING_S[name]) for name in exported or ["onnx"]]
+    found = [] if only_torch else [Candidate(name, openers[name], False, _LOADING_S[name]) for name in exported]
+    found.append(Candidate("torch", openers["torch"], True, _LOADING_S["torch"]))
     if not only_torch and spec.settings.precision == "plan" and spec.plan.precision != "fp32":
-        found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32"), is_reference=True))
+        found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32"), True, loading_s=0.5))
     return found
 
 

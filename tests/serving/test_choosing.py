@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -75,6 +76,24 @@ def test_little_work_is_left_to_what_starts_first():
     second, opened = candidate("second", Threshold(0.0), is_reference=True)
     assert choose([first, second], work(20), False, EMPTY)[""].seconds == 0.02
     assert opened == []
+
+
+def test_each_is_tried_where_it_may_still_pay():
+    """100 windows of 0.02 s: half of 2 s pays for loading what takes 0.1 s, and then nothing pays for 0.5 s more."""
+    first, _ = candidate("first", Threshold(0.02))
+    light, opened = candidate("light", Threshold(0.002))
+    heavy, left = candidate("heavy", Threshold(0.0), is_reference=True)
+    offered = [first, replace(light, loading_s=0.1), replace(heavy, loading_s=0.5)]
+    assert choose(offered, work(100), False, EMPTY)[""].seconds == 0.002
+    assert opened == ["light"] and left == []
+
+
+def test_where_two_disagree_the_reference_is_asked_whatever_it_costs():
+    first, _ = candidate("first", Threshold(0.02))
+    wrong, _ = candidate("wrong", Threshold(0.002, at=0.9))
+    reference, opened = candidate("reference", Threshold(0.03), is_reference=True)
+    chosen = choose([first, replace(wrong, loading_s=0.1), reference], work(100), False, EMPTY)
+    assert chosen[""].seconds == 0.02 and opened == ["reference"]
 
 
 def test_what_cannot_be_opened_is_left_out(caplog):
