@@ -35,7 +35,10 @@ def drawn_ahead(
     started = Barrier(threads + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # the cores belong to the network; drawing only fills the gaps
+        # The cores belong to the network; drawing only fills the gaps. Setting alone is not enough: at its first parallel
+        # operation a thread takes the number that was set last, by whichever thread. Asking for it counts as the first.
+        torch.set_num_threads(1)
+        torch.get_num_threads()
         started.wait()
 
     of_network = torch.get_num_threads()

@@ -173,6 +173,8 @@ def test_drawing_ahead_keeps_the_order_and_passes_errors_on(threads):
         assert torch.get_num_threads() == of_network
         for step, batch in zip(range(3, 9), batches, strict=True):
             assert torch.equal(batch.image, draw(step).image)
+    with drawn_ahead(lambda step: torch.get_num_threads(), 0, 6, threads) as batches:
+        assert set(batches) == {1}  # more would wait for the network's, and the network's for them
     taken = []
     with pytest.raises(_Killed), drawn_ahead(_killed_at(4), 3, 9, threads) as batches:
         taken.extend(batches)
