@@ -1,5 +1,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
+# Which of benchmarks/ `make bench` runs.
+BENCH  ?= sampling
 BIN    := $(VENV)/bin
 # Data for the tests that need real scans; they say so and skip where it is absent.
 export SEGPIPE_DATA ?= ../shared/data
@@ -33,7 +35,7 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/$(BENCH).py
 
 image: setup
 	docker/verify.sh

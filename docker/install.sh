@@ -13,6 +13,8 @@ else
   from=""
 fi
 
+if [ -s /etc/build-ca.pem ]; then export PIP_CERT=/etc/build-ca.pem; fi
+
 python3 -m venv /opt/builder
 python3 -m venv --without-pip /opt/segpipe
 pip=/opt/builder/bin/pip

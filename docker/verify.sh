@@ -131,7 +131,7 @@ if [ "$engine" = buildah ]; then
   root=$(buildah mount "$container")
   [ "$(buildah inspect --format '{{.OCIv1.Config.User}}' "$container")" = 10001:10001 ] || fail "the image runs as root"
   buildah inspect --format '{{.Docker.Config.Healthcheck}}' "$container" | grep -q health || fail "no health check"
-  for trace in pip.conf wheels; do
+  for trace in pip.conf build-ca.pem wheels; do
     [ ! -e "$root/etc/$trace" ] && [ ! -e "$root/$trace" ] || fail "the build machine's $trace is in the image"
   done
   [ -z "$(find "$root" -xdev -name '*.whl' -path '*segpipe*')" ] || fail "a wheel is in the image"

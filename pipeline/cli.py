@@ -165,6 +165,10 @@ def _model_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     predict.add_argument("--output", type=Path, required=True, metavar="FILE|DIR")
     predict.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu")
     predict.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), help="what runs the networks")
+    predict.add_argument(
+        "--uncertainty", action="store_true", help="write maps of the entropy too, and score the cases"
+    )
+    predict.add_argument("--probabilities", action="store_true", help="write the probability of every structure too")
     predict.add_argument("--dicom-seg", action="store_true", help="write CASE.dcm (DICOM-SEG) too for DICOM series")
     predict.add_argument("--strict", action="store_true", help="refuse scans unlike those the model was trained on")
     predict.set_defaults(command=commands.predict_scans)

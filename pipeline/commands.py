@@ -127,6 +127,8 @@ def predict_scans(arguments: argparse.Namespace) -> int:
         arguments.device,
         arguments.strict,
         backend=arguments.backend,
+        uncertainty=arguments.uncertainty,
+        probabilities=arguments.probabilities,
     )
     print(summary(results))
     failed = sum(result.status == "failed" for result in results)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.base.errors import ConfigError, Problem, problem_list
 from pipeline.base.strict import Strict
@@ -61,6 +61,17 @@ class PipelineConfig(Strict):
                 "must be usable as a folder name: letters, digits, '.', '_' and '-', for instance liver_ct"
             )
         return name
+
+    @field_validator("infer")
+    @classmethod
+    def _mirrors_what_training_flips(cls, infer: InferConfig, info: ValidationInfo) -> InferConfig:
+        train: TrainConfig | None = info.data.get("train")
+        if infer.mirror and train is not None and not (train.augment.enabled and train.augment.flip_prob):
+            raise ValueError(
+                "mirror: true needs a training that flips, but train.augment.flip_prob or train.augment.enabled turns "
+                "that off; use mirror: false"
+            )
+        return infer
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:

@@ -49,6 +49,16 @@ def test_a_good_file_loads_frozen(write):
         config.name = "other"  # type: ignore[misc]
 
 
+def test_what_training_never_flipped_cannot_be_mirrored(write):
+    path = write(GOOD)
+    for off in ("train.augment.flip_prob=0", "train.augment.enabled=false"):
+        assert "mirror: true needs a training that flips" in _faults(path, "infer.mirror=true", off)
+    assert load_config(path, ["infer.mirror=true"]).infer.mirror
+    pairs = "plan.left_right_pairs=[[left, right]]"
+    assert "0 may not stand in plan.mirror_axes" in _faults(path, "plan.mirror_axes=[0, 1]", pairs)
+    assert load_config(path, ["plan.mirror_axes=[1]", pairs]).plan.left_right_pairs == (("left", "right"),)
+
+
 def test_all_faults_are_named_at_once_with_their_lines(write):
     text = """\
 name: small

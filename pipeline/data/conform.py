@@ -35,8 +35,8 @@ class Conformed:
 def conform(image: Volume, plan: Plan) -> Conformed:
     """Brings an image (C, X, Y, Z) onto the planned grid.
 
-    Needs memory for the image, the result and one intermediate of about the result's size. Raises a DataError where
-    the number of channels is not the plan's or a voxel is not finite.
+    Needs memory for the image, the result and, on another grid, one intermediate of about the result's size. Raises a
+    DataError where the number of channels is not the plan's or a voxel is not finite.
     """
     if image.array.ndim != 4 or image.array.shape[0] != len(plan.channels):
         found = image.array.shape[0] if image.array.ndim == 4 else 1
@@ -50,7 +50,7 @@ def conform(image: Volume, plan: Plan) -> Conformed:
     order: Order = 3 if plan.image_interpolation == "cubic" else 1
     result = np.empty((kept.shape[0], *grid.shape), np.float32)
     for i, channel in enumerate(plan.channels):
-        result[i] = resample_image(kept[i], grid.shape, order, normaliser(channel, kept[i]))
+        resample_image(kept[i], grid.shape, order, normaliser(channel, kept[i]), out=result[i])
     return Conformed(result, axis_map, canonical, crop, grid)
 
 

@@ -75,7 +75,9 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
     """
     headers = [read_header(path) for path in paths]
     grid = headers[0].grid
-    parts = []
+    # All channels in one array from the start: joined at the end, they would be there twice.
+    several = None if len(headers) == 1 else np.empty((sum(h.channels for h in headers), *grid.shape), np.float32)
+    first = 0
     for header in headers:
         difference = grid_difference(grid, header.grid)
         if difference and not resample_channels:
@@ -86,9 +88,13 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
                 "resample it onto that grid, or set load.resample_channels: true",
             )
         array = image_voxels(header)
-        parts.append(regrid(array, header.grid, grid) if difference else array)
-    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return Volume(array, grid, headers[0].fields)
+        if several is None:
+            return Volume(array, grid, header.fields)
+        several[first : first + header.channels] = regrid(array, header.grid, grid) if difference else array
+        first += header.channels
+    if several is None:
+        raise AssertionError("an image without files")
+    return Volume(several, grid, headers[0].fields)
 
 
 def read_label(path: Path) -> Volume:

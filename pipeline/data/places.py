@@ -4,7 +4,8 @@ Beyond the volume's edges the edge is repeated. On a GPU this is torch's `grid_s
 no vector instructions on a CPU, its two-dimensional form has: there a volume is seen as one tall picture with the
 slices below one another, each place is looked up in two neighbouring slices at once, and the two are mixed. Equal to
 the three-dimensional form but for rounding: places are exact to about 1e-7 of the picture's height, some 1e-3 voxel
-where 30,000 rows of a scan are seen. Volumes may be views into larger ones: nothing is copied.
+where 30,000 rows of a scan are seen, and 1e-2 where 100,000 are. Volumes may be views into larger ones: nothing is
+copied.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _in_rows(volume_CXYZ: torch.Tensor) -> torch.Tensor:
     _, _, height, width = volume_CXYZ.shape
     _, to_slice, to_row, to_voxel = volume_CXYZ.stride()
     regular = to_voxel == 1 and to_row >= width and to_slice % to_row == 0 and to_slice // to_row >= height
-    return volume_CXYZ if regular else volume_CXYZ.contiguous()
+    return volume_CXYZ if regular else volume_CXYZ.clone(memory_format=torch.contiguous_format)
 
 
 def _below(n: int) -> float:

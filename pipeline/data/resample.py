@@ -47,14 +47,20 @@ def nearest_indices(n_source: int, n_target: int) -> NDArray[np.intp]:
 
 
 def resample_image(
-    source: NDArray, shape: Shape, order: Order = 1, prepare: Callable[[NDArray], NDArray[np.float32]] | None = None
+    source: NDArray,
+    shape: Shape,
+    order: Order = 1,
+    prepare: Callable[[NDArray], NDArray[np.float32]] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """A volume (X, Y, Z) on the grid of `shape` as float32.
+    """A volume (X, Y, Z) on the grid of `shape` as float32, in `out` where that is given (in C order).
 
     prepare: applied to each slab of the source before resampling (normalisation), so that no prepared copy of the
-    whole source is held. Memory: the result, one intermediate of (X, Y', Z'), one slab.
+    whole source is held. Memory: the result, one slab, and where X changes one intermediate of (X, Y', Z').
     """
-    result = np.empty((source.shape[0], shape[1], shape[2]), np.float32)
+    final = np.empty(shape, np.float32) if out is None else out
+    same = source.shape[0] == shape[0]
+    result = final if same else np.empty((source.shape[0], shape[1], shape[2]), np.float32)
     rows = max(_SLAB_VOXELS // max(source[0].size, 1), 1)
     for first in range(0, source.shape[0], rows):
         slab = source[first : first + rows]
@@ -64,10 +70,10 @@ def resample_image(
         if slab.shape[1] != shape[1]:
             slab = np.matmul(axis_matrix(slab.shape[1], shape[1], order), slab)
         result[first : first + rows] = slab
-    if source.shape[0] == shape[0]:
-        return result
-    matrix = axis_matrix(source.shape[0], shape[0], order)
-    return (matrix @ result.reshape(source.shape[0], -1)).reshape(shape)
+    if not same:
+        matrix = axis_matrix(source.shape[0], shape[0], order)
+        np.matmul(matrix, result.reshape(source.shape[0], -1), out=final.reshape(shape[0], -1))
+    return final
 
 
 def resample_nearest(source: NDArray, shape: Shape) -> NDArray:

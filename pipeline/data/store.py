@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,8 +30,8 @@ INDEX = "store.json"
 
 # What the rest of a training process may need beside the store before memory is called short.
 _RAM_SHARE = 0.5
-# What may be taken of a GPU's free memory; the rest is for what its allocator cannot use.
-_GPU_SHARE = 0.8
+# What the store may take of a GPU's memory that training leaves; the rest is for validation on whole cases.
+_GPU_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class PatchStore:
     device: str = "cpu"
     _arrays: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     _locations: dict[str, dict[int, NDArray[np.int32]]] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -75,20 +78,28 @@ class PatchStore:
         return "GPU memory" if self.device != "cpu" else "memory" if self.in_ram else "disk"
 
     def kept_on(self, device: str, free_gib: float, reserved_gib: float) -> PatchStore:
-        """This store, its arrays on `device` where they fit beside what training itself takes there (reserved_gib).
+        """This store, on `device` where that has room for it beside what training takes there (reserved_gib).
 
-        Each array goes there when it is first asked for. `sample.store: ram` or `disk` leaves them where they are.
+        All arrays are moved at once. `sample.store: ram` or `disk` leaves them where they are.
         """
         if self.mode != "auto":
             return self
-        fits = self.gib + reserved_gib < _GPU_SHARE * free_gib
+        import torch
+
+        fits = self.gib < _GPU_SHARE * (free_gib - reserved_gib)
         reason = (
-            f"{self.gib:.2f} GiB and {reserved_gib:.1f} GiB for training {'fit' if fits else 'do not fit'} into "
-            f"{_GPU_SHARE:.0%} of {free_gib:.1f} GiB free on the GPU"
+            f"{self.gib:.2f} GiB are {'' if fits else 'not '}less than a third of the {free_gib:.1f} GiB free on "
+            f"the GPU without the {reserved_gib:.1f} GiB for training"
         )
         if not fits:
             return replace(self, reason=f"{reason}; {self.reason}")
-        return replace(self, device=device, reason=reason, _arrays={})
+        near = replace(self, device=device, reason=reason, _arrays={})
+        try:
+            for case in self.ids:
+                near.image(case), near.label(case)
+        except torch.OutOfMemoryError:
+            return replace(self, reason=f"the GPU's memory did not suffice; {self.reason}")
+        return near
 
     def image(self, case: str) -> torch.Tensor:
         """The image (C, X, Y, Z): in memory, or a memory map of which only what is touched is read."""
@@ -106,17 +117,22 @@ class PatchStore:
         return self._locations[case]
 
     def _array(self, name: str) -> torch.Tensor:
-        if name not in self._arrays:
-            import torch  # here: preparing cases needs this module, and not torch
+        with self._lock:  # several threads draw, and one of them reads a file
+            if name not in self._arrays:
+                self._arrays[name] = self._read(self.folder / name)
+            return self._arrays[name]
 
-            path, mapped = self.folder / name, not self.in_ram or self.device != "cpu"
-            try:
-                # Copied on writing ("c"): nobody writes, but torch warns of arrays that cannot be written to.
-                array = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: not a whole array ({error}); run `segpipe sample` again") from None
-            self._arrays[name] = torch.from_numpy(array).to(self.device)
-        return self._arrays[name]
+    def _read(self, path: Path) -> torch.Tensor:
+        import torch  # here: preparing cases needs this module, and not torch
+
+        mapped = not self.in_ram or self.device != "cpu"
+        try:
+            array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a whole array ({error}); run `segpipe sample` again") from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes
+            return torch.from_numpy(array).to(self.device)
 
 
 def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:

@@ -146,7 +146,7 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
     }
     for what, volume in beside.items():
         if volume is not None:
-            write_image(map_path(job.output, what), volume)
+            write_image(map_path(job.output, what), volume if job.texts else without_texts(volume))
     labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
     write_label(job.output, labels if job.texts else without_texts(labels))
 

@@ -66,7 +66,7 @@ def predict_need(
     voxels, planned = math.prod(image_shape), math.prod(planned_shape)
     conformed = 4 * channels_in * planned
     between = 0 if tuple(image_shape) == tuple(planned_shape) else 4 * max(voxels, planned)
-    reading = 4 * channels_in * voxels + conformed + between
+    reading = 4 * channels_in * voxels + max(conformed + between, 4 * voxels)  # a channel as read, or the planned grid
 
     results = voxels * label_type(plan.structures).itemsize
     if settings.uncertainty:

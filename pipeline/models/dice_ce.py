@@ -97,12 +97,13 @@ class _DiceCE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BKV: torch.Tensor, label_BV: torch.Tensor, loss: FusedDiceCE) -> torch.Tensor:
         batch, classes, voxels = logits_BKV.shape
-        p_BKV = torch.log_softmax(logits_BKV, 1, dtype=torch.float32).contiguous()
+        p_BKV = torch.empty_like(logits_BKV, dtype=torch.float32, memory_format=torch.contiguous_format)
         p_label_BV = p_BKV.new_empty((batch, voxels))
         intersection, predicted, reference = p_BKV.new_empty((3, batch, classes)).unbind()
         entropy, weight_sum = p_BKV.new_zeros(2).unbind()
         for b in range(batch):
             label_V, valid_V = _valid(label_BV[b], loss.ignore)
+            torch.log_softmax(logits_BKV[b], 0, dtype=torch.float32, out=p_BKV[b])
             log_p_label_V = p_BKV[b].view(-1).index_select(0, _places(label_V))
             p_KV, p_label_V = p_BKV[b].exp_(), torch.exp(log_p_label_V, out=p_label_BV[b])
             weight_V = _voxel_weights(loss, label_V, valid_V)
@@ -139,8 +140,6 @@ class _DiceCE(torch.autograd.Function):
             entropy_V = on_entropy if weight_V is None else weight_V * on_entropy
             _times_slope(p_BKV[b], on_predicted[b], at_label_V, entropy_V, loss.squared_pred)
             p_BKV[b].view(-1).scatter_add_(0, _places(label_V), at_label_V.sub_(entropy_V))
-            if valid_V is not None:
-                p_BKV[b] *= valid_V
         return p_BKV.to(ctx.dtype), None, None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.base.strict import Strict
 
@@ -45,3 +45,13 @@ class PlanConfig(Strict):
         if axes is not None and len(set(axes)) != len(axes):
             raise ValueError(f"names an axis twice: {list(axes)}")
         return axes
+
+    @field_validator("left_right_pairs")
+    @classmethod
+    def _not_mirrored_too(cls, pairs: tuple[tuple[str, str], ...], info: ValidationInfo) -> tuple[tuple[str, str], ...]:
+        if pairs and 0 in (info.data.get("mirror_axes") or ()):
+            raise ValueError(
+                "makes training flip axis 0 and swap the names, so 0 may not stand in plan.mirror_axes: prediction "
+                "would mix the sides; leave it out there"
+            )
+        return pairs

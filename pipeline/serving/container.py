@@ -84,7 +84,7 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     failed = 0
     for source, target in sockets or [(places.input, places.output)]:
         target.mkdir(parents=True, exist_ok=True)
-        results = predict(package, source, target, device, strict, isolated=not sockets)
+        results = predict(package, source, target, device, strict, isolated=not sockets, texts=False)
         write_results(target, results, package)
         failed += sum(result.status == "failed" for result in results)
         if dicom_seg:

@@ -66,7 +66,8 @@ def _candidates(spec: EngineSpec) -> list[Candidate]:
     only_torch = "torch" in here and (_has_gpu(spec.device) or (spec.settings.uncertainty and _is_ensemble(spec)))
     exported = [name for name in here if name != "torch" and all(path.is_file() for path in _exports(spec, name))]
     if "torch" not in here:
-        return [Candidate(name, openers[name], True, _LOADING_S[name]) for name in exported or ["onnx"]]
+        names = exported or ["onnx"]
+        return [Candidate(name, openers[name], name == names[0], _LOADING_S[name]) for name in names]
     found = [] if only_torch else [Candidate(name, openers[name], False, _LOADING_S[name]) for name in exported]
     found.append(Candidate("torch", openers["torch"], True, _LOADING_S["torch"]))
     if not only_torch and spec.settings.precision == "plan" and spec.plan.precision != "fp32":

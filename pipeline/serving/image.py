@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("docker", "podman", "buildah")
 BASES = ("cpu", "cuda", "slim")
+_SECRETS = {"pip_conf": "SEGPIPE_PIP_CONF", "ca_certificates": "SEGPIPE_CA_CERTIFICATES"}
 _SOURCE = Path(__file__).resolve().parents[2]
 _DOCKERFILE = _SOURCE / "docker" / "Dockerfile"
 
@@ -25,9 +26,10 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
 
     base: cpu, cuda or slim (no torch). engine: docker, podman or buildah; None takes the first that works.
     What belongs to the build machine comes from its environment and leaves no trace in the image: SEGPIPE_WHEELS (a
-    folder of wheels to install from, without a network), SEGPIPE_PIP_CONF (a pip.conf), SEGPIPE_PYTHON_IMAGE (another
-    base than docker.io/library/python). Raises ConfigError where no engine works or this is no checkout of segpipe,
-    DataError for a package that is not whole, SegpipeError where the build fails.
+    folder of wheels to install from, without a network), SEGPIPE_PIP_CONF (a pip.conf), SEGPIPE_CA_CERTIFICATES (a PEM
+    file for pip's connections), SEGPIPE_PYTHON_IMAGE (another base than docker.io/library/python). Raises ConfigError
+    where no engine works, this is no checkout of segpipe or the slim image could not run the package, DataError for a
+    package that is not whole, SegpipeError where the build fails.
     """
     if not _DOCKERFILE.is_file():
         raise ConfigError(f"{_DOCKERFILE} is not there: `segpipe image` builds from a checkout of segpipe")
@@ -37,6 +39,8 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     if not works(chosen):
         raise ConfigError(f"--engine {chosen}: not installed, or its daemon does not answer; try another engine")
     opened = load_package(package)
+    if base == "slim":
+        _require_onnx(opened)
     with tempfile.TemporaryDirectory(prefix="segpipe-image-") as temporary:
         command = build_command(chosen, tag, base, _model_context(opened, Path(temporary)), Path(temporary))
         log.info("building %s (%s, %s) with model %s %s", tag, chosen, base, opened.name, opened.version)
@@ -44,6 +48,17 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     if done.returncode != 0:
         raise SegpipeError(f"{chosen} could not build {tag} (its exit code: {done.returncode}); its output says why")
     log.info("built %s", tag)
+
+
+def _require_onnx(package: ModelPackage) -> None:
+    """Refuses a package that an image without torch could not run."""
+    missing = [path.stem for path in package.weights if f"exports/{path.stem}.onnx" not in package.seal.files]
+    if missing:
+        raise ConfigError(
+            f"--base slim has no torch and runs the package's ONNX exports, which {package.folder} lacks for "
+            f"{', '.join(missing)}: add package.exports: [onnx] to the configuration, run `segpipe package CONFIG`, "
+            "and build again"
+        )
 
 
 def first_engine() -> str:
@@ -79,10 +94,11 @@ def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path
     command += ["--build-arg", f"BASE={base}", "--build-arg", f"GIT_REVISION={_revision()}"]
     if python_image := os.environ.get("SEGPIPE_PYTHON_IMAGE"):
         command += ["--build-arg", f"PYTHON_IMAGE={python_image}"]
-    pip_conf = Path(os.environ.get("SEGPIPE_PIP_CONF") or empty.with_name("pip.conf"))
-    if not pip_conf.exists():
-        pip_conf.write_text("", encoding="utf-8")
-    return [*command, "--secret", f"id=pip_conf,src={pip_conf}", "."]
+    nothing = temporary / "nothing"
+    nothing.write_text("", encoding="utf-8")
+    for secret, variable in _SECRETS.items():
+        command += ["--secret", f"id={secret},src={os.environ.get(variable) or nothing}"]
+    return [*command, "."]
 
 
 def _model_context(package: ModelPackage, temporary: Path) -> Path:

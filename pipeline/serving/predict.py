@@ -36,6 +36,9 @@ def predict(
     settings: InferenceSettings | None = None,
     isolated: bool = True,
     backend: Literal["auto", "torch", "onnx", "openvino"] | None = None,
+    texts: bool = True,
+    uncertainty: bool = False,
+    probabilities: bool = False,
 ) -> list[CaseResult]:
     """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
 
@@ -44,13 +47,15 @@ def predict(
     segmented is named and the others go on. In a folder, what an earlier call, however it ended, wrote of the same scan
     with the same package and settings is not done again. isolated: work in a process of its own, which may be killed
     for want of memory without ending this one. backend: what runs the networks, instead of what the settings say.
+    texts: take over a header's free text, which may hold a name. uncertainty, probabilities: write these too.
     Raises DataError (nothing to segment, a damaged package) and ConfigError.
     """
     model = package if isinstance(package, ModelPackage) else load_package(package)
     chosen = settings or model.settings
-    chosen = chosen if backend is None else chosen.model_copy(update={"backend": backend})
+    asked = {"backend": backend, "uncertainty": uncertainty or None, "probabilities": probabilities or None}
+    chosen = chosen.model_copy(update={key: value for key, value in asked.items() if value is not None})
     scans = list_scans(inputs, [channel.name for channel in model.plan.channels])
-    jobs, faults = _jobs(scans, inputs, output)
+    jobs, faults = _jobs(scans, inputs, output, texts)
     journal = _journal(model, chosen, strict, jobs, output)
     left = journal.left_of(jobs) if journal else jobs
     results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
@@ -80,7 +85,7 @@ def summary(results: Sequence[CaseResult]) -> str:
     return format_table(columns, rows)
 
 
-def _jobs(scans: Sequence[Scan], inputs: Path, output: Path) -> tuple[list[Job], list[CaseResult]]:
+def _jobs(scans: Sequence[Scan], inputs: Path, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
     """What to segment, and the scans that cannot be."""
     sound = [scan for scan in scans if not scan.fault]
     faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
@@ -90,7 +95,7 @@ def _jobs(scans: Sequence[Scan], inputs: Path, output: Path) -> tuple[list[Job],
     if to_file and len(scans) > 1:
         raise ConfigError(f"--output {output} is one file, but {inputs} holds {len(scans)} scans; give a folder")
     names = output_names({scan.id: scan.images for scan in sound})
-    jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id]) for scan in sound]
+    jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id], texts=texts) for scan in sound]
     for job in jobs:
         for image in job.images:
             if job.output.exists() and image.exists() and job.output.samefile(image):

@@ -51,7 +51,7 @@ class PackageConfig(Strict):
     output_slug: str = Field(default="segmentation", pattern=r"^[a-z0-9][a-z0-9-]*$")
     """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
     exports: tuple[Kind, ...] = ()
-    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx or openvino."""
+    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
     bundle: bool = False
     """Make the package a MONAI bundle too (a unet whose structures have one label value each)."""
     zip: bool = False

@@ -84,7 +84,7 @@ def _said(folds: Mapping[str, Any], wanted: int, subjects: int) -> str:
 
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
-    """Draws some patches as training will, and says where training will read them from."""
+    """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
     from pipeline.data.patches import draw_batch
     from pipeline.data.preview import draw_preview
     from pipeline.data.store import open_store

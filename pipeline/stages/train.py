@@ -61,12 +61,11 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
 
 def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
     """The store, on a GPU that has room for it beside the training."""
-    if device.type != "cuda":
-        return store
-    import torch
+    if device.type == "cuda":
+        import torch
 
-    free_gib = torch.cuda.mem_get_info(device)[0] / 2**30
-    store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
+        free_gib = torch.cuda.mem_get_info(device)[0] / 2**30
+        store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
     log.info("patches are read from %s: %s", store.where, store.reason)
     return store
 

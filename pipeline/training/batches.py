@@ -26,7 +26,7 @@ class Batch:
 def drawn_ahead(
     draw: Callable[[int], Batch], first: int, last: int, threads: int = 1, ahead: int = 2
 ) -> Iterator[Iterator[Batch]]:
-    """The batches of steps first to last - 1 in order, drawn by `threads` threads, each at most `ahead` of their use.
+    """The batches of steps first to last - 1 in order, drawn by `threads` threads, each at most `ahead` before use.
 
     A batch is a pure function of its step, so threads change nothing but the time that drawing takes. What `draw`
     raises is raised where its batch is taken. Leaving the context ends the threads.
@@ -35,8 +35,8 @@ def drawn_ahead(
     started = Barrier(threads + 1)
 
     def start() -> None:
-        # The cores belong to the network; drawing only fills the gaps. Setting alone is not enough: at its first parallel
-        # operation a thread takes the number that was set last, by whichever thread. Asking for it counts as the first.
+        # The cores belong to the network; drawing only fills the gaps. Setting alone is not enough: at its first
+        # parallel operation a thread takes the number that was set last, by whichever thread. Asking for it counts.
         torch.set_num_threads(1)
         torch.get_num_threads()
         started.wait()
@@ -65,6 +65,7 @@ def drawn_ahead(
         torch.set_num_threads(of_network)
         yield taken()
     finally:
+        started.abort()  # whoever still waits there, where something went wrong on the way
         pool.shutdown(cancel_futures=True)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.data.places import Places
 
-SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
+SHAPES = st.tuples(*[st.one_of(st.just(1), st.integers(1, 9))] * 3)
 
 
 def volume_and_places(shape: tuple, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

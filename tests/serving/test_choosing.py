@@ -112,6 +112,15 @@ def spec(tmp_path_factory):
     return EngineSpec(package.plan, package.settings, {"": package.weights}, "cpu")
 
 
+def test_without_torch_the_first_export_is_the_reference(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None if name == "torch" else object())
+    (tmp_path / "exports").mkdir()
+    for ending in ("onnx", "xml"):
+        (tmp_path / "exports" / f"fold_0.{ending}").touch()
+    exported = EngineSpec(spec.plan, spec.settings, {"": (tmp_path / "weights" / "fold_0.safetensors",)}, "cpu")
+    assert [(c.name, c.is_reference) for c in engine._candidates(exported)] == [("onnx", True), ("openvino", False)]
+
+
 def test_without_exports_there_is_torch_and_an_export_that_is_asked_for_is_missed_by_name(spec):
     pytest.importorskip("onnxruntime")
     assert [c.name for c in engine._candidates(spec)][:1] == ["torch"]

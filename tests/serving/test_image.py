@@ -9,6 +9,7 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.serving import image
 from pipeline.serving.image import build_command, build_image, first_engine
+from tests.serving.small_package import small_package
 
 
 def test_other_engines_than_docker_are_told_to_keep_the_health_check(tmp_path: Path) -> None:
@@ -39,6 +40,28 @@ def test_wheels_and_pip_configuration_are_mounts_and_secrets_never_copies(
     dockerfile = (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text(encoding="utf-8")
     for line in dockerfile.splitlines():
         assert not (line.startswith(("COPY", "ADD")) and ("wheels" in line or "pip_conf" in line))
+
+
+def test_certificates_are_a_secret_and_everything_not_given_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SEGPIPE_PIP_CONF", "SEGPIPE_CA_CERTIFICATES"):
+        monkeypatch.delenv(variable, raising=False)
+    secrets = [word for word in build_command("docker", "m:1", "cpu", tmp_path, tmp_path) if word.startswith("id=")]
+    assert secrets == [f"id={name},src={tmp_path / 'nothing'}" for name in ("pip_conf", "ca_certificates")]
+    assert (tmp_path / "nothing").read_bytes() == b""
+    monkeypatch.setenv("SEGPIPE_CA_CERTIFICATES", "/etc/ssl/hospital.pem")
+    command = build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
+    assert "id=ca_certificates,src=/etc/ssl/hospital.pem" in command
+
+
+def test_a_package_without_exports_makes_no_slim_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "works", lambda engine: True)
+    package = small_package(tmp_path / "package")
+    with pytest.raises(
+        ConfigError, match=r"runs the package's ONNX exports, which .* lacks .*package.exports: \[onnx\]"
+    ):
+        build_image(package, "m:1", "slim", "docker")
 
 
 def test_an_engine_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

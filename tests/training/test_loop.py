@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,21 @@ def test_drawing_ahead_keeps_the_order_and_passes_errors_on(threads):
     assert len(taken) == 1
     with drawn_ahead(draw, 9, 9, threads) as batches:
         assert list(batches) == []
+
+
+def test_threads_that_cannot_start_are_no_deadlock(monkeypatch):
+    started = threading.Thread.start
+    seen = []
+
+    def start(thread):
+        seen.append(thread)
+        if len(seen) == 3:
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start"), drawn_ahead(draw, 0, 20, threads=4):
+        pass
 
 
 @pytest.mark.slow
