@@ -139,7 +139,9 @@ if [ "$engine" = buildah ]; then
 fi
 
 say "versions"
-run "$work/in" "$work/out-version" --version | head -n 5
+run "$work/in" "$work/out-version" --version >"$work/version.txt"
+head -n 5 "$work/version.txt"
+grep -q '^segpipe' "$work/version.txt" && grep -qi 'numpy' "$work/version.txt" || fail "--version lists no packages"
 
 say "plain folders: /input to /output"
 before=$(date +%s%N)
@@ -157,7 +159,39 @@ run "$work/kinds" "$work/out-kinds"
 
 say "grand-challenge: /input/images/SLUG to /output/images/SLUG"
 run "$work/gc" "$work/out-gc"
-[ -n "$(find "$work/out-gc/images" -name '*.mha')" ] || fail "no .mha in /output/images/SLUG"
+slug=$("$python" -c "import json; print(json.load(open('$package/package.json'))['output_slug'])" 2>/dev/null || echo segmentation)
+"$python" -m pipeline predict --model "$package" --input "$work/gc/images/scan" --output "$work/expected-gc" --device cpu >/dev/null
+"$python" docker/same_labels.py "$work/expected-gc" "$work/out-gc/images/$slug" "$share"
+
+say "a truncated scan among others: it is named, the others are done, exit code 4"
+mkdir "$work/broken"
+cp "$work"/in/* "$work/broken/"
+head -c 3000 "$(find "$work/in" -name '*.nii.gz' | head -n 1)" >"$work/broken/cut_off.nii.gz"
+run "$work/broken" "$work/out-broken" >"$work/broken.log" 2>&1 && code=0 || code=$?
+[ "$code" = 4 ] || { cat "$work/broken.log"; fail "exit code $code instead of 4"; }
+grep cut_off "$work/out-broken/cases.csv" || fail "cases.csv does not name the truncated scan"
+
+say "as a service: a scan is posted; health, metrics, model and page answer"
+port=${SEGPIPE_VERIFY_PORT:-18431}
+mkdir -p "$work/out-serve" "$work/served"
+chown "$user" "$work/out-serve" 2>/dev/null || true
+case $engine in
+  buildah)
+    NETWORK=host unshare --mount --ipc --pid --fork --kill-child \
+      docker/in_chroot.sh "$root" "$user" "$work/in" "$work/out-serve" serve --host 127.0.0.1 --port "$port" >"$work/serve.log" 2>&1 &
+    service=$! ;;
+  *)
+    service=$($engine run --detach --rm --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
+      --security-opt no-new-privileges --publish "127.0.0.1:$port:$port" "$tag" serve --port "$port") ;;
+esac
+stop_service() { case $engine in buildah) kill "$service" ;; *) $engine stop "$service" >/dev/null ;; esac; }
+scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
+"$python" docker/ask_service.py "http://127.0.0.1:$port" "$scan" "$work/served/$(basename "$scan")" ||
+  { stop_service; cat "$work/serve.log" 2>/dev/null; fail "the service does not do what it should"; }
+stop_service
+mkdir "$work/expected-served"
+cp "$work/expected/$(basename "$scan")" "$work/expected-served/"
+"$python" docker/same_labels.py "$work/expected-served" "$work/served" "$share"
 
 say "sizes"
 "$python" docker/sizes.py "$engine" "$tag"
