@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.cases import Cases
+from pipeline.data.geometry import Grid
 
 
 def fingerprint(cases: Cases) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def fingerprint(cases: Cases) -> dict[str, Any]:
     return {
         "n_cases": len(training),
         "orientations": sorted({case.orientation for case in training}),
+        "tilt_degrees_max": max(Grid(case.shape, np.array(case.affine)).tilt_degrees for case in training),
         "spacings_mm": [list(case.spacing_mm) for case in training],
         "shapes": [list(case.shape) for case in training],
         "median_spacing_mm": np.median(spacings, axis=0).tolist(),

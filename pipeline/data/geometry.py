@@ -35,6 +35,12 @@ class Grid:
 
         return "".join(aff2axcodes(self.affine))
 
+    @property
+    def tilt_degrees(self) -> float:
+        """The largest angle between an axis of the grid and the axis of the body that it is closest to."""
+        directions = np.abs(self.affine[:3, :3] / np.array(self.spacing_mm))
+        return float(np.degrees(np.arccos(np.clip(directions.max(axis=0).min(), 0.0, 1.0))))
+
     def close_to(self, other: Grid, tolerance_mm: float = 0.01) -> bool:
         """True where shapes are equal and no corner voxel's centre differs by more than `tolerance_mm`."""
         return self.shape == other.shape and self.distance_mm(other) <= tolerance_mm

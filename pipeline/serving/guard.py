@@ -20,8 +20,10 @@ SPACING_FACTOR = 1.5
 """A voxel size may lie this factor outside the range of the training data."""
 EXTENT_FACTOR = 2.0
 """A field of view may lie this factor outside the range of the training data."""
-LARGEST_TILT_DEGREES = 30.0
-"""Oblique scans are not rotated; beyond this their axes are no longer those that the network knows."""
+TILT_SLACK_DEGREES = 15.0
+"""Oblique scans are not rotated: this far beyond the most tilted training scan, axes are not what the network knows."""
+USUAL_TILT_DEGREES = 15.0
+"""Of training scans, where the fingerprint does not record it."""
 _MOST_VOXELS = 2_000_000
 
 
@@ -31,20 +33,22 @@ def unlike_training(image: Volume, plan: Plan, fingerprint: Mapping[str, Any]) -
     `fingerprint` is the package's (see `pipeline.data.fingerprint`); what it does not record is not compared. Sentences
     hold measures only, nothing of the file's header that could name anybody.
     """
-    found = [*_orientation(image), *_spacing(image.grid, fingerprint), *_extent(image.grid, fingerprint)]
+    found = [*_orientation(image, fingerprint), *_spacing(image.grid, fingerprint), *_extent(image.grid, fingerprint)]
     for channel, voxels, known in zip(plan.channels, image.array, fingerprint.get("intensity", ()), strict=False):
         found += _intensity(channel, voxels, known)
     return tuple(found)
 
 
-def _orientation(image: Volume) -> Iterator[str]:
+def _orientation(image: Volume, fingerprint: Mapping[str, Any]) -> Iterator[str]:
     nifti = image.header.get("nifti")
     if nifti is not None and nifti["qform_code"] == 0 and nifti["sform_code"] == 0:
         yield "orientation: the header states none (qform and sform codes are 0), so left and right are a guess"
-    directions = np.abs(image.grid.affine[:3, :3] / np.array(image.grid.spacing_mm))
-    tilt = float(np.degrees(np.arccos(np.clip(directions.max(axis=0).min(), 0.0, 1.0))))
-    if tilt > LARGEST_TILT_DEGREES:
-        yield f"orientation: axes are tilted by {tilt:.0f}° against the body's, over {LARGEST_TILT_DEGREES:.0f}°"
+    known = float(fingerprint.get("tilt_degrees_max", USUAL_TILT_DEGREES))
+    if image.grid.tilt_degrees > known + TILT_SLACK_DEGREES:
+        yield (
+            f"orientation: axes are tilted by {image.grid.tilt_degrees:.0f}° against the body's, training data by up "
+            f"to {known:.0f}°"
+        )
 
 
 def _spacing(grid: Grid, fingerprint: Mapping[str, Any]) -> Iterator[str]:

@@ -172,7 +172,7 @@ def _size_and_date(path: Path) -> str:
 
 STAGE = Stage(
     name="load",
-    version=5,
+    version=6,
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),

@@ -85,6 +85,9 @@ def test_axes_tilted_far_from_the_bodys_are_named_with_the_angle() -> None:
     tilted = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     (said,) = unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR))
     assert "tilted by 40°" in said
+    assert unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 30.0}) == ()
+    (said,) = unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 10.0})
+    assert "tilted by 40° against the body's, training data by up to 10°" in said
 
 
 def test_a_hounsfield_scan_within_the_range_passes() -> None:
