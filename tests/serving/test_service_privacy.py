@@ -1,4 +1,7 @@
-"""Nothing that names a patient comes out of the service: not in answers, headers, figures, its log or what it keeps."""
+"""Nothing that names a patient comes out of the service or the container.
+
+Not in answers, headers, figures, logs, files, or what they keep.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import zipfile
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -17,7 +21,10 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
+from pipeline.serving.container import Places, predict_all
 from tests.serving.running import Service, nifti
+from tests.serving.small_package import small_package
 
 pytestmark = pytest.mark.slow  # each start of the service imports torch anew
 
@@ -158,3 +165,33 @@ def _unpacked(part: bytes) -> bytes:
 def _names_nobody(text: str, where: str) -> None:
     found = [secret for secret in SECRETS if secret.lower() in text.lower()]
     assert not found, f"{where}: {found}"
+
+
+@pytest.mark.parametrize("kind", ["sound", "without a slice"])
+def test_nothing_comes_out_of_a_batch_container(tmp_path, capfd, caplog, kind):
+    """Of a series and of a NIfTI whose description names somebody, whether it is segmented or refused."""
+    caplog.set_level("DEBUG")
+    series = _series() if kind == "sound" else _without(_series(), 7)
+    folder = tmp_path / "in" / "case_1"
+    folder.mkdir(parents=True)
+    for name, content in series.items():
+        (folder / name.replace("/", "-")).write_bytes(content)
+    image = nib.Nifti1Image(np.random.default_rng(0).uniform(0, 200, (36, 40, 36)), np.eye(4))
+    image.header["descrip"] = NAME.encode()
+    nib.save(image, tmp_path / "in" / "case_2.nii.gz")
+    (tmp_path / "out").mkdir()
+    places = Places(tmp_path / "in", tmp_path / "out", small_package(tmp_path / "model"))
+    code = predict_all(places, "cpu", strict=False)
+    assert code == (EXIT_DONE if kind == "sound" else EXIT_SOME_CASES)
+    printed = capfd.readouterr()
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"case_2.nii.gz", "cases.csv", "volumes.json"} <= {path.name for path in written}
+    texts = [
+        printed.out.encode(),
+        printed.err.encode(),
+        caplog.text.encode(),
+        *(path.name.encode() for path in written),
+    ]
+    texts += [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in written]
+    for secret in SECRETS:
+        assert not any(secret.encode() in text for text in texts), secret
