@@ -2,6 +2,7 @@
 
     python benchmarks/inference_memory.py                       model grid = image grid, roi 96, half precision
     python benchmarks/inference_memory.py --image 420,420,640   image on a coarser grid than the model's
+    python benchmarks/inference_memory.py --files 1 ...         from a file to a file, as `segpipe predict` does it
     python benchmarks/inference_memory.py --check ...           count voxels unlike the plain way's (small sizes)
 
 The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself. The
@@ -16,11 +17,15 @@ import json
 import math
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.serving.engine` does
 
+import nibabel as nib
 import numpy as np
 import torch
 
@@ -28,7 +33,9 @@ from pipeline.base.resident import peak_memory_gib, resident_memory_gib
 from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.data.volume import Volume
+from pipeline.inference.batch import segment
 from pipeline.inference.ensemble import TorchModel
+from pipeline.inference.jobs import Job
 from pipeline.inference.predictor import Predictor, Prepared
 from pipeline.inference.settings import InferenceSettings
 from pipeline.inference.slab import best_layout
@@ -42,12 +49,13 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--roi", type=int, default=96)
     parser.add_argument("--accumulate", choices=("fp32", "half"), default="half")
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--files", type=int, default=0, help="channels read from so many .nii.gz files; 0: made here")
+    parser.add_argument("--check", action="store_true", help="not with --files")
     arguments = parser.parse_args()
     model = tuple(int(n) for n in arguments.model.split(","))
     image = tuple(int(n) for n in (arguments.image or arguments.model).split(","))
     spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))
-    plan = make_plan(arguments.classes, arguments.roi, spacing_mm)
+    plan = make_plan(arguments.classes, arguments.roi, spacing_mm, arguments.files or 1)
     network = LikesOneIntensity(arguments.classes)
     predictor = Predictor(
         plan, TorchModel([network], torch.device("cpu")), InferenceSettings(accumulate=arguments.accumulate)
@@ -56,9 +64,12 @@ def main() -> None:
     network.expected = sum(1 for _ in best_layout(model, plan.patch_size, predictor.settings, True)[0].corners())
     need = needs.half if arguments.accumulate == "half" else needs.fp32
     started = time.monotonic()
-    prepared = prepare(predictor, image)
-    conformed = prepared.conformed.image
-    prediction = predictor.predict_prepared(prepared)
+    if arguments.files:
+        labels = from_files(predictor, image, arguments.files)
+    else:
+        prepared = prepare(predictor, image)
+        conformed = prepared.conformed.image
+        labels = predictor.predict_prepared(prepared).labels.array
     peak = peak_memory_gib()  # not getrusage's: that begins with what the process had that started this one
     record = {
         "model_grid": model,
@@ -66,7 +77,7 @@ def main() -> None:
         "classes": arguments.classes,
         "roi": arguments.roi,
         "accumulate": arguments.accumulate,
-        "windows": prediction.windows,
+        "windows": network.calls,
         "base_gib": round(needs.base, 3),
         "needs_gib": round(need.peak, 3),
         "predicted_gib": round(needs.base + need.peak, 3),
@@ -76,12 +87,12 @@ def main() -> None:
         "seconds": round(time.monotonic() - started, 1),
         "cpu_seconds": round(time.process_time(), 1),
         "threads": torch.get_num_threads(),
-        "classes_found": len(np.unique(prediction.labels.array[::16, ::16, ::16])),
+        "classes_found": len(np.unique(labels if arguments.files else labels[::16, ::16, ::16])),
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
     }
     if arguments.check:
-        record["different_voxels"] = difference(prediction.labels.array, conformed, network, plan, image)
+        record["different_voxels"] = difference(labels, conformed, network, plan, image)
         record["voxels"] = math.prod(image)
     print(json.dumps(record))
 
@@ -98,13 +109,13 @@ class LikesOneIntensity:
         self.calls += 1
         if self.calls % 50 == 0:
             print(f"{self.calls} of {self.expected} windows", file=sys.stderr, flush=True)
-        return torch.addcmul(self.offset, windows, self.slope)
+        return torch.addcmul(self.offset, windows[:, :1], self.slope)
 
 
-def make_plan(classes: int, roi: int, spacing_mm: tuple[float, ...]) -> Plan:
+def make_plan(classes: int, roi: int, spacing_mm: tuple[float, ...], channels: int = 1) -> Plan:
     return Plan(
         spacing_mm=spacing_mm,
-        channels=(ChannelPlan(name="x", modality="MR", scheme="none"),),
+        channels=tuple(ChannelPlan(name=f"x{i}", modality="MR", scheme="none") for i in range(channels)),
         structures={f"structure_{k}": (k,) for k in range(1, classes)},
         patch_size=(roi, roi, roi),
         batch_size=1,
@@ -124,6 +135,26 @@ def prepare(predictor: Predictor, shape: tuple[int, ...]) -> Prepared:
         waves = np.sin(at) + np.cos(0.7 * y)[:, None] + np.sin(1.3 * z + at)[None, :]
         voxels[0, i] = middle + middle / 3 * waves
     return predictor.prepare(Volume(voxels, Grid(shape, np.eye(4))))  # type: ignore[arg-type]
+
+
+def from_files(predictor: Predictor, shape: tuple[int, ...], channels: int) -> np.ndarray:
+    """Every 16th written label of int16 scans, which another process makes, so that this takes no memory here."""
+    make = (
+        "import sys, numpy as np, nibabel as nib; *shape, top = map(int, sys.argv[2:]); "
+        "steps = [np.arange(n, dtype=np.int16) for n in shape]; "
+        "voxels = (steps[0][:, None, None] // 2 + steps[1][:, None] // 3 + steps[2] // 4) % top; "
+        "nib.save(nib.Nifti1Image(voxels.astype(np.int16), np.eye(4)), sys.argv[1])"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        paths = tuple(Path(folder) / f"scan_{i:04d}.nii.gz" for i in range(channels))
+        for path in paths:
+            words = [str(path), *map(str, shape), str(predictor.plan.out_channels)]
+            subprocess.run([sys.executable, "-c", make, *words], check=True)
+        job = Job("scan", paths, Path(folder) / "labels.nii.gz")
+        (result,) = segment([job], lambda _: predictor)
+        if result.status != "done":
+            raise SystemExit(result.message)
+        return np.asarray(nib.load(job.output).dataobj[::16, ::16, ::16])
 
 
 def difference(

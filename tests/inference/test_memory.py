@@ -46,6 +46,19 @@ def test_the_predicted_peak_is_the_measured_one_within_a_fifth(options, reposito
     assert seen["needs_gib"] == pytest.approx(measured, rel=0.2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--files", "1"), ("--files", "3"), ("--files", "3", "--model", "96,96,96")])
+def test_of_files_with_few_classes_too(options, repository):
+    """From the file to the written segmentation, as `segpipe predict` does it: here reading and the image are most."""
+    command = [sys.executable, "benchmarks/inference_memory.py", "--roi", "64", "--classes", "3"]
+    grids = ["--model", "256,256,192", "--image", "256,256,192", "--accumulate", "fp32"]
+    done = subprocess.run([*command, *grids, *options], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["classes_found"] == 3
+    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2)
+
+
 def predictor_with(gib, **settings):
     """A predictor that may use so much on top of what the process has; the network itself takes next to nothing."""
     settings = InferenceSettings(memory_gib=resident_memory_gib() + gib, **settings)
