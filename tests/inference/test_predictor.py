@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.inferers import sliding_window_inference
 
 from pipeline.base.errors import DataError
 from pipeline.data.geometry import Grid
@@ -76,6 +77,22 @@ def test_windows_may_be_larger_than_the_patch():
     large = predictor(plan_for(), network, roi_size=(24, 24, 32)).predict(image)
     assert seen == {(24, 24, 32)} and (small.windows, large.windows) == (2 * 3 * 3, 2)
     np.testing.assert_array_equal(small.labels.array, large.labels.array)
+
+
+@pytest.mark.parametrize("sw_batch_size", [1, 3, 50])
+@pytest.mark.parametrize("more", [{}, {"sigma_scale": 0.25}, {"mode": "constant", "overlap": 0.7}])
+def test_the_whole_way_gives_the_labels_of_monai(sw_batch_size, more):
+    """With a network whose answer depends on where in its window a voxel lies."""
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 3, 5, padding=2).eval()
+    image = stored_as(np.random.default_rng(0).normal(size=(22, 27, 31)).astype(np.float32), "RAS", (1, 1, 1))
+    settings = {"overlap": 0.5, "mode": "gaussian", "sigma_scale": 0.125} | more
+    with torch.no_grad():
+        logits = sliding_window_inference(torch.from_numpy(image.array[None]), (16, 16, 16), 4, network, **settings)
+    found = predictor(plan_for(patch_size=(16, 16, 16)), network, sw_batch_size=sw_batch_size, **settings).predict(
+        image
+    )
+    np.testing.assert_array_equal(found.labels.array, np.array([0, 1, 7])[logits[0].argmax(0).numpy()])
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
