@@ -99,7 +99,7 @@ def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
 
 
 def peak_gb() -> float:
-    from pipeline.base.runtime import peak_memory_gib
+    from pipeline.base.resident import peak_memory_gib
 
     return peak_memory_gib() * 2**30 / 1e9
 

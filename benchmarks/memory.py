@@ -120,7 +120,8 @@ def measured(name: str) -> dict[str, float]:
 
     keep_freed_memory()
     import pipeline.training.assemble  # noqa: F401, so that the process as it is before training has all of it
-    from pipeline.base.runtime import Runtime, peak_memory_gib
+    from pipeline.base.resident import peak_memory_gib
+    from pipeline.base.runtime import Runtime
     from pipeline.stages import train
     from pipeline.training.settings import TrainConfig
 
