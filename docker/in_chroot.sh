@@ -2,6 +2,7 @@
 # Called by verify.sh inside new namespaces: runs the image's entry point in ROOT as `docker run` would with --network
 # none --read-only --tmpfs /tmp --user USER --cap-drop ALL --security-opt no-new-privileges.
 #   in_chroot.sh ROOT USER INPUT OUTPUT [ARGUMENT]...          NETWORK=host: with the machine's network, for a service
+#                                                               MODEL=FOLDER: mounted at /opt/ml/model
 set -eu
 root=$1 user=$2 input=$3 output=$4
 shift 4
@@ -10,6 +11,10 @@ mount --bind "$root" "$root"
 mount --bind -o ro "$input" "$root/input"
 mount -o remount,bind,ro "$root/input"
 mount --bind "$output" "$root/output"
+if [ -n "${MODEL:-}" ]; then
+  mount --bind -o ro "$MODEL" "$root/opt/ml/model"
+  mount -o remount,bind,ro "$root/opt/ml/model"
+fi
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"

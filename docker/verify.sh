@@ -118,7 +118,8 @@ run() {
     buildah) run_in_chroot "$input" "$output" "$@" ;;
     *)
       $engine run --rm --network none --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
-        --security-opt no-new-privileges --shm-size 64m -v "$input:/input:ro" -v "$output:/output" "$tag" "$@" ;;
+        --security-opt no-new-privileges --shm-size 64m -v "$input:/input:ro" -v "$output:/output" \
+        ${MODEL:+-v "$MODEL:/opt/ml/model:ro"} "$tag" "$@" ;;
   esac
 }
 # What the flags above do, with what the kernel offers: own network and mount namespaces, read-only bind mounts, no
@@ -162,6 +163,13 @@ run "$work/gc" "$work/out-gc"
 slug=$("$python" -c "import json; print(json.load(open('$package/package.json'))['output_slug'])" 2>/dev/null || echo segmentation)
 "$python" -m pipeline predict --model "$package" --input "$work/gc/images/scan" --output "$work/expected-gc" --device cpu >/dev/null
 "$python" docker/same_labels.py "$work/expected-gc" "$work/out-gc/images/$slug" "$share"
+
+say "another model mounted at /opt/ml/model: it is the one that counts, and none is named"
+mkdir "$work/no-model"
+MODEL=$work/no-model run "$work/in" "$work/out-none" >"$work/none.log" 2>&1 && code=0 || code=$?
+[ "$code" = 3 ] && grep -q /opt/ml/model "$work/none.log" || { cat "$work/none.log"; fail "exit code $code without a model"; }
+MODEL=$package run "$work/in" "$work/out-mounted"
+"$python" docker/same_labels.py "$work/expected" "$work/out-mounted" "$share"
 
 say "a truncated scan among others: it is named, the others are done, exit code 4"
 mkdir "$work/broken"

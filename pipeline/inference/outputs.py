@@ -27,11 +27,16 @@ def prediction_name(images: Sequence[Path]) -> str:
 def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
     """Case to the name of its segmentation: its file's, or its id with the same ending where files share a name.
 
+    The id too where its channels' files are named each in its own way (CASE/T1.nii.gz, CASE/T2.nii.gz).
+
     Raises a DataError that names the cases that would still be written to one file.
     """
     names = {
         case: f"{case}.nii.gz" if paths[0].is_dir() else prediction_name(paths) for case, paths in images.items()
     }  # a folder is a DICOM series, and its name may be a patient's
+    for case, paths in images.items():
+        if len({case_id(path) for path in paths}) > 1:
+            names[case] = f"{case}{image_ending(Path(names[case]))}"
     shared = {name for name in names.values() if list(names.values()).count(name) > 1}
     names = {case: f"{case}{image_ending(Path(name))}" if name in shared else name for case, name in names.items()}
     problems = []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT
+from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT, EXIT_SOME_CASES
 from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
 from pipeline.serving import container
-from pipeline.serving.container import Places, grand_challenge_jobs, places_from
+from pipeline.serving.container import Places, grand_challenge_jobs, places_from, predict_all
 from pipeline.serving.labels import make_labels
 from pipeline.serving.results import structure_volumes_ml
+from tests.serving.small_package import small_package
 
 
 def test_the_places_of_plain_docker_run_are_the_default() -> None:
@@ -44,6 +47,52 @@ def test_grand_challenge_sockets_lead_to_the_models_own_slug(tmp_path: Path) -> 
 def test_plain_folders_are_not_taken_for_grand_challenge(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").touch()
     assert grand_challenge_jobs(Places(tmp_path, tmp_path, tmp_path), "segmentation") == []
+
+
+def two_channels(folder: Path) -> Path:
+    """A model of two channels."""
+    channel = {"modality": "MR", "scheme": "zscore"}
+    return small_package(folder, planned={"channels": [{"name": "T1", **channel}, {"name": "T2", **channel}]})
+
+
+def scan(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).uniform(0, 200, (36, 40, 36)).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+
+
+def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
+    places.output.mkdir()
+    for seed, name in enumerate(("a_0000", "a_0001", "b/T1_0000", "b/T2_0001", "c_0000")):
+        scan(places.input / f"{name}.nii.gz", seed)
+    assert predict_all(places, "cpu", strict=False) == EXIT_SOME_CASES
+    rows = {row["case"]: row for row in csv.DictReader((places.output / "cases.csv").open(encoding="utf-8"))}
+    assert {name: row["status"] for name, row in rows.items()} == {"a": "done", "b": "done", "c": "failed"}
+    assert "T2" in rows["c"]["message"]
+    assert sorted(path.name for path in places.output.glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
+    # The other order of the channels is another scan: both have been looked at, each in its place.
+    swapped = Places(tmp_path / "swapped", tmp_path / "out_swapped", places.model)
+    swapped.output.mkdir()
+    for seed, name in enumerate(("a_0001", "a_0000")):
+        scan(swapped.input / f"{name}.nii.gz", seed)
+    assert predict_all(swapped, "cpu", strict=False) == EXIT_DONE
+    labels = [np.asarray(nib.load(each.output / "a.nii.gz").dataobj) for each in (places, swapped)]
+    assert not np.array_equal(*labels)
+
+
+def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_INPUT", str(tmp_path / "in"))
+    monkeypatch.setenv("SEGPIPE_OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setenv("SEGPIPE_MODEL", str(small_package(tmp_path / "model")))
+    monkeypatch.setenv("SEGPIPE_OUTPUT_SLUG", "brain-structures")
+    monkeypatch.setattr("pipeline.serving.predict.segment_isolated", lambda *_: pytest.fail("another process"))
+    (tmp_path / "out").mkdir()
+    scan(tmp_path / "in" / "images" / "brain-mri" / "x.nii.gz", 0)
+    assert container.main([]) == EXIT_DONE
+    assert [path.name for path in (tmp_path / "out" / "images" / "brain-structures").glob("*.nii.gz")] == ["x.nii.gz"]
 
 
 def test_a_missing_input_is_said_with_the_mount_that_cures_it(
