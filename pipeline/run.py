@@ -17,6 +17,7 @@ from pipeline.base.runtime import Runtime
 from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished, out_of_date, request_of
 from pipeline.base.strict import Strict
 from pipeline.config import PipelineConfig, to_yaml, value_at
+from pipeline.data.plan import read_plan
 from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def run(
         _require_earlier(config, folder, chosen)
         runtime = Runtime(config.device, config.executor.name, config.executor.workers)
         for stage in chosen:
+            if stage.name in ("sample", "train") and infer.STAGE in chosen:
+                infer.check_against_plan(config.infer, read_plan(folder / "plan"))
             inputs = {name: folder / name for name in stage.inputs}
             execute(
                 stage,

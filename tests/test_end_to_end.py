@@ -153,6 +153,13 @@ def test_an_altered_output_is_noticed(copy):
     assert "evaluate" in _executed(copy)
 
 
+def test_windows_that_the_network_cannot_take_are_refused_before_training(copy, capsys):
+    before = _finished_at(copy)
+    assert _run(copy, "--set", "infer.roi_size=[33, 32, 32]", "--set", "train.max_steps=5") == 2
+    assert "infer.roi_size: [33, 32, 32] is not divisible by" in capsys.readouterr().err
+    assert _finished_at(copy)["train"] == before["train"]  # which the changed key asks for anew
+
+
 def test_a_single_stage_runs_alone_and_says_what_it_lacks(copy, capsys):
     assert main(["evaluate", str(copy / "tiny.yaml"), "--out", str(copy / "run"), "--force"]) == 0
     shutil.rmtree(copy / "run/infer")

@@ -52,13 +52,11 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.base.terminal import progress
     from pipeline.data.plan import read_plan
     from pipeline.inference.jobs import Journal
-    from pipeline.inference.postprocess import check_structures
     from pipeline.serving.segmenting import segment_here, segment_isolated
     from pipeline.serving.spec import EngineSpec
 
     plan = read_plan(inputs["plan"])
-    _check_window(config.infer, plan)
-    check_structures(config.infer.postprocess, plan.structures)
+    check_against_plan(config.infer, plan)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
     weights = {fold: (inputs["train"] / f"fold_{fold}" / "last.safetensors",) for fold in folds}
     models = {**weights, ENSEMBLE: tuple(path for paths in weights.values() for path in paths)}
@@ -92,10 +90,15 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     return Outcome(failed)
 
 
-def _check_window(settings: InferenceSettings, plan: Plan) -> None:
-    """Refuses a window that the network cannot take: once, and not for every case."""
+def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
+    """Refuses (ConfigError) a window that the network cannot take, and structures that there are not.
+
+    `run` asks as soon as there is a plan: hours of training later would be late.
+    """
+    from pipeline.inference.postprocess import check_structures
     from pipeline.models.network_config import size_divisor
 
+    check_structures(settings.postprocess, plan.structures)
     steps = size_divisor(plan.network)
     if (roi := settings.roi_size) is None or not any(size % step for size, step in zip(roi, steps, strict=True)):
         return
