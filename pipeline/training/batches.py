@@ -44,6 +44,7 @@ def drawn_ahead(
     of_network = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "batches", start)
     steps = iter(range(first, last))
+    all_started = False
     drawn: deque[Future[Batch]] = deque()
 
     def draw_more() -> None:
@@ -61,11 +62,15 @@ def drawn_ahead(
             draw_more()
         if drawn:
             started.wait()
+        all_started = True
         # torch also remembers the last number set anywhere, for threads to come
         torch.set_num_threads(of_network)
         yield taken()
     finally:
-        started.abort()  # whoever still waits there, where something went wrong on the way
+        # Only where something went wrong on the way: a thread that is told so while it leaves the barrier would take
+        # the pool's sign to end from the others.
+        if not all_started:
+            started.abort()
         pool.shutdown(cancel_futures=True)
 
 

@@ -184,6 +184,12 @@ def test_drawing_ahead_keeps_the_order_and_passes_errors_on(threads):
         assert list(batches) == []
 
 
+def test_threads_end_however_soon_they_are_left():
+    for _ in range(100):
+        with drawn_ahead(lambda step: step, 0, 6, threads=6) as batches:
+            assert next(batches) == 0
+
+
 def test_threads_that_cannot_start_are_no_deadlock(monkeypatch):
     started = threading.Thread.start
     seen = []
