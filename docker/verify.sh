@@ -180,19 +180,25 @@ run "$work/broken" "$work/out-broken" >"$work/broken.log" 2>&1 && code=0 || code
 grep cut_off "$work/out-broken/cases.csv" || fail "cases.csv does not name the truncated scan"
 
 say "as a service: a scan is posted; health, metrics, model and page answer"
-port=${SEGPIPE_VERIFY_PORT:-18431}
+port=${SEGPIPE_VERIFY_PORT:-$((18000 + $$ % 2000))}  # another each time, so that no earlier one answers
 mkdir -p "$work/out-serve" "$work/served"
 chown "$user" "$work/out-serve" 2>/dev/null || true
 case $engine in
   buildah)
-    NETWORK=host unshare --mount --ipc --pid --fork --kill-child \
+    NETWORK=host unshare --mount --ipc --pid --fork \
       docker/in_chroot.sh "$root" "$user" "$work/in" "$work/out-serve" serve --host 127.0.0.1 --port "$port" >"$work/serve.log" 2>&1 &
     service=$! ;;
   *)
     service=$($engine run --detach --rm --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
       --security-opt no-new-privileges --publish "127.0.0.1:$port:$port" "$tag" serve --port "$port") ;;
 esac
-stop_service() { case $engine in buildah) kill "$service" ;; *) $engine stop "$service" >/dev/null ;; esac; }
+# unshare itself does not heed signals; its child is the first process of the namespace, and takes the others along.
+stop_service() {
+  case $engine in
+    buildah) kill -TERM "$(cat "/proc/$service/task/$service/children")" && wait "$service" || true ;;
+    *) $engine stop "$service" >/dev/null ;;
+  esac
+}
 scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
 "$python" docker/ask_service.py "http://127.0.0.1:$port" "$scan" "$work/served/$(basename "$scan")" ||
   { stop_service; cat "$work/serve.log" 2>/dev/null; fail "the service does not do what it should"; }
