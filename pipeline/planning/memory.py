@@ -31,8 +31,9 @@ _HEAP = 1.3
 # Weights, AdamW's two moments, the moving average of the weights and the network that validates, four bytes each.
 # Gradients are among the tensors that are counted.
 _BYTES_PER_PARAMETER = 20
-# Batches at once: the one in use, two drawn ahead, and the one that is being drawn with a margin of at most a quarter
-# of the patch on each side (1.5³) and as much again resampled.
+# Batches at once, by one drawing thread: the one in use, two ahead of it, and what drawing takes where images are
+# smaller than the patch: a margin of at most a quarter on each side is cut out (1.5³), and as much again for
+# resampling. Larger images are not cut, so that theirs is a little less.
 _BATCHES = 3 + 2 * 1.5**3
 # Threads that a backward convolution in bf16 is seen to give buffers of their own to, at the most per sample.
 _BUFFERS_PER_SAMPLE = 2
