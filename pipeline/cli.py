@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from pipeline import __version__, commands
 from pipeline.base.errors import (
@@ -40,7 +40,7 @@ STAGE_HELP = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; a user's mistake is a message, never a traceback."""
     arguments = _parser().parse_args(argv)
-    _log_to_terminal()
+    _log_to_terminal(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.command(arguments)
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except MemoryError:
-        print("\nnot enough memory; a smaller plan.patch_size or plan.batch_size needs less", file=sys.stderr)
+        cure = "end other programs, or use a larger machine (in training a smaller plan.patch_size needs less)"
+        print(f"\nnot enough memory; {cure}", file=sys.stderr)
         return EXIT_OUR_FAULT
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NOT_OURS:
@@ -72,8 +73,8 @@ def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signa
     raise KeyboardInterrupt
 
 
-def _log_to_terminal() -> None:
-    handler = logging.StreamHandler(sys.stdout)
+def _log_to_terminal(stream: TextIO) -> None:
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     package_log = logging.getLogger("pipeline")
     package_log.handlers[:] = [handler]

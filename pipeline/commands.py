@@ -114,6 +114,7 @@ def predict_scans(arguments: argparse.Namespace) -> int:
     """Scans in, segmentations out; 4 where some failed, as a segmentation or as a DICOM-SEG that was asked for."""
     from pipeline.base.allocator import keep_freed_memory
     from pipeline.serving.dicom import require_highdicom, write_dicom_segs
+    from pipeline.serving.inputs import list_scans
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict, summary
 
@@ -133,7 +134,9 @@ def predict_scans(arguments: argparse.Namespace) -> int:
     print(summary(results))
     failed = sum(result.status == "failed" for result in results)
     if arguments.dicom_seg:
-        failed += write_dicom_segs(arguments.input, arguments.output, results, load_package(arguments.model))
+        package = load_package(arguments.model)
+        scans = list_scans(arguments.input, package.channels)
+        failed += write_dicom_segs(scans, arguments.output, results, package)
     return EXIT_SOME_CASES if failed else EXIT_DONE
 
 

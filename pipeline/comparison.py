@@ -103,7 +103,9 @@ def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
         ids = [(s.structures if cases else s.cases)[:3] for s in (baseline, other)]
         shown = " … and ".join(", ".join(some) for some in ids)
         raise DataError(f"{baseline.path} and {other.path} have no {what} in common ({shown} …)")
-    subjects = [baseline.subjects[case] for case in cases]
+    # nnU-Net's summary states none: there, each case is its own subject
+    told = baseline.subjects if any(s != c for c, s in baseline.subjects.items()) else other.subjects
+    subjects = [told[case] for case in cases]
     tables: dict[str, dict[str, Any]] = {}
     for name in [*structures, *([MEAN] if len(structures) > 1 else [])]:
         tables[name] = {}

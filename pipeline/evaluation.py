@@ -18,7 +18,7 @@ from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, 
 from pipeline.base.files import write_json, write_text
 from pipeline.base.runtime import Runtime
 from pipeline.base.terminal import format_table
-from pipeline.data.formats import IMAGE_ENDINGS, case_id, read_label
+from pipeline.data.formats import GRID_TOLERANCE_MM, IMAGE_ENDINGS, read_label, stem
 from pipeline.executors import map_cases
 from pipeline.metrics.case import METRICS, MetricSettings, score_case
 from pipeline.metrics.confusion import parts
@@ -53,6 +53,8 @@ class Evaluation:
     metrics: MetricSettings = field(default_factory=MetricSettings)
     bootstrap_resamples: int = 2000
     ignore_value: int | None = None
+    grid_tolerance_mm: float = GRID_TOLERANCE_MM
+    """Corner distance up to which prediction and reference lie on one grid."""
 
     def __post_init__(self) -> None:
         for name in self.metrics.tolerance_mm:
@@ -187,7 +189,7 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
                 f"{path} looks like an image and not like a label map: it has {values} different values, and most "
                 "neighbouring voxels differ; give label maps"
             )
-    if not pred.grid.close_to(ref.grid):
+    if not pred.grid.close_to(ref.grid, evaluation.grid_tolerance_mm):
         found = (
             f"{pred.grid.shape} and {ref.grid.shape} voxels"
             if pred.grid.shape != ref.grid.shape
@@ -224,7 +226,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or not path.name.lower().endswith(tuple(IMAGE_ENDINGS)):
             continue
-        if (case := case_id(path)) in found:
+        if (case := stem(path)) in found:
             raise DataError(f"{found[case]} and {path} are both label maps of case {case!r}; keep one")
         found[case] = path
     if not found:

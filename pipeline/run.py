@@ -17,6 +17,7 @@ from pipeline.base.runtime import Runtime
 from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished, out_of_date, request_of
 from pipeline.base.strict import Strict
 from pipeline.config import PipelineConfig, to_yaml, value_at
+from pipeline.data.cases import read_cases
 from pipeline.data.plan import read_plan
 from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
 
@@ -60,6 +61,8 @@ def run(
         for stage in chosen:
             if stage.name in ("sample", "train") and infer.STAGE in chosen:
                 infer.check_against_plan(config.infer, read_plan(folder / "plan"))
+            if stage.name in ("plan", "train") and evaluate.STAGE in chosen:
+                evaluate.check_against_data(config.evaluate, read_cases(folder / "load"))
             inputs = {name: folder / name for name in stage.inputs}
             execute(
                 stage,

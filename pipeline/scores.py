@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
-from pipeline.data.formats import case_id
+from pipeline.data.formats import stem
 from pipeline.metrics.case import METRICS
 
 Values = tuple[int, ...]
@@ -110,7 +110,7 @@ def _read_nnunet(path: Path, summary: Mapping[str, Any]) -> Scores:
     try:
         for entry in summary["metric_per_case"]:
             # nnU-Net writes paths as its machine spells them; this splits them at / and at \
-            case = case_id(Path(PureWindowsPath(entry.get("reference_file") or entry["prediction_file"]).name))
+            case = stem(Path(PureWindowsPath(entry.get("reference_file") or entry["prediction_file"]).name))
             found = {_label_values(key): metrics for key, metrics in entry["metrics"].items()}
             for values in sorted(found, key=lambda some: (len(some), some)):  # as text, 10 would come before 2
                 if values != (0,):  # the background

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import textwrap
 import pytest
 
 from pipeline.cli import STAGE_HELP, main
+from tests.layouts.making import image, label, truncate
 
 HEAVY = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "pydantic", "yaml", "rich")
 
@@ -100,3 +102,26 @@ def test_a_missing_manifest_is_a_data_fault(capsys, tmp_path):
     code, text = _said(capsys, "run", config, "--out", tmp_path / "run")
     assert code == 3 and "m.json: there is no such file" in text
     assert "m.json: there is no such file" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+
+
+def test_from_a_folder_to_a_configuration_its_faults_and_another_layout(capsys, tmp_path):
+    """init, check (of both files, as text, JSON and page) and convert, as they are typed."""
+    for case in range(3):
+        image(tmp_path / f"data/images/c{case}.nii.gz")
+        label(tmp_path / f"data/labels/c{case}.nii.gz")
+    config, page = tmp_path / "mine.yaml", tmp_path / "faults.html"
+    code, said = _said(capsys, "init", str(tmp_path / "data"), "-o", str(config), "--labels", "organ=1")
+    assert code == 0 and "3 training and 0 testing cases" in said and "next: segpipe check" in said
+    for source in (config, tmp_path / "mine.manifest.json"):
+        code, said = _said(capsys, "check", str(source))
+        assert code == 0 and "3 cases" in said
+    truncate(tmp_path / "data/images/c1.nii.gz")
+    assert main(["check", str(config), "--json", "--html", str(page)]) == 3
+    faults = json.loads(capsys.readouterr().out)
+    assert "truncated" in json.dumps(faults) and "c1" in json.dumps(faults)
+    assert "c1" in page.read_text(encoding="utf-8")
+    image(tmp_path / "data/images/c1.nii.gz")
+    code, said = _said(capsys, "convert", str(config), "--to", "nnunet", "--output", str(tmp_path / "raw"))
+    assert code == 0 and "wrote 3 cases" in said
+    assert len(list((tmp_path / "raw/imagesTr").iterdir())) == 3
+    assert main(["convert", str(config), "--to", "nnunet", "--output", str(tmp_path / "raw")]) == 2

@@ -45,6 +45,20 @@ def test_all_that_are_shipped_are_tested(repository):
     assert {path.stem for path in (repository / "configs").glob("*.yaml")} == set(NAMES)
 
 
+def test_codes_are_those_of_dicoms_own_dictionary(repository):
+    """As pydicom has it: concept and meaning, of every structure that a shipped configuration codes."""
+    from pydicom.sr.codedict import codes
+
+    known = {(code.value, code.meaning) for code in (getattr(codes.SCT, name) for name in codes.SCT.dir())}
+    for name in ("msd_hippocampus", "openkbp", "sts_multi"):
+        config = load_config(repository / "configs" / f"{name}.yaml")
+        manifest = read_manifest(config.data.manifest)
+        labels = config.package.labels
+        assert set(labels) == set(manifest.labels), name
+        for code in (code for label in labels.values() for code in (label.category, label.type) if code):
+            assert code.scheme == "SCT" and (code.value, code.meaning) in known, name
+
+
 def test_planning_the_demo_measures_nothing(repository):
     """So that every machine does the same work."""
     config = load_config(repository / "configs" / "demo.yaml")

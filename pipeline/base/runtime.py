@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     import torch
 
 
+_CGROUP = "/sys/fs/cgroup"
+_MEMORY_FILES = (
+    (f"{_CGROUP}/memory.max", f"{_CGROUP}/memory.current", f"{_CGROUP}/memory.stat"),
+    (
+        f"{_CGROUP}/memory/memory.limit_in_bytes",  # version 1, as on older hosts
+        f"{_CGROUP}/memory/memory.usage_in_bytes",
+        f"{_CGROUP}/memory/memory.stat",
+    ),
+)
+"""Limit, use and statistics of this process's cgroup: a container's."""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """How to work, as against what to compute: it never changes a result's request.
@@ -34,8 +46,17 @@ class Runtime:
 
 
 def usable_cores() -> int:
-    """The cores this process may use (affinity, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores this process may use: by its affinity and its container's share of time, not the machine's count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _cores_of_quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
+
+
+def _cores_of_quota(file: Path) -> int | None:
+    """Whole cores that a cgroup's limit of CPU time comes to (`docker --cpus 2`), at least 1; None without one."""
+    words = file.read_text(encoding="utf-8").split() if file.is_file() else []
+    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
+        return None
+    return max(int(words[0]) // int(words[1]), 1)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -60,10 +81,29 @@ def available_memory_gib() -> float:
     import psutil
 
     free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text(encoding="utf-8").strip()).isdigit():
-        free = min(free, int(text) - int(used.read_text(encoding="utf-8")))
+    for limit, used, statistics in _MEMORY_FILES:
+        own = _free_of_cgroup(Path(limit), Path(used), Path(statistics))
+        free = free if own is None else min(free, own)
     return free / 2**30
+
+
+def _free_of_cgroup(limit: Path, used: Path, statistics: Path) -> int | None:
+    """Bytes left under a cgroup's limit; files that the kernel keeps and may drop are not taken. None without one."""
+    if not limit.is_file() or not used.is_file():
+        return None
+    text = limit.read_text(encoding="utf-8").strip()
+    if not text.isdigit():
+        return None
+    lines = statistics.read_text(encoding="utf-8").splitlines() if statistics.is_file() else []
+    counted = dict(line.split(None, 1) for line in lines if len(line.split()) == 2)
+    kept = sum(int(counted.get(name, 0)) for name in ("inactive_file", "active_file"))
+    return int(text) - max(int(used.read_text(encoding="utf-8")) - kept, 0)
+
+
+def with_this_program() -> dict[str, str]:
+    """The environment for another process of this program, which finds it where this one was found."""
+    source = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))}
 
 
 def environment() -> dict[str, Any]:

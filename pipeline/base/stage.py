@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import digest_of, read_json, sha256_of, write_json
-from pipeline.base.resident import peak_memory_gib
+from pipeline.base.resident import forget_peak, peak_memory_gib
 from pipeline.base.runtime import Runtime, environment
 from pipeline.base.strict import Strict
 
@@ -44,8 +45,9 @@ class Stage:
     inputs: stages whose finished folders it reads. promises: globs in its folder that must match something.
     undigested: glob (its * matches / too) to the top-level JSON keys that no digest may depend on (seconds, reasons);
     () means the whole file.
-    resumes: an unfinished folder of an equal request is handed back to `run`. keep_previous: a superseded result
-    stays beside the new one as `<name>.previous`. sources: digests of files outside the run folder.
+    resumes: an unfinished folder of an equal request is handed back to `run`, one of another request is kept as
+    `<name>.partial.previous`. keep_previous: a superseded result stays beside the new one as `<name>.previous`.
+    sources: digests of files outside the run folder. immaterial: key paths in `config` that change no result.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stage:
     resumes: bool = False
     keep_previous: bool = False
     sources: Callable[[Any], Mapping[str, str]] | None = None
+    immaterial: tuple[str, ...] = ()
 
 
 def execute(
@@ -91,6 +94,7 @@ def execute(
 
     started = time.monotonic()
     earlier = _seconds_so_far(partial)
+    forget_peak()
     try:
         outcome = stage.run(config, inputs, partial, runtime) or Outcome()
     finally:
@@ -122,10 +126,14 @@ def execute(
 
 def request_of(stage: Stage, config: Strict, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What the stage is asked to do, as JSON: equal requests have equal results."""
+    values = config.model_dump(mode="json")
+    for path in stage.immaterial:
+        *above, key = path.split(".")
+        del reduce(lambda inner, step: inner[step], above, values)[key]
     return {
         "stage": stage.name,
         "version": stage.version,
-        "config": config.model_dump(mode="json"),
+        "config": values,
         "inputs": {name: output_digest(inputs[name]) for name in stage.inputs},
         "sources": dict(stage.sources(config)) if stage.sources else {},
     }
@@ -173,10 +181,18 @@ def duration(seconds: float) -> str:
 def _prepare(stage: Stage, partial: Path, request: Mapping[str, Any], force: bool) -> None:
     asked = partial / "request.json"
     if partial.exists():
-        same = asked.is_file() and read_json(asked) == request
-        if not (stage.resumes and same and not force):
+        earlier = read_json(asked) if asked.is_file() else {}
+        if stage.resumes and stage.keep_previous and earlier and (force or earlier != request):
+            kept = partial.with_name(f"{partial.name}.previous")
+            shutil.rmtree(kept, ignore_errors=True)
+            partial.rename(kept)
+            why = ", ".join(_differences(earlier, dict(request))) or "asked for with --force"
+            log.info("%-9s begins anew (%s); the unfinished work is kept in %s", stage.name, why, kept.name)
+        elif earlier != request or force or not stage.resumes:
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
+    for half_written in [path for path in partial.rglob(".*") if path.is_file()]:  # by a process that was killed
+        half_written.unlink()
     (partial / RECORD).unlink(missing_ok=True)
     if not asked.is_file():
         write_json(asked, request)
@@ -204,7 +220,8 @@ def _move_into_place(stage: Stage, partial: Path, out: Path, previous: Path) -> 
 
 
 def _files(folder: Path) -> list[str]:
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    names = (path.relative_to(folder).as_posix() for path in found)
     return sorted(name for name in names if name not in {RECORD, TIMING, CONFIG})
 
 

@@ -108,7 +108,7 @@ class AugmentConfig(Strict):
     flip_prob: Probability = 0.5
     """Per axis that the plan lets be mirrored (plan.mirror_axes)."""
     label_interpolation: Literal["nearest", "linear"] = "nearest"
-    """nearest, or linear per class (slower)."""
+    """nearest, or linear per class (slower). Structures that overlap are taken from the nearest voxel always."""
     noise: NoiseConfig = NoiseConfig()
     blur: BlurConfig = BlurConfig()
     brightness: BrightnessConfig = BrightnessConfig()

@@ -60,6 +60,8 @@ class Cases(Strict):
     overlapping: bool = False
     resample_channels: bool = False
     """Whether `formats.read_image` has to bring a case's channels onto the grid of the first one."""
+    grid_tolerance_mm: float = 0.1
+    """How far corners of an image and its label may be apart (load.grid_tolerance_mm)."""
     licence: str = ""
     cases: tuple[Case, ...]
 

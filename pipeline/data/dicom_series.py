@@ -34,6 +34,7 @@ _IDENTIFIERS = (
 )
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
+_SIDEWAYS_MM = 0.1
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
@@ -291,6 +292,19 @@ def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
         what = f"{missing} slice(s) are missing" if missing else "slices lie at unequal distances"
         found = f"{what}, after {_places(heights[gaps])}: {steps[gaps[0]]:.3g} mm where {usual:.3g} mm is usual"
         raise FileFault(place, "dicom-gap", found, _AGAIN)
+    _check_one_line(ordered, usual, place)
+
+
+def _check_one_line(ordered: Sequence[Slice], usual_mm: float, place: Path) -> None:
+    """First voxels of all slices lie on one line: a table that was moved sideways between slices shifts them."""
+    positions, normal = np.array([entry.position for entry in ordered]), ordered[0].normal
+    steps = np.arange(len(ordered))[:, None] / (len(ordered) - 1)
+    beside = positions - (positions[0] + steps * (positions[-1] - positions[0]))
+    beside -= (beside @ normal)[:, None] * normal
+    off_mm = np.linalg.norm(beside, axis=1)
+    if off_mm.max() > max(_SHARE_OF_STEP * usual_mm, _SIDEWAYS_MM):
+        found = f"slices are shifted sideways by up to {off_mm.max():.3g} mm against one another, as of two positions"
+        raise FileFault(place, "dicom-shifted", found, "export each position as a series of its own")
 
 
 def _places(heights: NDArray) -> str:

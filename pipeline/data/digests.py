@@ -10,14 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import digest_of, sha256_of
+from pipeline.data import metaimage, nrrd
 from pipeline.data.geometry import Grid, to_canonical
+from pipeline.data.header import FileFault
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file; of a DICOM folder, over those of its files, whatever their names."""
+    """The sha256 of a file; over those of both files, of a header whose voxels lie in another one; of a DICOM folder,
+    over those of its files, whatever their names."""
     if not path.is_dir():
-        return sha256_of(path)
+        voxels = voxel_files(path)
+        return digest_of([sha256_of(file) for file in (path, *voxels)]) if voxels else sha256_of(path)
     return digest_of(sorted(sha256_of(file) for file in path.iterdir() if file.is_file()))
+
+
+def voxel_files(path: Path) -> list[Path]:
+    """The other file, with the voxels, of a header (.hdr, .mhd, .nhdr) that has one; none where it cannot be told."""
+    ending = path.suffix.lower()
+    if ending == ".hdr":
+        voxels = path.with_suffix(".img")
+    elif ending in {".mhd", ".nhdr"}:
+        try:
+            voxels = (metaimage if ending == ".mhd" else nrrd).describe(path).voxels
+        except (FileFault, KeyError, ValueError, IndexError, OSError):
+            return []
+    else:
+        return []
+    return [voxels] if voxels != path and voxels.is_file() else []
 
 
 def voxel_digest(array: NDArray[Any], grid: Grid) -> str:

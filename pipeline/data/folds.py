@@ -16,7 +16,7 @@ def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, An
 
     Cases with a fold of their own keep it; the others go, subject by subject in an order drawn from `seed`, to the
     fold of the subject's other cases or else to the smallest one. There are never more folds than subjects. Raises a
-    DataError where the manifest puts one subject into two folds.
+    DataError where the manifest puts one subject into two folds, or leaves one of its folds empty.
     """
     subjects: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -33,6 +33,11 @@ def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, An
         fold = own[subject]
         chosen = folds[fold] if fold is not None else min(folds, key=len)
         chosen += [case.id for case in subjects[subject]]
+    if empty := [n for n, fold in enumerate(folds) if not fold]:
+        raise DataError(
+            f"the manifest's folds go up to {number - 1}, but no case is validated in fold "
+            f"{', '.join(map(str, empty))}; count them from 0 without gaps"
+        )
     everyone = [case.id for case in cases]
     return {
         "folds": [

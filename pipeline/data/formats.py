@@ -26,7 +26,7 @@ NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 MGH_ENDINGS = (".mgz", ".mgh")
 IMAGE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + MGH_ENDINGS
-_CHANNEL_SUFFIX = re.compile(r"(?<=.)_\d{4}$")
+CHANNEL_SUFFIX = re.compile(r"(?<=.)_(\d{4})$")
 _BLOCK = 32
 GRID_TOLERANCE_MM = 0.1
 """Corner distance up to which two grids of one shape count as the same."""
@@ -38,11 +38,20 @@ def image_ending(path: Path) -> str:
     return next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), "")
 
 
-def case_id(path: Path) -> str:
-    """The file name without its image ending and without a channel suffix `_0000`."""
+def stem(path: Path) -> str:
+    """The file name without its image ending; a channel suffix stays."""
     ending = image_ending(path)
-    stem = path.name[: -len(ending)] if ending else path.name
-    return _CHANNEL_SUFFIX.sub("", stem)
+    return path.name[: len(path.name) - len(ending)] if ending else path.name
+
+
+def case_id(path: Path, channels: int = 1) -> str:
+    """The file name without its image ending and the suffix of one of `channels` channels: `_0000` of a single one.
+
+    Digits that are no channel's count cases: `case_0007` of one channel is a case of its own.
+    """
+    name = stem(path)
+    suffix = CHANNEL_SUFFIX.search(name)
+    return name[: suffix.start()] if suffix and int(suffix.group(1)) < channels else name
 
 
 def read_header(path: Path) -> Header:

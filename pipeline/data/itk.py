@@ -36,6 +36,10 @@ def read_header(path: Path, kind: str) -> Header:
         raise FileFault(
             path, "bad-header", f"its header is damaged, or it is no {kind} file", "copy or download it again"
         ) from None
+    except OSError as error:
+        raise FileFault(
+            path, "unreadable", f"it cannot be read ({error.strerror})", "check its permissions and its disk"
+        ) from None
     spatial = described.spatial
     if len(spatial) not in (3, 4):
         raise FileFault(

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.base.errors import DataError, Problem, did_you_mean, problem_list
 from pipeline.base.files import read_json, write_json
@@ -36,6 +36,13 @@ class ManifestCase(Strict):
     voxel_digest: dict[str, str] = {}
     extra: dict[str, Any] = {}
     """Further columns, for instance site or scanner."""
+
+    @field_validator("id")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value in {".", ".."} or any(letter in "/\\" or ord(letter) < 32 for letter in value):
+            raise ValueError(f"the id {value!r} must be usable as the name of a file: no slash, no control character")
+        return value
 
 
 class Manifest(Strict):

@@ -91,6 +91,13 @@ def _components(path: Path, fields: Mapping[str, str], count: int) -> int | None
             "its voxels are complex numbers",
             "write the magnitude (or real and imaginary part as two channels) as a new file",
         )
+    if colour := [kind for kind in kinds if kind.endswith("-color")]:
+        raise FileFault(
+            path,
+            "colour",
+            f"it holds colours ({colour[0]}), not one number a voxel",
+            "convert it to grey values, or give the scan it was drawn from",
+        )
     directions = _VECTOR.finditer(fields.get("space directions", ""))
     placeless = {axis for axis, found in enumerate(directions) if found[0] == "none"}
     found = [axis for axis, kind in enumerate(kinds) if kind not in _PLACES or axis in placeless]

@@ -19,14 +19,14 @@ from pipeline.data.formats import read_header, read_image, without_texts, write_
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult, Job
 from pipeline.inference.memory import Needs, free_memory_gib
-from pipeline.inference.outputs import map_path, write_image
+from pipeline.inference.outputs import MAPS, map_path, write_image
 from pipeline.inference.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
 
 log = logging.getLogger(__name__)
 
-CASE_FAULTS = (SegpipeError, MemoryError, OSError, RuntimeError, ValueError, ArithmeticError)
-"""What a single case may raise without ending the batch: a bad file, too little memory, a full disk."""
+CASE_FAULTS = (Exception,)
+"""What a single case may raise without ending the batch: a bad file, little memory, a full disk, a fault of ours."""
 
 
 _LARGE_GIB = 1.0
@@ -49,12 +49,16 @@ def segment(
     guard: Guard | None = None,
     strict: bool = False,
     ahead: bool = True,
+    begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
 ) -> Iterator[CaseResult]:
     """Segments cases and yields what became of each, in order, once its files are written.
 
+    begun: is told each case before the model works on it; the one before may still be in writing, and not yielded yet.
     ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
     has something to remark fails; else the remark is its message.
     """
+    for job in jobs:
+        _remove_earlier(job)
     needs = _announce(jobs, predictor_of)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
@@ -70,21 +74,22 @@ def segment(
                 log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
             return Reading(predictor.prepare(image), remarks)
 
-        begun: list[Future[Reading]] = []
+        readings: list[Future[Reading]] = []
         writing: Future[CaseResult] | None = None
         try:
             for number, job in enumerate(jobs):
                 pair = jobs[number : number + 2]
                 near = pair if ahead and _both_fit(pair, needs, predictor_of) else pair[:1]
-                begun += [reader.submit(read, later) for later in near[len(begun) :]]
-                following = _work(job, begun.pop(0), predictor_of(job.model), writer)
+                readings += [reader.submit(read, later) for later in near[len(readings) :]]
+                begun(job.id)
+                following = _work(job, readings.pop(0), predictor_of(job.model), writer)
                 if writing is not None:
                     yield writing.result()
                 writing = following
             if writing is not None:
                 yield writing.result()
         finally:
-            for reading in begun:
+            for reading in readings:
                 reading.cancel()
 
 
@@ -96,7 +101,7 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
         try:
             grid = read_header(job.images[0]).grid
             predictor.enlargement(grid)
-        except SegpipeError:
+        except CASE_FAULTS:
             continue  # reading the case will say what is wrong with it
         needs[job.id] = predictor.needs(grid)
     if needs:
@@ -149,6 +154,13 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
             write_image(map_path(job.output, what), volume if job.texts else without_texts(volume))
     labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
     write_label(job.output, labels if job.texts else without_texts(labels))
+
+
+def _remove_earlier(job: Job) -> None:
+    """What an earlier scan of this name left, so that it is not taken for this one's where this one fails."""
+    for path in (job.output, *(map_path(job.output, what) for what in MAPS)):
+        if path not in job.images:
+            path.unlink(missing_ok=True)
 
 
 def _already(result: CaseResult) -> Future[CaseResult]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.data.formats import grid_difference, read_label
+from pipeline.data.formats import GRID_TOLERANCE_MM, grid_difference, read_label
 from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.postprocess import (
@@ -40,6 +40,7 @@ class LabelPair:
     id: str
     pred: Path
     ref: Path
+    grid_tolerance_mm: float = GRID_TOLERANCE_MM
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _helps(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
 
 def _read(pair: LabelPair) -> tuple[Volume, Volume]:
     pred, ref = read_label(pair.pred), read_label(pair.ref)
-    if difference := grid_difference(ref.grid, pred.grid):
+    if difference := grid_difference(ref.grid, pred.grid, pair.grid_tolerance_mm):
         raise DataError(f"{pair.pred} does not lie on the grid of {pair.ref}: {difference}")
     return pred, ref
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import atomic_write
-from pipeline.data.formats import case_id, image_ending
+from pipeline.data.formats import case_id, image_ending, stem
 from pipeline.data.volume import Volume
 
 MAPS = ("uncertainty", "disagreement", "probabilities")
@@ -25,7 +25,8 @@ def prediction_name(images: Sequence[Path]) -> str:
 
 
 def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
-    """Case to the name of its segmentation: its file's, or its id with the same ending where files share a name.
+    """Case to the name of its segmentation: its file's, or its id with the same ending where that is the file's whole
+    name (`case_0000` among cases that are counted so), or where files share a name.
 
     The id too where its channels' files are named each in its own way (CASE/T1.nii.gz, CASE/T2.nii.gz).
 
@@ -35,7 +36,7 @@ def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
         case: f"{case}.nii.gz" if paths[0].is_dir() else prediction_name(paths) for case, paths in images.items()
     }  # a folder is a DICOM series, and its name may be a patient's
     for case, paths in images.items():
-        if len({case_id(path) for path in paths}) > 1:
+        if len({case_id(path, len(paths)) for path in paths}) > 1 or stem(paths[0]) == case:
             names[case] = f"{case}{image_ending(Path(names[case]))}"
     shared = {name for name in names.values() if list(names.values()).count(name) > 1}
     names = {case: f"{case}{image_ending(Path(name))}" if name in shared else name for case, name in names.items()}
@@ -51,7 +52,7 @@ def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
 
 def map_path(segmentation: Path, what: str) -> Path:
     """Where a map of a case lies: in a folder of that name beside its segmentation, so that folders hold one kind."""
-    return segmentation.parent / what / f"{case_id(segmentation)}.nii.gz"
+    return segmentation.parent / what / f"{stem(segmentation)}.nii.gz"
 
 
 def write_image(path: Path, volume: Volume) -> None:

@@ -129,14 +129,11 @@ class Predictor:
             here = need.peak if theirs is None else max(need.reading, need.held)
             if here - held_gib <= ours and (theirs is None or need.stores <= theirs):
                 return half
+        tried = needs.fp32 if asked == "fp32" else needs.half
         raise DataError(
-            f"needs about {needs.half.peak:.1f} GiB of memory beside the {needs.base:.1f} GiB that the program takes, "
+            f"needs about {tried.peak:.1f} GiB of memory beside the {needs.base:.1f} GiB that the program takes, "
             f"but {max(ours, 0):.1f} GiB are free; end other programs, raise infer.memory_gib or use a larger machine"
-            + (
-                ""
-                if theirs is None
-                else f" ({needs.half.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)"
-            )
+            + ("" if theirs is None else f" ({tried.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)")
         )
 
     @cached_property

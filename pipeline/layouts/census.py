@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.base.files import sha256_of
 from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
+from pipeline.data.digests import file_digest
 from pipeline.data.formats import read_label, read_to_the_end
 from pipeline.layouts.found import FoundCase
 from pipeline.layouts.labelling import Labelling
@@ -60,7 +61,12 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
 
 
 def _hash(case: FoundCase) -> dict[Path, str]:
-    return {path: sha256_of(path) for path in case.files if path.is_file()}
+    """Of the files that can be read; what is wrong with the others is `_look`'s to say."""
+    hashes = {}
+    for path in filter(Path.is_file, case.files):
+        with suppress(OSError):
+            hashes[path] = file_digest(path)
+    return hashes
 
 
 def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
@@ -71,6 +77,8 @@ def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
         return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))
+    except OSError as error:
+        return Problem(case.id, f"{error.filename or case.files[0]}: cannot be read ({error.strerror})")
 
 
 def _counts(label: NDArray) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def read_layout(place: Path, layout: str = "auto") -> Found:
         raise ConfigError(f"--format {layout!r} is unknown; {did_you_mean(layout, ['auto', *READERS])}")
     if not place.exists():
         raise DataError(f"{place}: there is no such folder or file")
-    place = place.absolute()
+    place = Path(os.path.normpath(place.absolute()))
     chosen, where = detect(place) if layout == "auto" else (layout, _entry(place, layout))
     return READERS[chosen](where)
 
@@ -64,6 +65,8 @@ def _entry(place: Path, layout: str) -> Path:
         descriptor = place if place.is_file() else _descriptor(place)
         if descriptor is None:
             raise DataError(f"{place}: has no dataset.json, which --format {layout} needs")
+        if descriptor.name != "dataset.json":
+            raise DataError(f"{descriptor}: --format {layout} reads a dataset.json; give it that name")
         return descriptor.parent
     if layout == "csv":
         found = place if place.is_file() else _table(place)
@@ -89,5 +92,19 @@ def _kind_of(descriptor: Path) -> str:
 
 
 def _table(folder: Path) -> Path | None:
-    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and table.is_table(path)]
-    return tables[0] if len(tables) == 1 else None
+    """The only table of cases in the folder; a DataError where there are several, perhaps parts of one data set."""
+    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_table(path)]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(
+            f"{folder}: {names} all list images; join them into one table with a column 'split', or name one of them"
+        )
+    return tables[0] if tables else None
+
+
+def _is_table(path: Path) -> bool:
+    """False also for a file beside the scans that is no readable text."""
+    try:
+        return table.is_table(path)
+    except DataError:
+        return False

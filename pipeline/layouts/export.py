@@ -105,6 +105,8 @@ def _write_nnunet(manifest: Manifest, root: Path, out: Path) -> ConvertResult:
     if splits := splits_of(training):
         write_json(out / SPLITS, splits)
         notes.append(f"{SPLITS} belongs into nnUNet_preprocessed/{out.name}/ before nnU-Net trains")
+    elif any(case.fold is not None for case in training):
+        notes.append(f"no {SPLITS} is written: some training cases are in no fold of the manifest")
     return ConvertResult(out, len(manifest.cases), (*notes, *_lost(manifest, extra_too=True)))
 
 
@@ -169,7 +171,9 @@ def _channel_names(channels: Sequence[Channel]) -> list[str]:
 
 
 def _common_ending(manifest: Manifest) -> str:
-    """The files' own ending where all share one that nnU-Net reads, else .nii.gz."""
+    """The files' own ending where all share one that nnU-Net reads and none is to be taken apart, else .nii.gz."""
+    if any(len(case.images) != len(manifest.channels) for case in manifest.cases):
+        return ".nii.gz"
     files = [file for case in manifest.cases for file in (*case.images, *([case.label] if case.label else []))]
     return next((e for e in _NNUNET_ENDINGS if all(file.lower().endswith(e) for file in files)), ".nii.gz")
 

@@ -11,14 +11,18 @@ from typing import Any, Literal
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.data.cases import Channel
-from pipeline.data.formats import IMAGE_ENDINGS, case_id, image_ending
+from pipeline.data.formats import CHANNEL_SUFFIX, IMAGE_ENDINGS, image_ending, stem
 from pipeline.layouts.labelling import Labelling
 
 Split = Literal["training", "testing"]
-CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 _PERSONAL = re.compile(
-    r"^(patient_?)?(first_?|last_?|family_?|given_?|sur)?name$|birth|^mrn$|^patient_?id$|address|phone", re.I
+    r"^(patients?'?s?[_ -]?)?(first|last|family|given|sur|full)?[_ -]?name$"
+    r"|birth|^mrn$|^patient[_ -]?id$|address|phone",
+    re.I,
 )
+
+
+_MODALITIES = {"CT": {"ct", "cta", "cect", "ncct", "cbct"}, "PET": {"pet", "pt", "suv"}}
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,15 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """True for a visible file with an image ending; of a .hdr/.img pair the .hdr stands for both."""
+    """True for a visible file with an image ending; of a .hdr/.img pair the .hdr stands for both.
+
+    A link to a file that is not there (data sets whose files are fetched on demand) is one too, and is then named as
+    missing.
+    """
     name = path.name.lower()
-    if path.name.startswith(".") or not name.endswith(tuple(IMAGE_ENDINGS)) or not path.is_file():
+    if path.name.startswith(".") or not name.endswith(tuple(IMAGE_ENDINGS)):
+        return False
+    if not (path.is_file() or (path.is_symlink() and not path.exists())):
         return False
     header = path.with_suffix(".hdr")
     return not (name.endswith(".img") and header.is_file())
@@ -81,12 +91,6 @@ def is_image(path: Path) -> bool:
 
 def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
-
-
-def stem(path: Path) -> str:
-    """The file name without its image ending (a channel suffix stays)."""
-    ending = image_ending(path)
-    return path.name[: len(path.name) - len(ending)] if ending else path.name
 
 
 def by_channel(paths: Iterable[Path], channels: int) -> dict[str, dict[str, Path]]:
@@ -115,7 +119,8 @@ def ids_of(images: Sequence[Path]) -> list[str]:
 
     A list of `case_0001`, `case_0002`, ... keeps the digits: they are not channels of one case.
     """
-    short, whole = [case_id(path) for path in images], [stem(path) for path in images]
+    whole = [stem(path) for path in images]
+    short = [CHANNEL_SUFFIX.sub("", name) for name in whole]
     return short if len(set(short)) == len(set(whole)) else whole
 
 
@@ -153,11 +158,13 @@ def subject_of(case: str) -> str:
 
 
 def modality_of(name: str) -> str:
-    """The modality that a channel's name stands for: CT, PET or MR (whatever is not known is treated like MR)."""
-    word = re.sub(r"[^a-z0-9]", "", name.lower())
-    if word in {"ct", "cta", "cect", "ncct", "cbct"}:
-        return "CT"
-    return "PET" if word in {"pet", "pt", "suv"} else "MR"
+    """The modality that a channel's name stands for: CT, PET or MR (whatever is not known is treated like MR).
+
+    A word of the name says it: CT, CT_arterial, PET-SUV. Where words say different things (PET/CT), none does.
+    """
+    words = {re.sub(r"[^a-z0-9]", "", name.lower()), *re.split(r"[^a-z0-9]+", name.lower())}
+    said = {modality for modality, known in _MODALITIES.items() if words & known}
+    return said.pop() if len(said) == 1 else "MR"
 
 
 def without_personal(columns: Mapping[str, Any], notes: set[str]) -> dict[str, Any]:

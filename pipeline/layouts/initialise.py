@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.base.errors import ConfigError, DataError, Problem, problem_list
+from pipeline.base.files import write_text
 from pipeline.base.terminal import format_table
 from pipeline.data.manifest import Manifest, ManifestCase, write_manifest
 from pipeline.layouts.census import Census, compare, infer, take_census
@@ -16,7 +20,7 @@ from pipeline.layouts.detect import read_layout
 from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
 from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
 from pipeline.layouts.masks import merge_masks
-from pipeline.layouts.write_config import write_config
+from pipeline.layouts.write_config import config_text, keeping_the_old
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
             f"-o {config_path}: is a folder; name the file to write, for instance {config_path / 'mine.yaml'}"
         )
     declared = from_option(labels) if labels else None
-    found = _with_the_split_as_fold_0(read_layout(folder, format))
+    found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format)))
     refuse_shared_ids(_claims(found))
     if found.paths_identify:
         found = _linked(found, config_path.absolute().with_suffix(".links"))
@@ -81,8 +85,9 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     root = _root(found)
     root_from_here = os.path.relpath(root, config_path.absolute().parent)
     manifest = _manifest(found, labelling, census, root, root_from_here)
-    write_manifest(manifest_path, manifest)
-    kept = write_config(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
+    kept = keeping_the_old(manifest_path, partial(write_manifest, manifest_path, manifest))
+    text = config_text(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
+    kept += keeping_the_old(config_path, partial(write_text, config_path, text))
     return InitResult(
         layout=found.layout,
         config=config_path,
@@ -106,13 +111,32 @@ def _labelling(
     """What the user says, else what the descriptor says, else what the label maps show."""
     if declared is not None:
         return compare(census, declared, lookup=False)
+    unknown = []
     if found.labelling is not None:
-        return compare(census, found.labelling, found.labelling_is_lookup)
+        known, notes, problems = compare(census, found.labelling, found.labelling_is_lookup)
+        if known.structures or not census.values:
+            return known, notes, problems
+        unknown = [Problem("labels", "the table of names has no value that occurs; all are named label_VALUE instead")]
     labelling, notes, problems = infer(census)
+    problems = [*unknown, *problems]
     if labelling is None and any(case.label for case in found.cases):
         none = Problem("labels", "no readable label map has a value above 0, so there is nothing to learn")
         raise DataError(problem_list(str(found.folder), [*census.broken.values(), *problems, none]))
     return labelling, notes, problems
+
+
+def _with_folds_from_0(found: Found) -> Found:
+    """Declared folds counted from 0 without gaps, as runs name them: 1 to 5 become 0 to 4."""
+    given = sorted({case.fold for case in found.cases if case.split == "training" and case.fold is not None})
+    number = {fold: i for i, fold in enumerate(given)}
+    if given == list(number.values()):
+        return found
+    cases = [
+        replace(case, fold=number[case.fold]) if case.split == "training" and case.fold is not None else case
+        for case in found.cases
+    ]
+    note = f"folds {', '.join(map(str, given))} are counted from 0 here: {', '.join(map(str, number.values()))}"
+    return replace(found, cases=tuple(cases), notes=(*found.notes, note))
 
 
 def _with_the_split_as_fold_0(found: Found) -> Found:
@@ -149,18 +173,22 @@ def _root(found: Found) -> Path:
 
 def _manifest(found: Found, labelling: Labelling | None, census: Census, root: Path, root_from_here: str) -> Manifest:
     labelling = labelling or Labelling()
-    return Manifest(
-        name=found.name,
-        description=found.description,
-        licence=found.licence,
-        source=found.source,
-        channels=found.channels,
-        labels={structure: to_descriptor(values) for structure, values in labelling.structures.items()},
-        ignore_label=labelling.ignore_value,
-        overlapping=labelling.overlapping,
-        root=root_from_here,
-        cases=tuple(_case(case, census, root) for case in found.cases),
-    )
+    try:
+        return Manifest(
+            name=found.name,
+            description=found.description,
+            licence=found.licence,
+            source=found.source,
+            channels=found.channels,
+            labels={structure: to_descriptor(values) for structure, values in labelling.structures.items()},
+            ignore_label=labelling.ignore_value,
+            overlapping=labelling.overlapping,
+            root=root_from_here,
+            cases=tuple(_case(case, census, root) for case in found.cases),
+        )
+    except ValidationError as error:
+        problems = [Problem("the manifest", details["msg"].removeprefix("Value error, ")) for details in error.errors()]
+        raise DataError(problem_list(str(found.folder), problems)) from None
 
 
 def _case(case: FoundCase, census: Census, root: Path) -> ManifestCase:

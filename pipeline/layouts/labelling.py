@@ -54,6 +54,9 @@ def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
         raise DataError(
             f"{where}: label value {ignore} is both 'ignore' and {', '.join(clash)}; give each its own value"
         )
+    for (one, its_values), (other, values) in combinations(structures.items(), 2):
+        if set(its_values) == set(values):
+            raise DataError(f"{where}: {one!r} and {other!r} have the same values, {list(values)}; correct one of them")
     if not structures:
         raise DataError(f"{where}: 'labels' declares no structure beside the background; add one, e.g. \"liver\": 1")
     return Labelling(structures, ignore)

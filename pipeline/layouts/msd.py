@@ -10,7 +10,7 @@ from pipeline.data.cases import Channel
 from pipeline.data.formats import image_ending
 from pipeline.layouts.channels import UNNAMED
 from pipeline.layouts.descriptor import NAME, Descriptor, Item, read_descriptor
-from pipeline.layouts.found import Found, FoundCase, Split, ids_of, stem
+from pipeline.layouts.found import Found, FoundCase, Split, ids_of, stem, without_personal
 
 VALIDATION_FOLD = 0
 
@@ -24,6 +24,7 @@ def read(folder: Path) -> Found:
     path = folder / NAME
     descriptor = read_descriptor(path)
     problems: list[Problem] = []
+    notes: set[str] = set() if descriptor.labels else {"dataset.json declares no labels"}
     channels = descriptor.channels or (Channel(name=UNNAMED),)
     lists: list[tuple[Sequence[Item], Split, int | None]] = [
         (descriptor.training, "training", None),
@@ -41,7 +42,7 @@ def read(folder: Path) -> Found:
             label=_existing_label(case, folder, item, problems),
             split=split,
             fold=fold if item.fold is None else item.fold,
-            extra=item.model_extra or {},
+            extra=without_personal(item.model_extra or {}, notes),
         )
         for case, (item, split, fold) in zip(ids, listed, strict=True)
     )
@@ -56,7 +57,7 @@ def read(folder: Path) -> Found:
         description=descriptor.description,
         licence=descriptor.licence,
         source=descriptor.reference,
-        notes=() if descriptor.labels else ("dataset.json declares no labels",),
+        notes=tuple(sorted(notes)),
         problems=tuple(problems),
     )
 

@@ -31,6 +31,11 @@ def read(folder: Path) -> Found:
     cases = _listed(folder, listed, problems) if listed else _training(folder, len(channels), problems)
     cases += _testing(folder, len(channels), problems)
     notes += _class_order_note(descriptor, labelling or Labelling())
+    notes += [
+        f"channel {channel.name}: nnU-Net does not normalise it; set plan.normalisation: {{{channel.name}: none}}"
+        for channel in channels
+        if channel.name.lower().startswith("nonorm")
+    ]
     folds = read_folds(folder, [case.id for case in cases if case.split == "training"], notes)
     count = sum(case.split == "training" for case in cases)
     if descriptor.num_training not in (None, count):
@@ -156,6 +161,15 @@ def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[
     if unknown:
         notes.append(f"{path.name} names {len(unknown)} unknown cases: {', '.join(unknown)}")
     notes.append(f"folds are those of {path.name}")
+    for number, fold in enumerate(splits):
+        others = {case for case in training if folds.get(case) != number}
+        if "train" in fold and set(fold["train"]) != others:
+            notes.append(
+                f"{path.name}: fold {number} trains on {len(fold['train'])} cases; here on all {len(others)} that it "
+                "does not validate"
+            )
+    if left := len(set(training) - folds.keys()):
+        notes.append(f"{path.name} validates {left} training cases in no fold; they are put into the smallest ones")
     return folds
 
 

@@ -14,10 +14,13 @@ from pipeline.data.cases import Channel
 from pipeline.data.formats import image_ending
 from pipeline.layouts.found import Found, FoundCase, Split, ids_of, modality_of, refuse_shared_ids, without_personal
 
-_ID = ("id", "case", "case_id", "caseid", "subjectid", "name")
+_ID = ("id", "case", "case_id", "caseid", "subjectid")
 _SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
+_PERSON = ("patient_id", "patientid", "patient id", "mrn")
+"""Columns that tell patients apart by what must not get into the manifest."""
 _IMAGE = re.compile(r"^(?:image|img|scan|channel)s?(?:[_ -]?(?:path|file))?(?:[_ -](.+)|(\d+))?$", re.I)
 _LABEL = re.compile(r"^(?:label|seg|segmentation|mask)s?(?:[_ -]?(?:path|file))?$", re.I)
+_MASK = re.compile(r"^(?:label|seg|segmentation|mask)s?[_ -](?!path$|file$)(.+)$", re.I)
 _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("", "train", "training", "tr", "validation", "valid", "val"), "training"),
     **dict.fromkeys(("test", "testing", "ts"), "testing"),
@@ -26,18 +29,21 @@ _SPLITS: dict[str, Split] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table say what. images: channel name to column."""
+    """Which columns of a table say what. images: channel name to column; masks: structure to the one of its masks."""
 
     images: Mapping[str, str]
     label: str | None
+    masks: Mapping[str, str]
     id: str | None
     subject: str | None
+    person: str | None
     split: str | None
     fold: str | None
 
     @property
     def known(self) -> set[str | None]:
-        return {*self.images.values(), self.label, self.id, self.subject, self.split, self.fold}
+        own = {self.label, self.id, self.subject, self.person, self.split, self.fold}
+        return {*self.images.values(), *self.masks.values(), *own}
 
 
 def is_table(path: Path) -> bool:
@@ -51,13 +57,17 @@ def is_table(path: Path) -> bool:
 def read(path: Path) -> Found:
     """Reads a table; paths in it are relative to its folder (or absolute).
 
-    Columns, in any case: image or image_T1, image_FLAIR, ... (also Channel_0, ...), label (mask, seg), id, subject,
-    split (training, validation, testing), fold. A row with split `validation` is validated in fold 0. Raises a
-    DataError that names the lines of doubled ids.
+    Columns, in any case: image or image_T1, image_FLAIR, ... (also Channel_0, ...), label (mask, seg) or a mask per
+    structure (label_liver, mask_tumour), id, subject, split (training, validation, testing), fold. A row with split
+    `validation` is validated in fold 0. Patients of a column such as PatientID are told apart and not named: they
+    become patient_001, ... Raises a DataError that names the lines of doubled ids.
     """
     header, rows = _rows(path)
     columns = _columns(path, header, rows)
     notes: set[str] = set()
+    if columns.person:
+        rows = _with_numbered_patients(rows, columns.person)
+        notes.add(f"column {columns.person!r} may identify a person: patient_001, ... stand for its values")
     problems: list[Problem] = []
     read_rows = [(line, _case(path, line, row, columns, notes, problems)) for line, row in rows]
     found = [(line, case) for line, case in read_rows if case is not None]
@@ -94,6 +104,15 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     return [name.strip() for name in reader.fieldnames or ()], rows
 
 
+def _with_numbered_patients(
+    rows: Sequence[tuple[int, dict[str, str]]], column: str
+) -> list[tuple[int, dict[str, str]]]:
+    """The rows with the values of one column counted in their order; an empty one stays empty."""
+    values = dict.fromkeys(row[column] for _, row in rows if row.get(column))
+    numbers = {value: f"patient_{i:03d}" for i, value in enumerate(values, 1)}
+    return [(line, {**row, column: numbers.get(row.get(column, ""), "")}) for line, row in rows]
+
+
 def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> Columns:
     labels = [name for name in header if _LABEL.match(name)]
     named = [(match.group(1) or match.group(2) or "", name) for name in header if (match := _IMAGE.match(name))]
@@ -105,14 +124,17 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mappin
         )
     if len(labels) > 1:
         raise DataError(f"{path}: several label columns ({', '.join(labels)}); keep one, as one label map per case")
+    masks = {m.group(1): name for name in header if (m := _MASK.match(name)) and _holds_files(path.parent, name, rows)}
     images = {name if name and not name.isdigit() else f"channel_{name or 0}": column for name, column in found}
     if len(images) == 1:
         images = {name if not name.startswith("channel_") else "image": column for name, column in images.items()}
     return Columns(
         images=images,
         label=labels[0] if labels else None,
+        masks={} if labels else masks,
         id=_first(header, _ID),
         subject=_first(header, _SUBJECT),
+        person=_first(header, _PERSON),
         split=_first(header, ("split", "subset", "set")),
         fold=_first(header, ("fold",)),
     )
@@ -148,7 +170,8 @@ def _case(
         raise DataError(f"{where}: fold is {fold!r}; it must be a whole number from 0, or empty")
     paths = tuple(path.parent / image for image in images)
     label = row.get(columns.label or "", "")
-    files = [*paths, *([path.parent / label] if label else [])]
+    masks = {name: path.parent / row[column] for name, column in columns.masks.items() if row.get(column)}
+    files = [*paths, *([path.parent / label] if label else []), *masks.values()]
     if missing := [str(file.name) for file in files if not file.exists()]:
         problems.append(Problem(where, f"no such file: {', '.join(missing)}"))
     extra = {key: value for key, value in row.items() if key not in columns.known}
@@ -156,8 +179,9 @@ def _case(
         id=row.get(columns.id or "", ""),
         images=paths,
         label=path.parent / label if label else None,
-        split=_SPLITS[split] if label or split else "testing",
-        subject=row.get(columns.subject or "", ""),
+        masks=masks,
+        split=_SPLITS[split] if label or masks or split else "testing",
+        subject=row.get(columns.subject or columns.person or "", ""),
         fold=int(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.base.files import write_text
+import yaml
 
 _TEMPLATE = """\
 # Made by `segpipe init`. Look first:  segpipe check {config}
@@ -34,24 +35,26 @@ train:
 """
 
 
-def write_config(path: Path, manifest: str, root: str, exclude_faulty: bool) -> list[str]:
-    """Writes the configuration of a data set; `manifest` and `root` are relative to its folder.
-
-    A different file of that name is kept as `<name>.previous`, which the returned notes say.
-    """
-    text = _TEMPLATE.format(
+def config_text(path: Path, manifest: str, root: str, exclude_faulty: bool) -> str:
+    """The configuration of a data set, to be written to `path`; `manifest` and `root` are relative to its folder."""
+    return _TEMPLATE.format(
         config=path.name,
-        name=config_name(path.stem),
+        name=_quoted(config_name(path.stem)),
         manifest=_quoted(manifest),
         root=_quoted(root),
         on_fault="exclude" if exclude_faulty else "stop",
     )
+
+
+def keeping_the_old(path: Path, write: Callable[[], object]) -> list[str]:
+    """Calls `write`; where it replaced a different file at `path`, that is kept beside it, which the notes say."""
+    before = path.read_bytes() if path.is_file() else None
+    write()
+    if before in (None, path.read_bytes()):
+        return []
     kept = path.with_name(f"{path.name}.previous")
-    replaces_another = path.is_file() and path.read_bytes() != text.encode()
-    if replaces_another:
-        path.replace(kept)
-    write_text(path, text)
-    return [f"{path.name} was there already; the old one is now {kept.name}"] if replaces_another else []
+    kept.write_bytes(before)
+    return [f"{path.name} was there already; the old one is now {kept.name}"]
 
 
 def config_name(text: str) -> str:
@@ -61,5 +64,10 @@ def config_name(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar for a path: plain where nothing in it has a meaning in YAML."""
-    return text if re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", text) else json.dumps(text, ensure_ascii=False)
+    """A YAML scalar for a text: plain where YAML reads it as that text (and not as a number, a date, true, ...)."""
+    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", text) and yaml.safe_load(text) == text
+    try:
+        float(text)  # 1e5 is a number to some readers of YAML and a text to others
+    except ValueError:
+        return text if plain else json.dumps(text, ensure_ascii=False)
+    return json.dumps(text)

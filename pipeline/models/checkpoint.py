@@ -48,6 +48,9 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         ) from None
 
 
+_LITTLE = 0.5
+
+
 @dataclass(frozen=True)
 class Account:
     """What became of pretrained weights, by parameter name."""
@@ -56,9 +59,13 @@ class Account:
     other_shape: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    share: float
+    """Of the network's parameters, those taken over."""
 
     def __str__(self) -> str:
-        lines = [f"pretrained weights: {len(self.matched)} tensors taken over"]
+        lines = [f"pretrained weights: {len(self.matched)} tensors taken over, {self.share:.0%} of the parameters"]
+        if self.share < _LITTLE:
+            lines[0] += ": most of the network begins anew; is it the same train.network, and as wide?"
         for what, names in (
             ("of another shape, begun anew", self.other_shape),
             ("not in the file, begun anew", self.missing),
@@ -82,6 +89,7 @@ def take_over(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Accoun
         other_shape=tuple(name for name in own if name in weights and name not in matched),
         missing=tuple(name for name in own if name not in weights),
         unused=tuple(name for name in weights if name not in own),
+        share=sum(own[name].numel() for name in matched) / sum(tensor.numel() for tensor in own.values()),
     )
     if not matched:
         raise DataError(f"none of the pretrained weights fits this network; is it the same train.network?\n{account}")

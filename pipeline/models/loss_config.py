@@ -83,22 +83,32 @@ class DiceCEConfig(_Regional):
         return (self.lambda_dice, self.lambda_ce) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
 
 
-class DiceFocalConfig(_Regional):
-    """lambda_dice · Dice + lambda_focal · focal loss."""
+class _TwoTerms(_Regional):
+    """A regional term and another one."""
+
+    lambda_dice: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> _TwoTerms:
+        if not any(getattr(self, name) for name in type(self).model_fields if name.startswith("lambda_")):
+            raise ValueError("both lambdas are 0, so that nothing would be learned")
+        return self
+
+
+class DiceFocalConfig(_TwoTerms):
+    """lambda_dice · Dice + lambda_focal · focal loss, which counts the background always, as cross-entropy does."""
 
     name: Literal["dice_focal"] = "dice_focal"
-    lambda_dice: float = Field(default=1.0, ge=0)
     lambda_focal: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=2.0, ge=0)
     squared_pred: bool = False
     class_weights: ClassWeights = None
 
 
-class DiceTopKConfig(_Regional):
+class DiceTopKConfig(_TwoTerms):
     """lambda_dice · Dice + lambda_ce · cross-entropy over the hardest voxels (nnU-Net's TopK)."""
 
     name: Literal["dice_topk"] = "dice_topk"
-    lambda_dice: float = Field(default=1.0, ge=0)
     lambda_ce: float = Field(default=1.0, ge=0)
     top_percent: float = Field(default=10.0, gt=0, le=100)
     """Percent of the batch's voxels, those with the largest cross-entropy, whose mean is taken."""

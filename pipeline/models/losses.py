@@ -67,8 +67,11 @@ def sums_over_batch(config: AnyLoss) -> bool:
 
 def is_mean_of_samples(config: AnyLoss, ignore: int | None) -> bool:
     """Whether the loss of a batch is the mean of the losses of its samples; weighted voxels are counted over all."""
-    weighted = getattr(config, "class_weights", None) is not None or ignore is not None
-    return not sums_over_batch(config) and (not weighted or isinstance(config, DiceConfig | FocalConfig))
+    if sums_over_batch(config):
+        return False
+    if ignore is not None:  # samples have more or fewer voxels that count
+        return isinstance(config, DiceConfig | GeneralizedDiceConfig | TverskyConfig)
+    return getattr(config, "class_weights", None) is None or isinstance(config, DiceConfig | FocalConfig)
 
 
 class TargetLoss(nn.Module):
@@ -150,6 +153,8 @@ def _class_weights(
             f"train.loss.class_weights has {len(given)} weights, but the network has {out_channels} channels "
             "(background first, then the structures; no background where they overlap); give one weight per channel"
         )
+    if not any(given):
+        raise ConfigError("train.loss.class_weights are all 0, so that nothing would be learned")
     return torch.tensor(given, dtype=torch.float32)
 
 
@@ -169,9 +174,8 @@ def _terms(
     def dice(squared_pred: bool) -> Term:
         return DiceLoss(**act, **regional, squared_pred=squared_pred, weight=kept)
 
-    def focal(gamma: float, alpha: float | None) -> Term:
-        background = regional["include_background"]
-        return FocalLoss(include_background=background, gamma=gamma, alpha=alpha, weight=kept, use_softmax=not sigmoid)
+    def focal(gamma: float, alpha: float | None, background: bool) -> Term:
+        return Focal(sigmoid, gamma, alpha, weights, background)
 
     match config:
         case DiceConfig():
@@ -184,17 +188,42 @@ def _terms(
         case DiceFocalConfig():
             return [
                 (config.lambda_dice, dice(config.squared_pred), by_sample),
-                (config.lambda_focal, focal(config.gamma, None), False),
+                (config.lambda_focal, focal(config.gamma, None, background=True), False),
             ]
         case DiceTopKConfig():
             entropy = CrossEntropy(sigmoid, weights, top_percent=config.top_percent)
             return [(config.lambda_dice, dice(False), by_sample), (config.lambda_ce, entropy, False)]
         case FocalConfig():
-            return [(1.0, focal(config.gamma, config.alpha), False)]
+            background = overlapping or config.include_background
+            return [(1.0, focal(config.gamma, config.alpha, background), False)]
         case GeneralizedDiceConfig():
             return [(1.0, GeneralizedDiceLoss(**act, **regional, w_type=config.w_type), by_sample)]
         case TverskyConfig():
             return [(1.0, TverskyLoss(**act, **regional, alpha=config.alpha, beta=config.beta), by_sample)]
+
+
+class Focal(nn.Module):
+    """MONAI's focal loss of logits_BKV and a target of zeros and ones: the mean over channels and voxels.
+
+    Without `background` its channel is left out of the mean only. MONAI leaves its logit out of the softmax too, so
+    that nothing holds structures and background apart, and with a single structure nothing is learned at all.
+    """
+
+    weights: torch.Tensor | None
+
+    def __init__(
+        self, sigmoid: bool, gamma: float, alpha: float | None, weights: torch.Tensor | None, background: bool
+    ) -> None:
+        super().__init__()
+        self.each = FocalLoss(gamma=gamma, alpha=alpha, use_softmax=not sigmoid, reduction="none")
+        self.first = 0 if background else 1
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits_BKV: torch.Tensor, target_BKV: torch.Tensor) -> torch.Tensor:
+        losses = self.each(logits_BKV, target_BKV)
+        if self.weights is not None:
+            losses = losses * self.weights[:, None]
+        return losses[:, self.first :].mean()
 
 
 class CrossEntropy(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from pipeline.base.strict import Strict
 
@@ -32,6 +32,16 @@ class UNetConfig(Strict):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     deep_supervision: int | None = Field(default=None, ge=0)
     """Coarser levels that get their own loss in training; None: all but the two coarsest, at least one."""
+
+    @field_validator("strides", "kernel_size")
+    @classmethod
+    def _whole_steps(cls, levels: tuple[Triple, ...] | None, info: ValidationInfo) -> tuple[Triple, ...] | None:
+        sizes = [size for level in levels or () for size in level]
+        if sizes and min(sizes) < 1:
+            raise ValueError(f"has {min(sizes)} in it; every entry must be at least 1")
+        if info.field_name == "kernel_size" and any(size % 2 == 0 for size in sizes):
+            raise ValueError("has an even number in it; kernels need a middle, so 1, 3, 5, ...")
+        return levels
 
     @field_validator("channels")
     @classmethod
@@ -104,6 +114,13 @@ class SwinUNETRConfig(Strict):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> SwinUNETRConfig:
+        widths = [(self.feature_size or 24) * 2**level for level in range(4)]
+        if any(heads < 1 or width % heads for width, heads in zip(widths, self.num_heads, strict=True)):
+            raise ValueError(f"num_heads {list(self.num_heads)} must divide the widths of the levels, {widths}")
+        return self
 
 
 AnyNetwork = UNetConfig | VNetConfig | SegResNetConfig | SwinUNETRConfig

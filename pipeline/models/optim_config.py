@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipeline.base.strict import Strict
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class SGDConfig(Strict):
     """Stochastic gradient descent with Nesterov momentum.
@@ -32,7 +34,7 @@ class AdamWConfig(Strict):
     name: Literal["adamw"] = "adamw"
     lr: float | None = Field(default=None, gt=0)
     """null: 0.01, and 0.001 for swinunetr, whose attention does not bear more."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
 
 

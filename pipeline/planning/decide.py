@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.runtime import available_memory_gib, usable_cores
 from pipeline.data.cases import Cases
 from pipeline.data.labels import index_type
@@ -16,7 +17,7 @@ from pipeline.data.store import case_bytes
 from pipeline.models.network_config import AnyNetwork, network_config
 from pipeline.planning.effort import Effort, Goal, Timer, decide_effort, has_width
 from pipeline.planning.from_data import Space, decide_space
-from pipeline.planning.measure import Work, seconds_per_step
+from pipeline.planning.measure import Precision, Work, seconds_per_step
 from pipeline.planning.memory import predict_memory
 from pipeline.planning.settings import PlanConfig
 from pipeline.planning.shaping import Shaping, decide_shape
@@ -29,8 +30,9 @@ _MEMORY_SHARE = 0.8
 _PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
 # With a short budget on a CPU (docs/training.md), and from how many such patches on they get larger.
 _SMALL_PATCH_VOXELS, _PATCHES_FOR_SIZE = 3 * 2**14, 40_000
-_SHOWN = ("spacing_mm", "crop", "channels", "image_interpolation", "label_interpolation", "patch_size", "batch_size",
-          "network", "precision", "max_steps", "mirror_axes")  # fmt: skip
+_SHOWN = ("axcodes", "spacing_mm", "crop", "channels", "image_interpolation", "label_interpolation", "patch_size",
+          "batch_size", "network", "precision", "max_steps", "num_threads", "mirror_axes", "mirror_swaps",
+          "class_weights")  # fmt: skip
 
 
 def make_plan(
@@ -62,7 +64,11 @@ def make_plan(
         )
         work = Work(shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping)
         pins, largest = (config.batch_size, config.precision), _largest_batch(space, work)
-        return shaping, work, decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest)
+        effort = decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest, fits)
+        return shaping, work, effort
+
+    def fits(work: Work, precision: Precision) -> bool:
+        return predict_memory(work, precision, device).total <= limit_gib
 
     width_is_open = has_width(network.model_dump())
     hurried = goal.budget_seconds is not None and device.type == "cpu" and config.patch_size is None
@@ -72,10 +78,12 @@ def make_plan(
     elif hurried:
         shaping.reasons["patch_size"] += f"; with about {effort.patches} of them, more teach more than larger ones"
     predicted, memory_reasons = _predicted(config, cases, space, effort, work, device)
+    _refuse_pins_beyond(limit_gib, predicted["train_memory_gib"], config)
     reasons = space.reasons | shaping.reasons | effort.reasons
     reasons["network"] = f"{shaping.reasons['network']}; {effort.reasons['network']}"
     for key, cost in memory_reasons.items():
         reasons[key] += f"; {cost}"
+    reasons |= _other_reasons(config, device)
     return Plan(
         spacing_mm=space.spacing_mm,
         crop=space.crop,
@@ -99,6 +107,20 @@ def make_plan(
         predicted={key: float(f"{value:.4g}") for key, value in predicted.items()},
         reasons=reasons,
     )
+
+
+def _other_reasons(config: PlanConfig, device: torch.device) -> dict[str, str]:
+    """Of what is no choice, or a pin alone."""
+    threads = "of a training on a CPU" if device.type != "cpu" else f"all {usable_cores()} cores"
+    if config.num_threads and device.type == "cpu":
+        threads = f"pinned; open it would be {usable_cores()}, all cores"
+    swaps = "pinned (plan.left_right_pairs)" if config.left_right_pairs else "plan.left_right_pairs names none"
+    return {
+        "axcodes": "axes are anatomical, so that flips and positions mean the same in every scan",
+        "num_threads": threads,
+        "mirror_swaps": f"what changes places where axis 0 is flipped: {swaps}",
+        "class_weights": "inverse to volume on the planned grid; used where train.loss.class_weights asks for it",
+    }
 
 
 def _largest_batch(space: Space, work: Work) -> int:
@@ -129,6 +151,17 @@ def _predicted(
         other = "bf16" if config.precision == "fp32" else "fp32"
         costs["precision"] = f"{needed:.2g} GiB to train, {train_gib(effort.batch_size, other):.2g} in {other}"
     return predicted, costs
+
+
+def _refuse_pins_beyond(limit_gib: float, needed_gib: float, config: PlanConfig) -> None:
+    """A ConfigError where pins ask for more memory than training may take; what is open has been chosen to fit."""
+    pins = {"plan.patch_size": config.patch_size, "plan.batch_size": config.batch_size}
+    pinned = [key for key, pin in pins.items() if pin is not None]
+    if pinned and needed_gib > limit_gib:
+        raise ConfigError(
+            f"{', '.join(pinned)}: training would need about {needed_gib:.2g} GiB, but {limit_gib:.2g} GiB may be "
+            "used; choose less, leave it open, or set plan.memory_gib if more can be had"
+        )
 
 
 def _free_gib(device: torch.device) -> float:

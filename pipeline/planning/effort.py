@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ _WIDEST = 320
 
 Timer = Callable[[Work, Sequence[Precision]], Mapping[Precision, float]]
 """Seconds of a step of some work in each of some precisions."""
+Fits = Callable[[Work, Precision], bool]
+"""Whether memory holds the training of some work in some precision."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,12 @@ def decide_effort(
     device: torch.device,
     timer: Timer,
     largest_batch: int,
+    fits: Fits = lambda work, precision: True,  # noqa: ARG005
 ) -> Effort:
-    """Decides what is open. `timer` is only asked where a measurement decides something."""
+    """Decides what is open; wider networks and larger batches only where they fit.
+
+    `timer` is only asked where a measurement decides something.
+    """
     reasons: dict[str, str] = {}
     narrow = widened(work, 16) if width_is_open else work
     first = Work(narrow.network, work.in_channels, work.out_channels, work.patch_size, batch_pin or 2, work.overlapping)
@@ -103,13 +109,14 @@ def decide_effort(
     chosen, step_seconds = first, times[precision]
     patches = _patches(goal, first, step_seconds, device)
     if width_is_open and goal.budget_seconds is not None:
-        chosen, step_seconds, patches = _widest(goal, first, precision, step_seconds, device, timer)
-    reasons["network"] = _width_reason(chosen, width_is_open, patches)
+        chosen, step_seconds, patches = _widest(goal, first, precision, step_seconds, device, timer, fits)
+    reasons["network"] = _width_reason(chosen, width_is_open, patches, goal.budget_seconds is not None)
 
-    batch = batch_pin or min(_of_table(_PATCHES_FOR_BATCH, patches), largest_batch)
-    reasons["batch_size"] = "pinned" if batch_pin else _batch_reason(batch, patches, largest_batch)
+    batch, reasons["batch_size"] = batch_pin or 2, "pinned"
+    if not batch_pin:
+        batch, reasons["batch_size"] = _batch(chosen, precision, patches, largest_batch, fits)
     if batch != chosen.batch_size:
-        chosen = Work(chosen.network, work.in_channels, work.out_channels, work.patch_size, batch, work.overlapping)
+        chosen = replace(chosen, batch_size=batch)
         step_seconds = timer(chosen, [precision])[precision] if goal.budget_seconds is not None else None
 
     steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
@@ -159,14 +166,22 @@ def _precision_reason(
 
 
 def _widest(
-    goal: Goal, narrow: Work, precision: Precision, narrow_seconds: float | None, device: torch.device, timer: Timer
+    goal: Goal,
+    narrow: Work,
+    precision: Precision,
+    narrow_seconds: float | None,
+    device: torch.device,
+    timer: Timer,
+    fits: Fits,
 ) -> tuple[Work, float | None, float]:
-    """The widest network that the budget can show enough patches to."""
+    """The widest network that memory holds and the budget can show enough patches to."""
     best = narrow, narrow_seconds, _patches(goal, narrow, narrow_seconds, device)
     for width, needed in sorted(_PATCHES_FOR_WIDTH.items())[1:]:
         if best[2] < needed:  # the wider one is slower still: no need to measure it
             break
         wide = widened(narrow, width)
+        if not fits(wide, precision):
+            break
         wide_seconds = timer(wide, [precision])[precision]
         patches = _patches(goal, wide, wide_seconds, device)
         if patches < needed:
@@ -202,20 +217,25 @@ def _steps(
     return steps, f"{goal_reason}: {said}"
 
 
-def _of_table(table: Mapping[int, int], patches: float) -> int:
-    return max(value for value, needed in table.items() if patches >= needed)
+def _batch(work: Work, precision: Precision, patches: float, largest: int, fits: Fits) -> tuple[int, str]:
+    """The largest batch that pays, is no large part of the data set and fits into memory; and why."""
+    paying = [size for size, needed in sorted(_PATCHES_FOR_BATCH.items(), reverse=True) if patches >= needed]
+    if paying[0] > largest:
+        paying = [largest, *(size for size in paying if size < largest)]
+    batch = next((size for size in paying[:-1] if fits(replace(work, batch_size=size), precision)), paying[-1])
+    if batch < paying[0]:
+        return batch, f"memory holds no batch of {paying[0]}"
+    if batch == largest:
+        return batch, f"{largest} is 5 % of the data set's voxels"
+    return batch, f"with about {patches:.0f} patches in all, more steps teach more than larger batches"
 
 
-def _width_reason(work: Work, was_open: bool, patches: float) -> str:
+def _width_reason(work: Work, was_open: bool, patches: float, measured: bool) -> str:
     if not was_open:
         return "width as given, or of fixed width"
+    if not measured:
+        return "of the usual width: wider ones are tried only where a budget says how long steps may take"
     width = work.network["channels"][0] if work.network["name"] == "unet" else work.network["init_filters"]
     wider = [w for w in _PATCHES_FOR_WIDTH if w > width]
     beyond = f"; {wider[0]} would want {_PATCHES_FOR_WIDTH[wider[0]]} to pay" if wider else ""
     return f"{width} channels wide: about {patches:.0f} patches can be seen{beyond}"
-
-
-def _batch_reason(batch: int, patches: float, largest: int) -> str:
-    if batch == largest:
-        return f"{largest} is 5 % of the data set's voxels, or what memory holds"
-    return f"with about {patches:.0f} patches in all, more steps teach more than larger batches"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.base.errors import ConfigError
 from pipeline.data.cases import Cases
 from pipeline.data.geometry import Grid, Shape, Spacing, resampled_grid
 from pipeline.data.plan import ChannelPlan
 from pipeline.planning.grid import canonical_grids, median_shape, target_spacing
 from pipeline.planning.settings import PlanConfig
-from pipeline.planning.values import decide_crop, decide_mirroring, plan_channels
+from pipeline.planning.values import decide_crop, decide_mirroring, plan_channels, sided_structures
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ def decide_space(config: PlanConfig, cases: Cases) -> Space:
     spacing_mm, spacing_reason = target_spacing(whole)
     if config.spacing_mm is not None:
         spacing_mm, spacing_reason = config.spacing_mm, _pinned_spacing(config.spacing_mm, spacing_mm)
-    crop, crop_reason = decide_crop(cases.channels, training)
+    crop, crop_reason = decide_crop(training)
     if config.crop is not None:
         crop, crop_reason = config.crop, _pinned_crop(config.crop, crop, whole, canonical_grids(training, "nonzero"))
     channels, channels_reason = plan_channels(cases.channels, training, config.normalisation)
     mirror_axes, mirror_reason = decide_mirroring(list(cases.structures), config.left_right_pairs)
     if config.mirror_axes is not None:
-        mirror_axes, mirror_reason = config.mirror_axes, _pinned_mirroring(mirror_axes)
+        sided = sided_structures(list(cases.structures))
+        mirror_axes, mirror_reason = config.mirror_axes, _pinned_mirroring(config.mirror_axes, mirror_axes, sided)
     return Space(
         spacing_mm=spacing_mm,
         crop=crop,
@@ -97,5 +99,10 @@ def _pinned_crop(pin: str, open_crop: str, whole: Sequence[Grid], kept: Sequence
     return f"pinned; open it would be {open_crop}: {voxels[pin] / voxels[open_crop]:.2g} times the voxels"
 
 
-def _pinned_mirroring(open_axes: tuple[int, ...]) -> str:
+def _pinned_mirroring(axes: tuple[int, ...], open_axes: tuple[int, ...], sided: Sequence[str]) -> str:
+    if 0 in axes and sided:
+        raise ConfigError(
+            f"plan.mirror_axes: 0 flips left and right, so {', '.join(sided)} would be learned on their other side; "
+            "leave 0 out, or name the pairs in plan.left_right_pairs (then both are exchanged)"
+        )
     return f"pinned; open it would be {list(open_axes)}: each axis doubles the time of mirrored prediction, no other"

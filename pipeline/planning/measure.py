@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.runtime import usable_cores
 from pipeline.data.geometry import Shape
 from pipeline.models.cpu_bf16 import guard_convolutions
@@ -47,9 +48,20 @@ def seconds_per_step(
     """For each precision the median of some steps: forward, loss, backward, optimiser and moving average.
 
     Precisions take turns, so that whatever else the machine does weighs on all of them alike. Sets the number of
-    threads of this process. Random numbers of the caller are left as they were.
+    threads of this process. Random numbers of the caller are left as they were. Raises a ConfigError where memory does
+    not suffice.
     """
     torch.set_num_threads(num_threads or usable_cores())
+    try:
+        return _medians(work, precisions, device)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"plan: a step of {work.batch_size} patches of {list(work.patch_size)} does not fit into the memory of "
+            f"{device}, which others may use too; set plan.memory_gib, or a smaller plan.patch_size or batch_size"
+        ) from None
+
+
+def _medians(work: Work, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         steps = {precision: TrainingStep(work, precision, device) for precision in precisions}

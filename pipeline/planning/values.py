@@ -15,8 +15,10 @@ from pipeline.data.plan import ChannelPlan
 from pipeline.planning.grid import canonical_grids
 from pipeline.planning.settings import Scheme
 
-# More than half of an image at its smallest value is background; in this share of the cases, it is worth a crop.
+# What holds for this share of the cases decides for all.
 _MOST_CASES = 0.75
+# A box with less than this share of an image is worth a crop, as in nnU-Net.
+_KEPT = 0.75
 
 
 def plan_channels(
@@ -30,12 +32,14 @@ def plan_channels(
     plans, reasons = [], []
     for i, channel in enumerate(channels):
         pinned = pins.get(channel.name)
-        scheme: Scheme = pinned or ("ct" if channel.modality.upper() == "CT" else "zscore")
+        usual: Scheme = "ct" if channel.modality.upper() == "CT" else "zscore"
+        scheme = pinned or usual
         plan = ChannelPlan(name=channel.name, modality=channel.modality, scheme=scheme)
-        because = "pinned" if pinned else f"{channel.modality} has no fixed scale: each image by its own"
+        at_cost = f"pinned; open it would be {usual}"
+        because = at_cost if pinned else f"{channel.modality} has no fixed scale: each image by its own"
         if scheme == "ct":
             plan = _percentiles(plan, i, cases)
-            because = "pinned, " if pinned else "CT has a fixed scale: "
+            because = f"{at_cost}, " if pinned else "CT has a fixed scale: "
             because += f"percentiles of the structures in {len(cases)} cases"
         elif scheme == "zscore" and _is_mostly_zero(i, cases):
             plan = plan.model_copy(update={"nonzero": True})
@@ -67,12 +71,12 @@ def _percentiles(plan: ChannelPlan, index: int, cases: Sequence[Case]) -> Channe
     )
 
 
-def decide_crop(channels: Sequence[Channel], cases: Sequence[Case]) -> tuple[str, str]:
-    """`nonzero` where most images are background in more than half of their voxels, in every channel."""
-    share = np.mean([all(_half_is_background(case, i) for i in range(len(channels))) for case in cases])
-    if share >= _MOST_CASES:
-        return "nonzero", f"more than half of the voxels are background in {share:.0%} of the cases"
-    return "none", "background is no large part of the images"
+def decide_crop(cases: Sequence[Case]) -> tuple[str, str]:
+    """`nonzero` where the box of what is not background (air, of CT) leaves out a quarter of most images."""
+    kept = [math.prod(case.nonzero_shape or case.shape) / math.prod(case.shape) for case in cases]
+    if np.mean([share < _KEPT for share in kept]) >= _MOST_CASES:
+        return "nonzero", f"the box of what is not background has {np.median(kept):.0%} of an image's voxels (median)"
+    return "none", f"the box of what is not background has {np.median(kept):.0%} of an image's voxels (median)"
 
 
 def _half_is_background(case: Case, channel: int) -> bool:
@@ -106,13 +110,14 @@ def inverse_frequency(cases: Cases, crop: str, spacing_mm: Spacing) -> tuple[flo
     return tuple(float(f"{weight:.5g}") for weight in weights / weights.mean())
 
 
-_SIDED = re.compile(r"(?<![a-z])(left|right|links|rechts|gauche|droite?|lt|rt)(?![a-z])|^[lr][ _-]|[ _-][lr]$")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+_SIDE = re.compile(r"(left|right|links|rechts|gauche|droite?|lt|rt|lh|rh)\d*|l|r", re.I)
+_NO_NAME = re.compile(r"label_\d+")
 
 
 def sided_structures(structures: Sequence[str]) -> list[str]:
-    """Structures whose name says on which side they lie: LeftParotid, kidney_right, femur-l."""
-    spaced = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in structures}
-    return [name for name, text in spaced.items() if _SIDED.search(text)]
+    """Structures whose name says on which side they lie: LeftParotid, kidney_right, femur-l, ctx-lh-cuneus."""
+    return [name for name in structures if any(_SIDE.fullmatch(word) for word in _WORDS.split(name))]
 
 
 def decide_mirroring(structures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], str]:
@@ -127,4 +132,6 @@ def decide_mirroring(structures: Sequence[str], pairs: Sequence[tuple[str, str]]
         return (), "flipped left–right only with the structures' names exchanged (plan.left_right_pairs)"
     if sided := sided_structures(structures):
         return (), f"none: {', '.join(sided)} would be taken for their other side (unless plan.left_right_pairs)"
+    if unnamed := [name for name in structures if _NO_NAME.fullmatch(name)]:
+        return (), f"none: {', '.join(unnamed)} have no names that say whether they have sides (plan.mirror_axes: [0])"
     return (0,), "left–right: no structure has a side; axes are anatomical, so that other flips do not occur"

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from pipeline.base.errors import SegpipeError
 from pipeline.inference.jobs import Job
+from pipeline.serving.quiet import keep_values_from_the_log
 from pipeline.serving.spec import EngineSpec
 
 
@@ -24,13 +25,15 @@ def main() -> None:
     """Answers the one request on standard input."""
     answers = _take_over_stdout()
     logging.basicConfig(level=logging.INFO, handlers=[_LogLines(answers)], format="%(message)s")
+    keep_values_from_the_log()
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_command, daemon=True).start()
     from pipeline.serving.segmenting import segment_here
 
     jobs = [Job.from_json(entry) for entry in request["jobs"]]
     try:
-        for result in segment_here(jobs, EngineSpec.from_json(request["spec"]), request["ahead"]):
+        spec = EngineSpec.from_json(request["spec"])
+        for result in segment_here(jobs, spec, request["ahead"], lambda case: _answer(answers, {"begun": case})):
             _answer(answers, {"result": asdict(result)})
     except SegpipeError as error:
         _answer(answers, {"error": str(error), "exit_code": error.exit_code})

@@ -28,6 +28,10 @@ _NOT_AIR = {"CT": "$lambda image: image > -700", "": "$lambda image: image > ima
 """What is not background (see `pipeline.data.nonzero`)."""
 
 
+class NoBundleForm(ConfigError):
+    """What a package does cannot be written as a bundle."""
+
+
 def network_arguments(plan: Plan, config: UNetConfig) -> dict[str, Any]:
     """The arguments with which MONAI's DynUNet is the plan's network."""
     strides = [list(stride) for stride in config.strides or ()]
@@ -47,7 +51,7 @@ def network_arguments(plan: Plan, config: UNetConfig) -> dict[str, Any]:
 def inference_config(plan: Plan, config: UNetConfig, settings: InferenceSettings) -> dict[str, Any]:
     """The configuration that `python -m monai.bundle run` takes.
 
-    A ConfigError where channels are normalised in different ways, or cropped by different rules.
+    Raises NoBundleForm where channels are normalised in different ways, or cropped by different rules.
     """
     return {
         "imports": ["$import glob", "$import torch", "$import monai"],
@@ -138,8 +142,8 @@ def _normalisation(plan: Plan) -> list[dict[str, Any]]:
     return [_transform("ScaleIntensityRanged", "image", **bounds, clip=True)]
 
 
-def _no_form(what: str) -> ConfigError:
-    return ConfigError(f"package.bundle: {what} have no form as MONAI bundle; set package.bundle: false")
+def _no_form(what: str) -> NoBundleForm:
+    return NoBundleForm(f"{what} have no form as MONAI bundle")
 
 
 def _postprocessing(plan: Plan) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ The schema is segpipe's own, written from the MONAI Bundle Specification. It is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ RELEASED_SCHEMA = (
 SCHEMA = "segpipe_metadata.schema.json"
 """Name of segpipe's own schema, in `configs/` beside the metadata."""
 _SCHEMA_FILE = Path(__file__).parent / "assets" / "bundle" / SCHEMA
-_NEEDED = ("nibabel", "pytorch-ignite", "fire")
-"""What MONAI needs beside itself to run the bundle from the command line."""
+NEEDED = {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"}
+"""What MONAI needs beside itself to run the bundle from the command line, in the versions that were tested with it."""
 
 
 def schema_text() -> str:
@@ -30,10 +30,7 @@ def schema_text() -> str:
 
 
 def bundle_metadata(plan: Plan, text: CardText, summary: Mapping[str, Any], data_licence: str) -> dict[str, Any]:
-    """The metadata. `summary` is evaluate's summary.json; structures have one label value each.
-
-    Raises PackageNotFoundError where the extra `bundle` is not installed.
-    """
+    """The metadata. `summary` is evaluate's summary.json; structures have one label value each."""
     values = {str(v[0]): name for name, v in plan.structures.items()}
     channels = {str(i): name for i, name in enumerate(("background", *plan.structures))}
     licence = f"weights: {text.licence or 'not stated'}; training data: {data_licence or 'not stated'}"
@@ -44,7 +41,7 @@ def bundle_metadata(plan: Plan, text: CardText, summary: Mapping[str, Any], data
         "monai_version": version("monai"),
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
-        "required_packages_version": {name: version(name) for name in _NEEDED},
+        "required_packages_version": {name: _installed(name) or tested for name, tested in NEEDED.items()},
         "name": text.name,
         "task": f"Segmentation of {', '.join(plan.structures)}",
         "description": text.description or f"Segments {', '.join(plan.structures)}.",
@@ -61,6 +58,13 @@ def bundle_metadata(plan: Plan, text: CardText, summary: Mapping[str, Any], data
             "post_processed_outputs": {"pred": _label_map(values)},
         },
     }
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _tensor(plan: Plan, channels: int, names: Mapping[str, str]) -> dict[str, Any]:

@@ -9,13 +9,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline import __version__
-from pipeline.base.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OUR_FAULT, EXIT_SOME_CASES, DataError, SegpipeError
+from pipeline.base.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_OUR_FAULT,
+    EXIT_SOME_CASES,
+    EXIT_USAGE,
+    DataError,
+    SegpipeError,
+)
+from pipeline.serving.quiet import keep_values_from_the_log
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
 """Holds the port while the service runs, so that the health check knows whom to ask."""
@@ -47,10 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code (0 done, 2 usage, 3 data, 4 some cases failed, 1 our fault)."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    places = places_from(os.environ)
+    keep_values_from_the_log()
+    # The first process of a container ignores SIGTERM unless it says what to do: `docker stop` would wait, then kill.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         if arguments.command == "health":
             return health()
+        places = places_from(os.environ)
         if arguments.command == "serve":
             return _serve(places, arguments)
         slug = os.environ.get("SEGPIPE_OUTPUT_SLUG")
@@ -59,7 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        print(f"{error.filename or 'reading or writing'}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signal handler's arguments
+    raise KeyboardInterrupt
 
 
 def predict_all(places: Places, device: str, strict: bool, slug: str | None = None, dicom_seg: bool = False) -> int:
@@ -70,6 +92,7 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     dicom_seg: write CASE.dcm too for cases that are DICOM series.
     """
     from pipeline.serving.dicom import require_highdicom, write_dicom_segs
+    from pipeline.serving.inputs import list_scans, scans_in_sockets
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict
     from pipeline.serving.results import write_results
@@ -80,38 +103,37 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     if dicom_seg:
         require_highdicom()
     package = load_package(places.model)
-    sockets = grand_challenge_jobs(places, slug or package.seal.output_slug)
-    failed = 0
-    for source, target in sockets or [(places.input, places.output)]:
+    sockets, target = grand_challenge_sockets(places.input), places.output
+    if sockets:
+        target = places.output / "images" / (slug or package.seal.output_slug)
         target.mkdir(parents=True, exist_ok=True)
-        results = predict(package, source, target, device, strict, isolated=not sockets, texts=False)
-        write_results(target, results, package)
-        failed += sum(result.status == "failed" for result in results)
-        if dicom_seg:
-            failed += write_dicom_segs(source, target, results, package)
+    channels = package.channels
+    scans = scans_in_sockets(sockets, channels) if sockets else list_scans(places.input, channels)
+    results = predict(package, scans, target, device, strict, isolated=not sockets, texts=False)
+    write_results(target, results, package)
+    failed = sum(result.status == "failed" for result in results)
+    if dicom_seg:
+        failed += write_dicom_segs(scans, target, results, package)
     return EXIT_SOME_CASES if failed else EXIT_DONE
 
 
-def grand_challenge_jobs(places: Places, slug: str) -> list[tuple[Path, Path]]:
-    """One pair of folders for each socket in `input/images/`, none where the input is laid out otherwise."""
-    images = places.input / "images"
-    sockets = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
-    return [(socket, places.output / "images" / slug) for socket in sockets]
+def grand_challenge_sockets(input_folder: Path) -> list[Path]:
+    """The folder of each socket in `images/`, none where the input is laid out otherwise."""
+    images = input_folder / "images"
+    return sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
 
 
 def health() -> int:
     """0 where the service answers, or where none is meant to run (a batch container)."""
     if not SERVING.is_file():
         return EXIT_DONE
-    import urllib.error
-    import urllib.request
+    from http.client import HTTPConnection, HTTPException
 
-    try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{int(SERVING.read_text(encoding='utf-8'))}/health", timeout=4
-        ) as answer:
-            return EXIT_DONE if answer.status == 200 else EXIT_OUR_FAULT
-    except (urllib.error.URLError, OSError, ValueError):
+    try:  # not by urllib, which would ask the proxy that docker may put into every container's environment
+        connection = HTTPConnection("127.0.0.1", int(SERVING.read_text(encoding="utf-8")), timeout=4)
+        connection.request("GET", "/health")
+        return EXIT_DONE if connection.getresponse().status == 200 else EXIT_OUR_FAULT
+    except (HTTPException, OSError, ValueError):
         return EXIT_OUR_FAULT
 
 

@@ -25,7 +25,7 @@ from pipeline.data.dicom_series import LPS_TO_RAS, Series, open_series
 from pipeline.data.formats import image_ending, read_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult
-from pipeline.serving.inputs import list_scans
+from pipeline.serving.inputs import Scan
 from pipeline.serving.labels import Code, Label
 
 if TYPE_CHECKING:
@@ -43,16 +43,15 @@ _MAY_BE_EMPTY = (
 """What an object must have but may leave empty (type 2); anonymised series often lack it altogether."""
 
 
-def write_dicom_segs(source: Path, output: Path, results: Sequence[CaseResult], package: ModelPackage) -> int:
+def write_dicom_segs(scans: Sequence[Scan], output: Path, results: Sequence[CaseResult], package: ModelPackage) -> int:
     """Writes CASE.dcm beside each segmentation of a DICOM series; returns how many could not be, which are named.
 
-    source, output: the scans and the folder or file of their segmentations, as `segpipe predict` takes them; results:
-    what became of each. Raises ConfigError where highdicom is not installed.
+    output: the folder or file of the segmentations, as `segpipe predict` takes it; results: what became of each scan.
+    Raises ConfigError where highdicom is not installed.
     """
     require_highdicom()
     done = {result.id for result in results if result.status == "done"}
-    channels = [channel.name for channel in package.plan.channels]
-    series = [scan for scan in list_scans(source, channels) if scan.id in done and scan.images[0].is_dir()]
+    series = [scan for scan in scans if scan.id in done and scan.images[0].is_dir()]
     if not series:
         log.info("no DICOM-SEG is written: none of the segmented scans is a DICOM series")
     failed = 0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
-from pipeline.base.runtime import resolve_device
+from pipeline.base.runtime import resolve_device, usable_cores
 from pipeline.data.formats import read_header, read_image
 from pipeline.data.geometry import resampled_grid, to_canonical
 from pipeline.data.plan import Plan
@@ -57,6 +57,11 @@ def open_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str
 def _candidates(spec: EngineSpec) -> list[Candidate]:
     """What can run the networks here, in the order of how soon it starts; at least one, else an error says why."""
     asked, openers = spec.settings.backend, _openers(spec)
+    if spec.device not in {"auto", "cpu"} and (asked in _EXPORTS or find_spec("torch") is None):
+        raise ConfigError(
+            f"device: {spec.device!r} is torch's alone, and {asked if asked in _EXPORTS else 'what is installed here'} "
+            "works on the CPU; use device: auto or cpu"
+        )
     if asked != "auto":
         if find_spec(_PACKAGES[asked]) is None:
             extra = "" if asked == "torch" else f", e.g. with pip install 'segpipe[{asked}]'"
@@ -127,9 +132,13 @@ def _real_window(
 
 
 def _torch_models(spec: EngineSpec, precision: str) -> Models:
+    import torch
+
     from pipeline.inference.ensemble import TorchModel
 
     device = resolve_device(spec.device)
+    if device.type == "cpu":  # within a container's share of time: torch counts the machine's cores
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     usable = usable_precision(precision, spec.plan, device)
     networks = {path: _network(spec.plan, path) for paths in spec.models.values() for path in paths}
     return {

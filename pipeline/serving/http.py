@@ -211,7 +211,7 @@ def describe(model: ModelPackage, limits: Limits) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "digest": model.digest,
-        "channels": [channel.name for channel in model.plan.channels],
+        "channels": list(model.channels),
         "windows": planned_windows(model.plan.channels),
         "labels": [label.model_dump(mode="json") for label in model.labels],
         "metrics": model.metrics,

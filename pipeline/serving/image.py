@@ -84,7 +84,7 @@ def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path
     """The engine's command line; `temporary` is where an empty folder may be made for a context that is not given."""
     empty = temporary / "empty"
     empty.mkdir(exist_ok=True)
-    wheels = os.environ.get("SEGPIPE_WHEELS") or str(empty)
+    wheels = _given("SEGPIPE_WHEELS") or empty
     command = [engine, "build", "--file", str(_DOCKERFILE), "--tag", tag]
     if engine != "docker":  # their default format has no health check
         command += ["--format", "docker", "--ignorefile", f"{_DOCKERFILE}.dockerignore"]
@@ -97,8 +97,19 @@ def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path
     nothing = temporary / "nothing"
     nothing.write_text("", encoding="utf-8")
     for secret, variable in _SECRETS.items():
-        command += ["--secret", f"id={secret},src={os.environ.get(variable) or nothing}"]
+        command += ["--secret", f"id={secret},src={_given(variable) or nothing}"]
     return [*command, "."]
+
+
+def _given(variable: str) -> Path | None:
+    """The place that a variable names, from where the command was called; a ConfigError where nothing is there."""
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    place = Path(value).absolute()
+    if not place.exists():
+        raise ConfigError(f"{variable}: {place} is not there; correct it, or leave the variable out")
+    return place
 
 
 def _model_context(package: ModelPackage, temporary: Path) -> Path:
@@ -107,6 +118,9 @@ def _model_context(package: ModelPackage, temporary: Path) -> Path:
     for name in (SEAL, *package.seal.files):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package.folder / name, folder / name)
+    # Any user of the container reads them, whatever this one's files usually are for others.
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import inside
 from pipeline.data.dicom_series import holds_dicom, names_somebody
-from pipeline.data.formats import case_id, image_ending
+from pipeline.data.formats import CHANNEL_SUFFIX, case_id, image_ending, stem
 from pipeline.data.manifest import read_manifest
 
-_CHANNEL = re.compile(r"_(\d{4})$")
+_MOST_CHANNELS = 4
+"""More numbers after one name than any usual scan has channels are numbers of cases."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,88 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
         return [_of_file(source, channels)]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder; give a scan, a folder of scans or a manifest")
-    scans = {scan.id: scan for scan in _grouped(_images_in(source), channels)}
+    scans = _grouped(_images_in(source), channels)
     series = [source] if holds_dicom(source) else []
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if files := _images_in(folder):
-            scans[folder.name] = _of_case_folder(folder.name, files, channels)
-        elif holds_dicom(folder):
-            series.append(folder)
+        try:
+            if files := _images_in(folder):
+                scans.append(_of_case_folder(folder.name, files, channels))
+            else:
+                series += series_below(folder)
+        except OSError as error:
+            scans.append(Scan(folder.name, (folder,), f"the folder cannot be read ({error.strerror})"))
     for number, folder in enumerate(series, 1):
-        case = f"series_{number:03d}" if names_somebody(folder) else folder.name
-        scans[case] = Scan(case, (folder,))
+        # Below a folder of its own a series is one of several, and folders above it may be named by the patient.
+        plain = folder.parent in (source, source.parent) and not _names_somebody(folder)
+        case = folder.name if plain else f"series_{number:03d}"
+        scans.append(Scan(case, (folder,)))
     if not scans:
         raise DataError(
             f"{source}: no image in it; files such as CASE.nii.gz or CASE_0000.nii.gz, or a folder per case"
         )
-    return [scans[case] for case in sorted(scans)]
+    return sorted(_told_apart(scans), key=lambda scan: scan.id)
+
+
+def series_below(folder: Path) -> list[Path]:
+    """The folders with DICOM files, of one series each: this one, or those below it (PATIENT/STUDY/SERIES)."""
+    if holds_dicom(folder):
+        return [folder]
+    return [place for below in sorted(folder.iterdir()) if below.is_dir() for place in series_below(below)]
+
+
+def _names_somebody(folder: Path) -> bool:
+    """True too where its files do not say whose they are; what is wrong with them is said when they are read."""
+    try:
+        return names_somebody(folder)
+    except (DataError, OSError):
+        return True
+
+
+def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
+    """Two scans of one id (p1.nii.gz beside a folder p1) are both refused by name: nobody knows which is meant."""
+    times = Counter(scan.id for scan in scans)
+    fault = "{} are one case's by their names; rename them"
+    return [
+        scan
+        if times[scan.id] == 1
+        else replace(
+            scan,
+            id=f"{scan.id} ({scan.images[0].name})",
+            fault=fault.format(", ".join(str(other.images[0].name) for other in scans if other.id == scan.id)),
+        )
+        for scan in scans
+    ]
+
+
+def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[Scan]:
+    """The cases in grand-challenge's folders of one socket each, sorted by id.
+
+    Where a model of several channels finds one file in each of several sockets, they are one case: each channel's
+    socket is the one whose name holds the channel's ("t2-flair" is for T2_FLAIR), and the first channel's file gives
+    the case its id. Else every socket is a folder of cases. Raises a DataError where nothing is found.
+    """
+    files = {socket: _images_in(socket) for socket in sockets}
+    if len(channels) < 2 or len(sockets) < 2 or any(len(images) != 1 for images in files.values()):
+        found = [(socket, scan) for socket in sockets for scan in list_scans(socket, channels)]
+        times = Counter(scan.id for _, scan in found)
+        unique = [scan if times[scan.id] == 1 else replace(scan, id=f"{s.name}_{scan.id}") for s, scan in found]
+        return sorted(unique, key=lambda scan: scan.id)
+    fitting: dict[str, list[Path]] = {}
+    for name in sorted(channels, key=len, reverse=True):  # T1C before T1, which its socket's name holds too
+        left = [socket for socket in sockets if [socket] not in fitting.values()]
+        fitting[name] = [socket for socket in left if _letters(name) in _letters(socket.name)]
+    if any(len(found) != 1 for found in fitting.values()):
+        what = "; ".join(f"{name}: {', '.join(s.name for s in fitting[name]) or 'none'}" for name in channels)
+        fault = f"each channel of the model needs one socket whose name holds its name; found {what}"
+        first, *others = (images[0] for images in files.values())
+        return [Scan(case_id(first), (first, *others), fault)]
+    first, *others = (files[fitting[name][0]][0] for name in channels)
+    return [Scan(case_id(first), (first, *others))]
+
+
+def _letters(name: str) -> str:
+    """Letters and digits alone, in small: slugs have no other case and no underscores."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _of_manifest(path: Path) -> list[Scan]:
@@ -64,14 +132,17 @@ def _of_manifest(path: Path) -> list[Scan]:
 def _of_file(path: Path, channels: Sequence[str]) -> Scan:
     if _number(path) is None or len(channels) == 1:
         return Scan(case_id(path), (path,))
-    sisters = [file for file in _images_in(path.parent) if case_id(file) == case_id(path) and _number(file) is not None]
-    return _with_channels(case_id(path), sisters, channels)
+    case = _without_number(path)
+    mine = [file for file in _images_in(path.parent) if _number(file) is not None and _without_number(file) == case]
+    return _with_channels(case, mine, channels)
 
 
-def _grouped(files: Iterable[Path], channels: Sequence[str]) -> list[Scan]:
+def _grouped(files: Sequence[Path], channels: Sequence[str]) -> list[Scan]:
+    """Files as cases: those of one name but for the channel's number, or (see `_count_cases`) each its own."""
     groups: dict[str, list[Path]] = {}
+    counted = len(channels) == 1 and _count_cases(files)
     for file in files:
-        groups.setdefault(case_id(file), []).append(file)
+        groups.setdefault(stem(file) if counted else _without_number(file), []).append(file)
     scans = []
     for case, group in groups.items():
         if len(group) > 1 and all(_number(file) is None for file in group):
@@ -82,6 +153,16 @@ def _grouped(files: Iterable[Path], channels: Sequence[str]) -> list[Scan]:
         else:
             scans.append(Scan(case, tuple(group)))
     return scans
+
+
+def _count_cases(files: Sequence[Path]) -> bool:
+    """Whether numbers such as `_0007` count cases and not channels: no case would have just 0 to n of them, n small."""
+    numbers: dict[str, list[int]] = {}
+    for file in files:
+        if (number := _number(file)) is not None:
+            numbers.setdefault(_without_number(file), []).append(number)
+    like_channels = [found for found in numbers.values() if sorted(found) == list(range(len(found)))]
+    return bool(numbers) and all(len(found) > _MOST_CHANNELS for found in like_channels)
 
 
 def _of_case_folder(case: str, files: list[Path], channels: Sequence[str]) -> Scan:
@@ -106,8 +187,12 @@ def _with_channels(case: str, files: Sequence[Path], channels: Sequence[str]) ->
     return Scan(case, tuple(numbered[i] for i in range(len(channels)) if i in numbered) or tuple(files), fault)
 
 
+def _without_number(path: Path) -> str:
+    return CHANNEL_SUFFIX.sub("", stem(path))
+
+
 def _number(path: Path) -> int | None:
-    found = _CHANNEL.search(path.name[: len(path.name) - len(image_ending(path))])
+    found = CHANNEL_SUFFIX.search(stem(path))
     return int(found.group(1)) if found else None
 
 

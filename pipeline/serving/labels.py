@@ -24,7 +24,7 @@ class Code(Strict):
 
 
 TISSUE = Code(value="85756007", meaning="Tissue")
-ANATOMICAL_STRUCTURE = Code(value="123037004", meaning="Anatomical structure")
+ANATOMICAL_STRUCTURE = Code(value="91723000", meaning="Anatomical Structure")  # as DICOM's context group 7150 has it
 
 
 class LabelConfig(Strict):

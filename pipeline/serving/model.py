@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,11 @@ class ModelPackage:
     @property
     def version(self) -> str:
         return self.seal.version
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of what a case consists of, in order."""
+        return tuple(channel.name for channel in self.plan.channels)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -192,6 +198,9 @@ def _check_files(folder: Path, seal: Seal) -> None:
             raise DataError(f"{folder}: {name} is missing from the package; copy or package it again")
         if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
             raise DataError(f"{path}: altered since it was packaged (its sha256 differs); copy or package it again")
+    for path in (found for name in ("weights", "exports") for found in (folder / name).rglob("*") if found.is_file()):
+        if path.relative_to(folder).as_posix() not in seal.files:
+            raise DataError(f"{path}: not one of the package's files; remove it, or copy or package it again")
 
 
 def _unzip(path: Path, target: Path) -> None:
@@ -208,8 +217,10 @@ def _unzip(path: Path, target: Path) -> None:
             for name, entry in seal.files.items():
                 with _member(path, archive, f"{top}{name}") as stream:
                     _copy(stream, inside(target, name), entry, path)
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"{path}: the zip is damaged ({error}); copy it again") from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path}: the zip is packed or locked in a way that is not read ({error})") from None
 
 
 def _top_folder(path: Path, archive: zipfile.ZipFile) -> str:

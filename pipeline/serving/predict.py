@@ -29,7 +29,7 @@ _JOURNAL = ".segpipe-predict.json"
 
 def predict(
     package: Path | ModelPackage,
-    inputs: Path,
+    inputs: Path | Sequence[Scan],
     output: Path,
     device: str = "auto",
     strict: bool = False,
@@ -40,7 +40,7 @@ def predict(
     uncertainty: bool = False,
     probabilities: bool = False,
 ) -> list[CaseResult]:
-    """Segments every scan of `inputs` (file, folder or manifest) and returns what became of each.
+    """Segments every scan of `inputs` (file, folder, manifest or scans) and returns what became of each.
 
     package: its folder or zip, or one that is open. output: a folder, or a file where there is one scan. settings:
     instead of the package's own. strict: refuse scans unlike those of the training data. A scan that cannot be
@@ -54,8 +54,9 @@ def predict(
     chosen = settings or model.settings
     asked = {"backend": backend, "uncertainty": uncertainty or None, "probabilities": probabilities or None}
     chosen = chosen.model_copy(update={key: value for key, value in asked.items() if value is not None})
-    scans = list_scans(inputs, [channel.name for channel in model.plan.channels])
-    jobs, faults = _jobs(scans, inputs, output, texts)
+    scans = list_scans(inputs, model.channels) if isinstance(inputs, Path) else inputs
+    is_file = isinstance(inputs, Path) and inputs.is_file() and bool(image_ending(inputs))
+    jobs, faults = _jobs(scans, is_file, output, texts)
     journal = _journal(model, chosen, strict, jobs, output)
     left = journal.left_of(jobs) if journal else jobs
     results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
@@ -85,15 +86,15 @@ def summary(results: Sequence[CaseResult]) -> str:
     return format_table(columns, rows)
 
 
-def _jobs(scans: Sequence[Scan], inputs: Path, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
-    """What to segment, and the scans that cannot be."""
+def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
+    """What to segment, and the scans that cannot be. is_file: one file was given, so that `output` may be one too."""
     sound = [scan for scan in scans if not scan.fault]
     faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
     to_file = bool(image_ending(output)) and not output.is_dir()
-    if inputs.is_file() and image_ending(inputs) and output.suffix and not to_file and not output.exists():
+    if is_file and output.suffix and not to_file and not output.exists():
         raise ConfigError(f"--output {output}: {output.suffix!r} is no kind of image; end it in .nii.gz, .mha or .nrrd")
     if to_file and len(scans) > 1:
-        raise ConfigError(f"--output {output} is one file, but {inputs} holds {len(scans)} scans; give a folder")
+        raise ConfigError(f"--output {output} is one file, but there are {len(scans)} scans; give a folder")
     names = output_names({scan.id: scan.images for scan in sound})
     jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id], texts=texts) for scan in sound]
     for job in jobs:

@@ -7,29 +7,35 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
-from pipeline.base.runtime import available_memory_gib
+from pipeline.base.runtime import available_memory_gib, with_this_program
 from pipeline.inference.jobs import CaseResult, Job
 from pipeline.serving.spec import EngineSpec
 
 log = logging.getLogger(__name__)
 
-WORKER = (sys.executable, "-m", "pipeline.serving.batch_worker")
+WORKER = (sys.executable, "-P", "-m", "pipeline.serving.batch_worker")
+"""-P: nothing is imported from the folder that the command was called in."""
 
 
 class WorkerKilled(Exception):
-    """The worker ended by a signal, with a case in its hands."""
+    """The worker ended by a signal, with a case in its hands (None: with none)."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, case: str | None) -> None:
         super().__init__(f"signal {number}")
-        self.number = number
+        self.number, self.case = number, case
 
 
-def segment_here(jobs: Sequence[Job], spec: EngineSpec, ahead: bool = True) -> Iterator[CaseResult]:
-    """Segments every job in this process and yields what became of it, in order."""
+def segment_here(
+    jobs: Sequence[Job],
+    spec: EngineSpec,
+    ahead: bool = True,
+    begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
+) -> Iterator[CaseResult]:
+    """Segments every job in this process and yields what became of it, in order; `begun` is told each before."""
     from pipeline.inference.batch import segment
     from pipeline.serving.engine import open_predictors
     from pipeline.serving.guard import unlike_training
@@ -37,13 +43,13 @@ def segment_here(jobs: Sequence[Job], spec: EngineSpec, ahead: bool = True) -> I
     if not jobs:
         return
     guard = None if spec.fingerprint is None else partial(unlike_training, plan=spec.plan, fingerprint=spec.fingerprint)
-    yield from segment(jobs, open_predictors(spec, jobs), guard, spec.strict, ahead)
+    yield from segment(jobs, open_predictors(spec, jobs), guard, spec.strict, ahead, begun)
 
 
 def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
-    """Segments every job in a process of its own and yields what became of it, in order.
+    """Segments every job in a process of its own and yields what became of it, in order but for what follows.
 
-    Where the kernel kills that process, the case in its hands is named and tried once more alone, with nothing else in
+    Where the kernel kills that process, the case in its hands is named and tried next, alone, with nothing else in
     memory; killed again, it fails and the others go on.
     """
     left, alone = list(jobs), False
@@ -54,6 +60,8 @@ def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResu
                 yield result
             alone = False
         except WorkerKilled as killed:
+            in_hands = [job for job in left if job.id == killed.case]
+            left = [*in_hands, *(job for job in left if job.id != killed.case)]
             case, reason = left[0].id, _reason(killed.number)
             if alone:
                 left.pop(0)
@@ -73,10 +81,17 @@ def _reason(number: int) -> str:
 def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[CaseResult]:
     """The results of one worker process; raises WorkerKilled where it was lost."""
     request = {"jobs": [job.to_json() for job in jobs], "spec": spec.to_json(), "ahead": ahead}
-    worker = subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    worker = subprocess.Popen(  # noqa: S603
+        WORKER,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=with_this_program(),
+    )
     if worker.stdin is None or worker.stdout is None:
         raise AssertionError("the worker was started with pipes")
-    done = 0
+    done, in_hands = 0, None
     try:
         worker.stdin.write(json.dumps(request) + "\n")
         worker.stdin.flush()
@@ -85,6 +100,8 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
             if "result" in answer:
                 done += 1
                 yield CaseResult(**answer["result"])
+            elif "begun" in answer:
+                in_hands = answer["begun"]
             elif "error" in answer:
                 raise _raised(answer["error"], answer["exit_code"])
             else:
@@ -96,7 +113,7 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
         worker.kill()
         worker.wait()
     if code < 0:
-        raise WorkerKilled(-code)
+        raise WorkerKilled(-code, in_hands)
     if code > 0 or done < len(jobs):
         raise RuntimeError(
             f"the process that segments ended with {code} before all cases were done; what it said stands above"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.runtime import with_this_program
 from pipeline.serving.task import Task
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,9 @@ class Supervisor:
             except TimeoutError:
                 await self._end_worker()
                 raise WorkerLost(f"the case took over {self.timeout_s:g} s and was ended") from None
-            except asyncio.CancelledError:
+            except WorkerLost:
+                raise
+            except (asyncio.CancelledError, Exception):  # its answer, if there will be one, is not the next case's
                 await self._end_worker()
                 raise
             before = float(answer["seconds"]) if self.seconds_per_case is None else self.seconds_per_case
@@ -137,9 +140,9 @@ class Supervisor:
     async def _keep_alive(self) -> None:
         while True:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pipeline.serving.worker", str(self.package), self.device,
+                sys.executable, "-P", "-m", "pipeline.serving.worker", str(self.package.absolute()), self.device,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                limit=_LONGEST_ANSWER, start_new_session=True,
+                limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program(),
             )  # fmt: skip  # its own session: Ctrl-C and SIGTERM are for the service, which lets it finish
             self._process, self.started = process, self.started + 1
             first = await process.stdout.readline() if process.stdout is not None else b""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
-    from pipeline.data.cases import Case
+    from pipeline.data.cases import Case, Cases
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
         surface=settings.surface,
         connectivity=settings.lesion_connectivity,
     )
-    evaluation = Evaluation(cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value)
+    evaluation = Evaluation(
+        cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value, cases.grid_tolerance_mm
+    )
     by_id, root = {case.id: case for case in cases.cases}, data_root(inputs["load"])
     inferred = read_json(inputs["infer"] / "cases.json")["cases"]
     labelled = [entry for entry in inferred if by_id[entry["id"]].label is not None]
@@ -92,6 +94,21 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     if not pairs:  # as after train.folds: full without labelled testing cases: the model can still be shipped
         log.warning("evaluate: no segmented case has a reference label map, so nothing is scored")
     evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
+
+
+def check_against_data(settings: EvaluateConfig, cases: Cases) -> None:
+    """Refuses (ConfigError) structures and columns that the data does not have; `run` asks before training."""
+    tolerances = settings.nsd_tolerance_mm if isinstance(settings.nsd_tolerance_mm, dict) else {}
+    for name in tolerances:
+        if name not in cases.structures:
+            hint = did_you_mean(name, list(cases.structures))
+            raise ConfigError(f"evaluate.nsd_tolerance_mm: there is no structure {name!r}; {hint}")
+    columns = {"split", *(column for case in cases.cases for column in case.extra)}
+    for column in () if settings.groups == "auto" else settings.groups:
+        if column not in columns:
+            raise ConfigError(
+                f"evaluate.groups: no case has a column {column!r}; there are: {', '.join(sorted(columns))}"
+            )
 
 
 def _group(case: Case, column: str) -> str:

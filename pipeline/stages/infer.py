@@ -91,7 +91,8 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
 
 
 def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
-    """Refuses (ConfigError) a window that the network cannot take, and structures that there are not.
+    """Refuses (ConfigError) a window that the network cannot take, structures that there are not, and mirroring
+    along axes that training did not mirror.
 
     `run` asks as soon as there is a plan: hours of training later would be late.
     """
@@ -99,6 +100,9 @@ def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
     from pipeline.models.network_config import size_divisor
 
     check_structures(settings.postprocess, plan.structures)
+    if settings.mirror and not plan.mirror_axes:
+        why = plan.reasons.get("mirror_axes", "plan.mirror_axes names none")
+        raise ConfigError(f"infer.mirror: training mirrors along no axis ({why}); use infer.mirror: false")
     steps = size_divisor(plan.network)
     if (roi := settings.roi_size) is None or not any(size % step for size, step in zip(roi, steps, strict=True)):
         return
@@ -166,9 +170,13 @@ def _choice(
     from pipeline.inference.choose import LabelPair, choose, confirm, dice_after, look_at
     from pipeline.inference.settings import PostprocessSettings
 
-    root = data_root(inputs["load"])
-    labels = {case.id: case.label for case in read_cases(inputs["load"]).cases if case.label is not None}
-    pairs = [LabelPair(case, path, inside(root, labels[case])) for case, path in predictions.items() if case in labels]
+    root, cases = data_root(inputs["load"]), read_cases(inputs["load"])
+    labels = {case.id: inside(root, case.label) for case in cases.cases if case.label is not None}
+    pairs = [
+        LabelPair(case, path, labels[case], cases.grid_tolerance_mm)
+        for case, path in predictions.items()
+        if case in labels
+    ]
     seen = list(map_cases(partial(look_at, plan=plan), pairs, runtime, "postprocess"))
     choice = choose(seen)
     if choice.settings != PostprocessSettings():

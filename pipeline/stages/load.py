@@ -75,6 +75,7 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
             "ignore_value": manifest.ignore_label,
             "overlapping": manifest.overlapping,
             "resample_channels": config.load.resample_channels,
+            "grid_tolerance_mm": config.load.grid_tolerance_mm,
             "licence": manifest.licence,
             "cases": sound,
         }
@@ -164,8 +165,10 @@ def _sources(config: LoadReads) -> Mapping[str, Any]:
 
 
 def _size_and_date(path: Path) -> str:
-    """Of a file, or of all files of a DICOM series."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    """Of a file (with the other one of a pair), or of all files of a DICOM series."""
+    from pipeline.data.digests import voxel_files
+
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]
     stats = [file.stat() for file in files if file.is_file()]
     return f"{sum(s.st_size for s in stats)} {max((s.st_mtime_ns for s in stats), default='missing')}"
 

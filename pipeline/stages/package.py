@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import CONFIG, Stage
@@ -52,8 +52,8 @@ class PackageConfig(Strict):
     """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
     exports: tuple[Kind, ...] = ()
     """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
-    bundle: bool = False
-    """Make the package a MONAI bundle too (a unet whose structures have one label value each)."""
+    bundle: bool | Literal["auto"] = "auto"
+    """Make the package a MONAI bundle too; auto: where it has that form (a unet, one label value per structure)."""
     zip: bool = False
     """Write the package as one zip file too."""
 
@@ -108,9 +108,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     facts = CardFacts(summary, train, postprocess, exports)
     write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, inference, facts))
     if settings.bundle:
-        from pipeline.serving.bundle import write_bundle
-
-        write_bundle(out, plan, inference, [out / weight for weight in weights], text, summary, cases.licence)
+        _write_bundle(settings, out, plan, inference, written, text, summary, cases.licence)
     write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
@@ -148,7 +146,7 @@ def _write_exports(
     from pipeline.serving.export import export
 
     case = (cases.testing() or cases.training())[0]
-    image = read_image(image_paths(case, data_root(load)))
+    image = read_image(image_paths(case, data_root(load)), plan.resample_channels)
     folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
     for kind in kinds:
         exported = export(kind, plan, weights, image, folder, inference)
@@ -159,6 +157,19 @@ def _write_exports(
         )  # fmt: skip
     write_json(folder / "checks.json", {kind: {"share_of_equal_voxels": share} for kind, share in shares.items()})
     return shares
+
+
+def _write_bundle(settings: PackageConfig, *package: Any) -> None:
+    """The bundle's files; where it cannot be, that is said, or refused if it was asked for."""
+    from pipeline.serving.bundle import write_bundle
+    from pipeline.serving.bundle_config import NoBundleForm
+
+    try:
+        write_bundle(*package)
+    except NoBundleForm as reason:
+        if settings.bundle is True:
+            raise ConfigError(f"package.bundle: {reason}; set package.bundle: auto") from None
+        log.info("package   is no MONAI bundle: %s", reason)
 
 
 def _settings(inference: InferenceSettings) -> dict[str, Any]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.base.files import read_json, write_json
+from pipeline.base.files import sha256_of, write_json
 from pipeline.base.runtime import Runtime, resolve_device
-from pipeline.base.stage import Stage
+from pipeline.base.stage import Stage, duration
 from pipeline.base.strict import Strict
-from pipeline.data.plan import Plan, read_plan
+from pipeline.data.plan import read_plan
 from pipeline.training.settings import TrainConfig
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline.data.store import PatchStore
 
 log = logging.getLogger(__name__)
 
@@ -30,44 +25,59 @@ class TrainReads(Strict):
 
 
 def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
-    """Trains the folds one after the other into `out`; folds that are finished stay, an unfinished one goes on.
+    """Trains the folds into `out`, one after the other or, on a machine with several GPUs, one on each at a time.
 
-    Started by torchrun, all processes call it together, and the first one writes.
+    Folds that are finished stay, an unfinished one goes on. Started by torchrun, all processes call it together, and
+    the first one writes.
     """
     from pipeline.base.allocator import keep_freed_memory
 
     keep_freed_memory()
-    from pipeline.data.store import open_store
-    from pipeline.training.assemble import Workshop, make_course, make_learner, set_up_torch
     from pipeline.training.distributed import joined
-    from pipeline.training.folds import folds_to_train
-    from pipeline.training.loop import RESULT, fit
+    from pipeline.training.folds_in_turn import Order, train_in_turn, train_side_by_side
 
+    order = Order(config.train, config.seed, inputs["plan"], inputs["sample"], out)
     with joined(resolve_device(runtime.device)) as (world, device):
-        plan, results = read_plan(inputs["plan"]), {}
-        set_up_torch(config.train, plan, device)
-        store = _kept_near(open_store(inputs["sample"] / "store"), plan, device)
-        shop = Workshop(config.train, plan, store, config.seed, device, world)
-        for fold in folds_to_train(config.train.folds, inputs["sample"]):
-            folder = fold.folder(out)
-            if (folder / RESULT).is_file():
-                results[fold.name] = read_json(folder / RESULT)
-                log.info("fold %s is trained already", fold.name)
-                continue
-            results[fold.name] = fit(make_course(shop, fold, folder), make_learner(shop))
-        if world.is_first:
-            _write_summary(config.train, plan.network, plan.precision, results, out)
+        left = [fold for fold in order.folds if order.result(fold) is None]
+        devices = [str(device)] if world.size > 1 else _devices(runtime.device)
+        if len(left) > 1 and len(devices) > 1:
+            train_side_by_side(order, left, devices)
+        train_in_turn(order, order.folds, device, world)
+        if not world.is_first:
+            return
+        plan, results = read_plan(inputs["plan"]), {fold.name: order.result(fold) or {} for fold in order.folds}
+        if config.train.budget and config.train.max_steps is None:
+            for fold in order.folds:
+                log.info("%s", _of_budget(fold.folder(out), config.train.budget))
+        _write_summary(config.train, plan.network, plan.precision, results, out)
 
 
-def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
-    """The store, on a GPU that has room for it beside the training."""
-    if device.type == "cuda":
-        import torch
+def _devices(device: str) -> list[str]:
+    """The devices that folds may be spread over: all GPUs, unless one of them, or the CPU, is asked for."""
+    import torch
 
-        free_gib = torch.cuda.mem_get_info(device)[0] / 2**30
-        store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
-    log.info("patches are read from %s: %s", store.where, store.reason)
-    return store
+    if device not in {"auto", "cuda"} or torch.cuda.device_count() < 2:
+        return [device]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def _of_budget(folder: Path, budget: str) -> str:
+    """How long the fold took, over all of its resumes, beside the time that it was given."""
+    from pipeline.planning.effort import seconds
+
+    with (folder / "timing.csv").open(newline="", encoding="utf-8") as stream:
+        taken = float(list(csv.DictReader(stream))[-1]["seconds"])
+    allowed = seconds(budget)
+    return f"{folder.name}: {duration(taken)} of the {duration(allowed)} that it was given ({taken / allowed - 1:+.0%})"
+
+
+def _sources(config: TrainReads) -> Mapping[str, str]:
+    """The digest of the weights that training begins from."""
+    if config.train.pretrained is None:
+        return {}
+    from pipeline.training.assemble import pretrained_weights
+
+    return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
 
 
 def _write_summary(
@@ -97,7 +107,9 @@ STAGE = Stage(
     inputs=("sample", "plan"),
     promises=("train.json", "fold_*/last.safetensors", "fold_*/best.safetensors", "fold_*/metrics.csv"),
     run=run,
-    undigested={"*/timing.csv": (), "*/tensorboard/*": ()},
+    undigested={"*/timing.csv": (), "*/log.txt": (), "*/tensorboard/*": ()},
     resumes=True,
     keep_previous=True,
+    sources=_sources,
+    immaterial=("train.save_every", "train.data_threads", "train.tensorboard", "train.mlflow"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from pipeline.training.learner import AUTOCAST, Learner
 from pipeline.training.loop import Course
 from pipeline.training.pictures import Pictures
 from pipeline.training.settings import TrainConfig
-from pipeline.training.validation import Labelling, Look, plan_validation, validate
+from pipeline.training.validation import Labelling, Look, ValidationPlan, plan_validation, validate
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
     """Threads and determinism for the whole process; processes on one machine share its cores."""
     cores = plan.num_threads or usable_cores()
     torch.set_num_threads(config.num_threads or max(cores // processes_here(), 1))
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products of matrices differ from run to run
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
 
@@ -80,6 +83,7 @@ def make_learner(shop: Workshop) -> Learner:
     if shop.device.type == "cuda":
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     check_gives_logits(network)
+    _require_a_weight_per_level(config, plan)
     if config.pretrained is not None:
         log.info("%s", take_over(network, load_weights(pretrained_weights(config.pretrained))))
     loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
@@ -130,6 +134,9 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         config.validation.interval,
         config.validation.cases,
     )
+    if validation.overlap != config.validation.overlap:
+        case = ", ".join(validation.cases)
+        log.info("validation is of %s alone, its windows side by side: more would not fit into its share", case)
     highest = highest_rate(config.optimizer, plan.network["name"])
     pictures, shown = Pictures(), config.tensorboard and shop.world.is_first
     return Course(
@@ -141,7 +148,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
         batch_size=shop.batch_size * shop.world.size,
         draw=_drawer(shop, fold),
         rate=lambda step: learning_rate(config.schedule, highest, step, max_steps),
-        validate=_validator(shop, validation.cases, pictures.take if shown else None),
+        validate=_validator(shop, validation, pictures.take if shown else None),
         pictures=pictures.last,
         validation=validation,
         early_stopping=config.early_stopping,
@@ -173,6 +180,14 @@ def _require_channels_for_all_labels(shop: Workshop) -> None:
                 f"case {case.id} holds structure {max(case.foreground)}, but the network has channels for "
                 f"{len(shop.plan.structures)}: {', '.join(shop.plan.structures)}; run plan and sample again"
             )
+
+
+def _require_a_weight_per_level(config: TrainConfig, plan: Plan) -> None:
+    outputs, weights = int(plan.network.get("deep_supervision") or 0) + 1, config.deep_supervision_weights
+    if weights is not None and len(weights) != outputs:
+        raise ConfigError(
+            f"train.deep_supervision_weights has {len(weights)} weights, but the network has {outputs} outputs"
+        )
 
 
 def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
@@ -229,7 +244,7 @@ def _structure_weights(given: Mapping[str, float], structures: Collection[str]) 
 
 
 def _validator(
-    shop: Workshop, cases: tuple[str, ...], look: Look | None
+    shop: Workshop, validation: ValidationPlan, look: Look | None
 ) -> Callable[[Mapping[str, torch.Tensor]], dict[str, float]]:
     """Mean Dice per structure of given weights on whole cases, with a network of its own."""
     plan, dtype = shop.plan, AUTOCAST[shop.plan.precision]
@@ -244,11 +259,11 @@ def _validator(
         return validate(
             logits,
             shop.store,
-            cases,
+            validation.cases,
             shop.labelling,
             plan.patch_size,
             shop.device,
-            shop.config.validation.overlap,
+            validation.overlap,
             sw_batch_size=plan.batch_size,
             look=look,
         )

@@ -6,8 +6,9 @@ writes. All of them must be able to read the run folder.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,6 +46,14 @@ class World:
             values /= self.size
         return values
 
+    def as_first(self, values: Mapping[str, float], names: Sequence[str], device: torch.device) -> dict[str, float]:
+        """The first process's values by name, so that all decide alike where roundings differ."""
+        if self.size == 1:
+            return dict(values)
+        told = torch.tensor([values.get(name, math.nan) for name in names], dtype=torch.float64, device=device)
+        dist.broadcast(told, 0)
+        return {name: value for name, value in zip(names, told.tolist(), strict=True) if not math.isnan(value)}
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
@@ -52,11 +61,6 @@ class World:
 
 
 ALONE = World()
-
-
-def is_helper() -> bool:
-    """Whether torchrun started this process as another than the first: it only trains along."""
-    return int(os.environ.get("RANK", "0")) > 0
 
 
 def processes_here() -> int:

@@ -29,8 +29,8 @@ class Journal:
     Of several processes only the first writes rows.
     """
 
-    def __init__(self, course: Course, standing: Standing) -> None:
-        self.course, self.standing = course, standing
+    def __init__(self, course: Course, standing: Standing, device: torch.device) -> None:
+        self.course, self.standing, self.device = course, standing, device
         self.records = (
             Records(course.folder, course.structures, standing.step, course.tensorboard, course.mlflow)
             if course.world.is_first
@@ -50,7 +50,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.records is not None:
-            self.records.close()
+            self.records.close(error)
 
     @contextmanager
     def times(self, purpose: str) -> Iterator[None]:
@@ -67,7 +67,7 @@ class Journal:
         look: read the numbers noted since the last look, which on a GPU waits for it. Raises NotFiniteError if one is
         not finite; with scaled gradients (fp16) an infinite norm is an ordinary event and the step is left out.
         """
-        self.standing.seconds = self.earlier + time.monotonic() - self.started
+        self.look_at_the_clock()
         self.pending.append((loss, norm))
         if not look:
             return
@@ -83,6 +83,10 @@ class Journal:
         self.standing.losses += losses
         self.standing.norms += [norm for norm in norms if math.isfinite(norm)]
 
+    def look_at_the_clock(self) -> None:
+        """Brings `standing.seconds` up to now."""
+        self.standing.seconds = self.earlier + time.monotonic() - self.started
+
     def show(self, pictures: Mapping[str, Picture]) -> None:
         """Pictures of a validation, by case."""
         if self.records is not None:
@@ -90,6 +94,7 @@ class Journal:
 
     def write_row(self, lr: float, validated: bool) -> None:
         """One row of metrics.csv and timing.csv over the steps since the last one."""
+        self.look_at_the_clock()
         standing = self.standing
         metrics: dict[str, int | float] = {"step": standing.step, "lr": lr, "loss": _mean(standing.losses)}
         if standing.norms:
@@ -114,7 +119,7 @@ class Journal:
     def note(self) -> str:
         """Loss, Dice and where the time goes, in a few words."""
         losses = self.standing.losses
-        loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}"
+        loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}".replace("nan", "–")
         dice = f"Dice {self.standing.mean_dice:.3f}" if self.standing.dice else ""
         total = sum(self.since_start.values()) or 1.0
         return "  ".join([loss, dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
@@ -128,8 +133,8 @@ class Journal:
         return f"  step {standing.step}/{max_steps}  {self.note()}  ({each})  {duration(left)} left"
 
     def _peak_memory_gib(self) -> float:
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() / 2**30
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
         return peak_memory_gib()
 
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 LAST, BEST, RESULT = "last.safetensors", "best.safetensors", "result.json"
 _RATE_AFTER_ROLLING_BACK = 0.5
+_MEET_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def fit(course: Course, learner: Learner) -> dict[str, Any]:
 
 def _train(course: Course, learner: Learner, standing: Standing) -> None:
     world, saved_at = course.world, time.monotonic()
+    if _patience_is_over(course, standing):  # stopped between the last validation and the end
+        return
     with (
-        Journal(course, standing) as journal,
+        Journal(course, standing, learner.device) as journal,
         drawn_ahead(course.draw, standing.step, course.max_steps, course.data_threads) as batches,
         asked_to_stop() as asked,
         progress(course.name, course.max_steps, standing.step) as bar,
@@ -103,19 +106,21 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
 
             validate = course.validation.due(standing.step, course.max_steps)
             row = validate or course.row_due(standing.step)
-            # Several processes can only decide together, and meet at rows; one decides at any step.
-            meet = row or world.size == 1
+            # Several processes can only decide together, and meet now and then; one decides at any step.
+            meet = row or world.size == 1 or standing.step % _MEET_EVERY == 0
             stop = meet and world.any(asked.is_set(), learner.device)
             save = meet and world.any(
                 validate or stop or time.monotonic() - saved_at > course.save_every, learner.device
             )
-            journal.take_in(
-                loss, norm, look=meet and (row or save or learner.device.type == "cpu"), scaled=learner.scaled
-            )
+            with journal.times("step"):  # on a GPU this waits for the steps
+                look = meet and (row or save or learner.device.type == "cpu")
+                journal.take_in(loss, norm, look=look, scaled=learner.scaled)
             if validate:
                 with journal.times("validation"):
-                    standing.dice = course.validate(learner.validated_weights())
+                    dice = course.validate(learner.validated_weights())
+                    standing.dice = world.as_first(dice, course.structures, learner.device)
                     journal.show(course.pictures())
+                journal.look_at_the_clock()
                 _note_best(course, learner, standing)
                 log.info("%s", journal.line())
             if row:

@@ -53,9 +53,9 @@ class MlflowRun:
         metrics = [Metric(name, float(value), now, step) for name, value in values.items() if name != "step"]
         self._send(lambda: self.client.log_batch(self.run, metrics=metrics))
 
-    def close(self) -> None:
-        """Marks the run as ended."""
-        self._send(lambda: self.client.set_terminated(self.run))
+    def close(self, status: str = "FINISHED") -> None:
+        """Marks the run as ended: FINISHED, KILLED (interrupted, it may go on) or FAILED."""
+        self._send(lambda: self.client.set_terminated(self.run, status))
 
     def _send(self, call: Callable[[], object]) -> None:
         if self.silent:

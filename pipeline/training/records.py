@@ -77,9 +77,10 @@ class Records:
             for case, picture in pictures.items():
                 self.writer.add_image(f"validation/{case}", picture, step, dataformats="HWC")
 
-    def close(self) -> None:
-        """Writes out what is still waiting."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Writes out what is still waiting. error: what ended the training early."""
         if self.writer is not None:
             self.writer.close()
         if self.tracker is not None:
-            self.tracker.close()
+            ended = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+            self.tracker.close(ended)

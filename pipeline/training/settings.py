@@ -90,6 +90,20 @@ class TrainConfig(Strict):
     mlflow: str | None = None
     """Tracking URI of an MLflow server, such as http://localhost:5000; needs the extra mlflow."""
 
+    @field_validator("deep_supervision_weights")
+    @classmethod
+    def _some_weight(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and not any(weights):
+            raise ValueError(f"{list(weights)} has no weight above 0, so that nothing would be learned")
+        return weights
+
+    @field_validator("budget")
+    @classmethod
+    def _some_time(cls, budget: str | None) -> str | None:
+        if budget is not None and float(budget.rstrip("smhd ")) == 0:
+            raise ValueError("is no time; write for instance 90s, 30m, 2h or 1d")
+        return budget
+
     @field_validator("folds")
     @classmethod
     def _at_least_one(cls, folds: tuple[int, ...] | str) -> tuple[int, ...] | str:

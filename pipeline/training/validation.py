@@ -1,16 +1,22 @@
-"""Validation on whole cases: sliding window, argmax, Dice per structure and case."""
+"""Validation on whole cases: sliding window, argmax, Dice per structure and case, in the memory of a slab."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from pipeline.inference.windows import sliding_window, window_grid
+from pipeline.inference.arrays import TorchArrays
+from pipeline.inference.slab import SlabLayout, blend
+from pipeline.inference.windows import importance_map, window_grid
+
+_HALF_BEYOND_GIB = 1.0
+"""Sums of overlapping logits that would take more than this are kept in half precision."""
 
 
 class CaseStore(Protocol):
@@ -26,10 +32,11 @@ Look = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class ValidationPlan:
-    """When and on which cases: after every `interval` steps and after the last one."""
+    """When and on which cases: after every `interval` steps and after the last one. overlap: of its windows."""
 
     interval: int
     cases: tuple[str, ...]
+    overlap: float = 0.5
 
     def due(self, step: int, max_steps: int) -> bool:
         """Whether validation follows step number `step` (counted from 1)."""
@@ -59,18 +66,29 @@ def plan_validation(
     """Chooses cases and interval so that validation takes about `share` of the training's work.
 
     shapes: of the fold's validation cases. One window costs a third of a training patch (forward only). Half of what
-    is allowed bounds the number of cases (at least 2), the rest the number of validations (1 to `most`).
+    is allowed bounds the number of cases (at least 2, or 1 where not even they are allowed), the rest the number of
+    validations (1 to `most`). Where one case alone would take more, its windows do not overlap.
     """
     if not shapes:
         return ValidationPlan(max_steps, ())
-    windows = {case: window_grid(shape, patch_size, overlap).count for case, shape in sorted(shapes.items())}
     allowed = 3 * share * batch_size * max_steps
+    windows = _windows(shapes, patch_size, overlap)
+    if cases is None and min(windows.values()) > allowed:
+        overlap = 0.0
+        windows = _windows(shapes, patch_size, overlap)
     mean_windows = sum(windows.values()) / len(windows)
-    number = cases or max(min(len(windows), math.floor(allowed / 2 / mean_windows)), min(2, len(windows)))
+    fewest = 2 if 2 * mean_windows <= allowed else 1
+    number = min(cases or max(math.floor(allowed / 2 / mean_windows), fewest), len(windows))
     names = list(windows)
-    picked = tuple(names[i * len(names) // min(number, len(names))] for i in range(min(number, len(names))))
+    picked = tuple(names[i * len(names) // number] for i in range(number))
+    if number == 1 and cases is None:
+        picked = (min(names, key=windows.__getitem__),)
     rounds = max(min(math.floor(allowed / sum(windows[case] for case in picked)), most), 1)
-    return ValidationPlan(interval or math.ceil(max_steps / rounds), picked)
+    return ValidationPlan(interval or math.ceil(max_steps / rounds), picked, overlap)
+
+
+def _windows(shapes: Mapping[str, Sequence[int]], patch_size: Sequence[int], overlap: float) -> dict[str, int]:
+    return {case: window_grid(shape, patch_size, overlap).count for case, shape in sorted(shapes.items())}
 
 
 @torch.no_grad()
@@ -93,15 +111,45 @@ def validate(
     """
     scores: dict[str, list[float]] = {name: [] for name in labelling.structures}
     for case in cases:
-        image_BCXYZ = torch.as_tensor(store.image(case), device=device)[None]
-        logits = sliding_window(image_BCXYZ, network, patch_size, overlap=overlap, sw_batch_size=sw_batch_size)[0]
+        image_CXYZ = torch.as_tensor(store.image(case))
+        found = predict_label(network, image_CXYZ, labelling, patch_size, device, overlap, sw_batch_size)
         label = torch.as_tensor(store.label(case), device=device).long()
         if look is not None:
-            look(case, image_BCXYZ[0], shown_label(label, labelling), predicted_label(logits, labelling))
-        for name, score in zip(labelling.structures, dice_per_structure(logits, label, labelling), strict=True):
+            look(case, image_CXYZ, shown_label(label, labelling), found)
+        for name, score in zip(labelling.structures, dice_per_structure(found, label, labelling), strict=True):
             if not math.isnan(score):
                 scores[name].append(score)
     return {name: sum(values) / len(values) for name, values in scores.items() if values}
+
+
+def predict_label(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    image_CXYZ: torch.Tensor,
+    labelling: Labelling,
+    patch_size: Sequence[int],
+    device: torch.device,
+    overlap: float,
+    sw_batch_size: int,
+) -> torch.Tensor:
+    """The label map (X, Y, Z) on the device; logits live only where windows still overlap (`inference.slab`)."""
+    array, arrays = image_CXYZ.cpu().numpy(), TorchArrays(device)
+    channels = len(labelling.structures) + (0 if labelling.overlapping else 1)
+    grid = window_grid(array.shape[1:], patch_size, overlap)
+    stored, _ = SlabLayout.of(grid, half=False).voxels_kept()
+    layout = SlabLayout.of(grid, half=4 * channels * stored > _HALF_BEYOND_GIB * 2**30)
+
+    def logits() -> Iterator[torch.Tensor]:
+        corners = layout.corners()
+        while batch := list(itertools.islice(corners, sw_batch_size)):
+            windows = np.stack([layout.windows.cut(array, corner) for corner in batch])
+            yield from network(torch.from_numpy(windows).to(device)).float()
+
+    found = torch.zeros(array.shape[1:], dtype=torch.int64 if labelling.overlapping else torch.int32, device=device)
+    weight = arrays.take(importance_map(layout.windows.roi_size, "gaussian"))
+    for block in blend(layout, logits(), weight, channels, arrays, 0 if labelling.overlapping else channels):
+        place = tuple(slice(first, first + n) for first, n in zip(block.first, block.logits.shape[1:], strict=True))
+        found[place] = predicted_label(block.logits, labelling).to(found.dtype)
+    return found
 
 
 def predicted_label(logits_KXYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
@@ -117,16 +165,18 @@ def shown_label(label_XYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
     return label_XYZ if labelling.ignore is None else label_XYZ.masked_fill(label_XYZ == labelling.ignore, 0)
 
 
-def dice_per_structure(logits_KXYZ: torch.Tensor, label_XYZ: torch.Tensor, labelling: Labelling) -> list[float]:
+def dice_per_structure(found_XYZ: torch.Tensor, label_XYZ: torch.Tensor, labelling: Labelling) -> list[float]:
     """Dice of each structure of one case; NaN where neither prediction nor reference holds it."""
     valid = torch.ones_like(label_XYZ, dtype=torch.bool) if labelling.ignore is None else label_XYZ != labelling.ignore
     count = len(labelling.structures)
     if labelling.overlapping:
-        pred_SV = (logits_KXYZ > 0)[:, valid]
-        true_SV = ((label_XYZ[valid][None] >> torch.arange(count, device=label_XYZ.device)[:, None]) & 1).bool()
-        both, pred, true = (pred_SV & true_SV).sum(1), pred_SV.sum(1), true_SV.sum(1)
+        rows = []
+        for k in range(count):
+            pred_V, true_V = (((label >> k) & 1)[valid].bool() for label in (found_XYZ, label_XYZ))
+            rows.append(torch.stack([(pred_V & true_V).sum(), pred_V.sum(), true_V.sum()]))
+        both, pred, true = torch.stack(rows, 1)
     else:
-        pred_V, true_V = logits_KXYZ.argmax(0)[valid], label_XYZ[valid]
+        pred_V, true_V = found_XYZ[valid], label_XYZ[valid]
         both = torch.bincount(true_V[pred_V == true_V], minlength=count + 1)[1:]
         pred = torch.bincount(pred_V, minlength=count + 1)[1:]
         true = torch.bincount(true_V, minlength=count + 1)[1:]

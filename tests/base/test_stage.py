@@ -166,3 +166,25 @@ def test_killed_between_record_and_rename_is_finished_by_the_next_run(tmp_path):
     (tmp_path / "add").rename(tmp_path / "add.partial")
     assert _go(_stage(calls), tmp_path) is False
     assert is_finished(tmp_path / "add") and calls == ["add"]
+
+
+def test_unfinished_work_of_another_request_is_kept_aside_where_results_are(tmp_path, caplog):
+    def stop(config, folders, out, runtime):
+        (out / "half.txt").write_text(str(config.number))
+        raise RuntimeError("interrupted")
+
+    stage = _stage([], run=stop, resumes=True, keep_previous=True)
+    for number in (1, 2):
+        with pytest.raises(RuntimeError), caplog.at_level("INFO", "pipeline"):
+            _go(stage, tmp_path, number=number)
+    assert (tmp_path / "add.partial.previous/half.txt").read_text() == "1"
+    assert (tmp_path / "add.partial/half.txt").read_text() == "2"
+    assert "begins anew (number); the unfinished work is kept in add.partial.previous" in caplog.text
+
+
+def test_a_key_that_changes_no_result_runs_nothing_again(tmp_path):
+    calls: list[str] = []
+    stage = _stage(calls, immaterial=("number",))
+    assert _go(stage, tmp_path, number=1) is True
+    assert _go(stage, tmp_path, number=2) is False
+    assert calls == ["add"]

@@ -90,6 +90,16 @@ def test_a_tilted_gantry_is_refused_with_its_angle() -> None:
         order_slices(tilted, HERE)
 
 
+def test_slices_of_two_table_positions_are_no_volume() -> None:
+    """Half of them 3 mm to the side: along the normal nothing shows it."""
+    shifted = [replace(s, position=s.position + np.array([3.0 * (k > 2), 0, 0])) for k, s in enumerate(_slices())]
+    with pytest.raises(FileFault, match=r"shifted sideways by up to .* mm") as caught:
+        order_slices(shifted, HERE)
+    assert caught.value.code == "dicom-shifted"
+    close = [replace(s, position=s.position + np.array([0.05 * (k % 2), 0, 0])) for k, s in enumerate(_slices())]
+    assert len(order_slices(close, HERE).slices) == 6
+
+
 def test_real_series_equal_what_gdcm_makes_of_them(segpipe_data: Path) -> None:
     """Voxels and origin against SimpleITK's own series reader, on MR and on JPEG 2000 compressed CT."""
     for name in ("hippocampus_dicom/11", "totalseg/dicom_ct"):

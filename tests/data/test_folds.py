@@ -61,3 +61,9 @@ def test_the_manifests_folds_are_kept_and_the_rest_fills_up() -> None:
 def test_a_subject_in_two_folds_is_refused() -> None:
     with pytest.raises(DataError, match=r"subject 1 is in several folds \(a in fold 0, b in fold 1\)"):
         make_folds([a_case("a", "1", 0), a_case("b", "1", 1)], 2)
+
+
+def test_a_fold_of_the_manifest_without_a_case_is_refused() -> None:
+    cases = [a_case(f"c{i}", f"s{i}", fold=i + 1) for i in range(3)]
+    with pytest.raises(DataError, match=r"go up to 3, but no case is validated in fold 0; count them from 0"):
+        make_folds(cases, 5)

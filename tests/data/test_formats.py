@@ -179,7 +179,8 @@ def test_big_endian_and_trailing_axes_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "ending", "case"),
     [
-        ("liver_12_0001.nii.gz", ".nii.gz", "liver_12"),
+        ("liver_12_0000.nii.gz", ".nii.gz", "liver_12"),
+        ("amos_0004.nii.gz", ".nii.gz", "amos_0004"),
         ("Scan.A.NII.GZ", ".nii.gz", "Scan.A"),
         ("sub-01_T1w.nii", ".nii", "sub-01_T1w"),
         ("kbp_099.mha", ".mha", "kbp_099"),

@@ -200,7 +200,7 @@ def test_only_the_voxels_of_the_patch_are_read(tmp_path: Path, turned: bool) -> 
 
 def resident_bytes(mapped: Path) -> int:
     """How much of a mapped file this process has in memory."""
-    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    lines = iter(Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines())
     for line in lines:
         if line.endswith(str(mapped)):
             return next(1024 * int(size.split()[1]) for size in lines if size.startswith("Rss:"))

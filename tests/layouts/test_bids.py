@@ -179,3 +179,11 @@ def test_a_mask_that_one_case_lacks_is_said(tmp_path):
         mask(folder, subject, f"label-{structure}", 0 if structure == "A" else 3, 3 if structure == "A" else 5)
     result = init(folder, tmp_path / "mine.yaml")
     assert [(p.where, "has no mask of B" in p.what) for p in result.problems] == [("sub-02", True)]
+
+
+def test_a_table_of_names_that_fits_nothing_is_said_and_not_used(tmp_path):
+    folder = bids(tmp_path)
+    (folder / "derivatives/manual/dseg.tsv").write_text("index\tname\n40\tleft\n41\tright\n")
+    result = init(folder, tmp_path / "mine.yaml")
+    assert dict(result.dataset.labels) == {"label_1": 1, "label_2": 2}
+    assert any("has no value that occurs" in problem.what for problem in result.problems)

@@ -17,6 +17,19 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def nrrd(path, array_XYZC):
+    """A NRRD file of vectors on the grid of `making.AFFINE`."""
+    lines = [
+        "NRRD0004", "type: float", "dimension: 4", "space: left-posterior-superior",
+        f"sizes: {array_XYZC.shape[3]} {' '.join(map(str, array_XYZC.shape[:3]))}",
+        "space directions: none (1,0,0) (0,-2,0) (0,0,3)", "kinds: vector domain domain domain", "endian: little",
+        "encoding: raw", "space origin: (-10,5,0)",
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.moveaxis(array_XYZC, -1, 0).astype("<f4").tobytes("F")
+    path.write_bytes(("\n".join(lines) + "\n\n").encode() + voxels)
+
+
 def without_json(contents):
     return {name: data for name, data in contents.items() if not name.endswith(".json") and "._" not in name}
 
@@ -109,3 +122,17 @@ def test_nothing_is_overwritten(tmp_path):
         convert(made.config, "nnunet", tmp_path / "Dataset001_X")
     with pytest.raises(ConfigError, match="did you mean 'nnunet'"):
         convert(made.config, "nnunett", tmp_path / "new")
+
+
+def test_channels_in_one_file_of_another_kind_become_files_of_nifti(tmp_path):
+    place = tmp_path / "data"
+    for name in ("a", "b"):
+        source = image(tmp_path / f"{name}_source.nii.gz", channels=2)
+        array = np.asarray(nib.load(source).dataobj).astype(np.float32)
+        nrrd(place / f"images/{name}.nrrd", array)
+        label(place / f"labels/{name}.nii.gz", 1)
+    made = init(place, tmp_path / "mine.yaml")
+    out = convert(made.config, "nnunet", tmp_path / "raw").folder
+    assert sorted(path.name for path in (out / "imagesTr").iterdir()) == [
+        "a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz",
+    ]  # fmt: skip

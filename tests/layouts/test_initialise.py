@@ -1,7 +1,9 @@
 """`segpipe init`: from a folder to a manifest and a configuration."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.config import load_config
 from pipeline.data.manifest import read_manifest
 from pipeline.layouts.initialise import init
 from tests.layouts.making import AFFINE, SHAPE, descriptor, image, label, truncate
@@ -201,3 +204,70 @@ def test_the_real_hippocampi(segpipe_data, tmp_path):
     assert sum(case.split == "training" for case in result.dataset.cases) == 208
     assert not result.problems
     json.loads(result.manifest.read_text(encoding="utf-8"))
+
+
+def test_an_edited_manifest_is_kept_too(tmp_path):
+    place = folders(tmp_path / "data")
+    manifest = init(place, tmp_path / "mine.yaml").manifest
+    edited = manifest.read_text(encoding="utf-8").replace("label_1", "core")
+    manifest.write_text(edited, encoding="utf-8")
+    assert any("mine.manifest.json was there already" in note for note in init(place, tmp_path / "mine.yaml").notes)
+    assert (tmp_path / "mine.manifest.json.previous").read_text(encoding="utf-8") == edited
+
+
+@pytest.mark.parametrize("name", ["2024", "1e5", "true", "null", "0x10"])
+def test_names_that_yaml_takes_for_something_else_are_quoted(tmp_path, name):
+    result = init(folders(tmp_path / name), tmp_path / f"{name}.yaml")
+    assert load_config(result.config).name == name
+
+
+def test_folds_that_are_counted_from_1_are_counted_from_0(tmp_path):
+    place = folders(tmp_path / "data", count=3)
+    rows = [f"images/c{i}.nii.gz,labels/c{i}.nii.gz,{i + 1}" for i in range(3)]
+    (place / "cases.csv").write_text("\n".join(["image,label,fold", *rows]))
+    result = init(place, tmp_path / "mine.yaml")
+    assert [case.fold for case in result.dataset.cases] == [0, 1, 2]
+    assert "folds 1, 2, 3 are counted from 0 here: 0, 1, 2" in result.notes
+
+
+def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    folders(tmp_path / "data")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    result = init(Path("../data"), Path("mine.yaml"))
+    assert result.dataset.root == "../data"
+    assert result.dataset.cases[0].images == ("images/c0.nii.gz",)
+
+
+def test_a_link_to_a_file_that_is_not_there_is_named(tmp_path):
+    """As data sets have them whose files are fetched on demand."""
+    place = folders(tmp_path / "data")
+    (place / "images/c1.nii.gz").unlink()
+    (place / "images/c1.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
+    result = init(place, tmp_path / "mine.yaml")
+    assert len(result.dataset.cases) == 4
+    assert any(problem.where == "c1" and "no such file" in problem.what for problem in result.problems)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read_is_listed(tmp_path):
+    place = folders(tmp_path / "data")
+    (place / "labels/c2.nii.gz").chmod(0)
+    assert [problem.where for problem in init(place, tmp_path / "mine.yaml").problems] == ["c2"]
+
+
+def test_other_tables_beside_the_scans_do_not_hide_them(tmp_path):
+    place = folders(tmp_path / "data")
+    (place / "clinical.csv").write_bytes("id,Größe\nc0,1\n".encode("latin-1"))
+    assert init(place, tmp_path / "mine.yaml").layout == "folders"
+    for name in ("train.csv", "test.csv"):
+        (place / name).write_text("image,label\nimages/c0.nii.gz,labels/c0.nii.gz\n")
+    with pytest.raises(DataError, match=r"test\.csv, train\.csv all list images; join them"):
+        init(place, tmp_path / "mine.yaml")
+
+
+def test_ids_that_cannot_name_a_file_are_refused(tmp_path):
+    place = folders(tmp_path / "data")
+    (place / "cases.csv").write_text("id,image,label\nsite1/c0,images/c0.nii.gz,labels/c0.nii.gz\n")
+    with pytest.raises(DataError, match=r"'site1/c0' must be usable as the name of a file"):
+        init(place, tmp_path / "mine.yaml")

@@ -60,3 +60,8 @@ def test_a_wrong_labels_option_says_how_to_write_it(text, words):
 def test_a_wrong_value_names_file_and_label():
     with pytest.raises(DataError, match=r"d\.json: label 'liver' is -1"):
         from_descriptor({"liver": -1}, "d.json")
+
+
+def test_two_names_for_one_value_are_refused():
+    with pytest.raises(ConfigError, match=r"'liver' and 'tumour' have the same values, \[1\]"):
+        from_option("liver=1,tumour=1")

@@ -144,3 +144,16 @@ def test_splits_of_another_form_are_refused(tmp_path):
     (folder / "splits_final.json").write_text('{"train": [], "val": []}')
     with pytest.raises(DataError, match="is not a list of"):
         read(folder)
+
+
+def test_splits_that_leave_training_cases_out_are_said(tmp_path):
+    place = raw(tmp_path / "Dataset005_Prostate")
+    (place / "splits_final.json").write_text(json.dumps([{"train": ["p_1"], "val": ["p_2"]}]))
+    notes = read(place).notes
+    assert any("fold 0 trains on 1 cases; here on all 2 that it does not validate" in note for note in notes)
+    assert any("validates 2 training cases in no fold" in note for note in notes)
+
+
+def test_a_channel_that_nnunet_does_not_normalise_is_said(tmp_path):
+    place = raw(tmp_path / "Dataset006_X", channel_names={"0": "T2", "1": "noNorm"})
+    assert any("set plan.normalisation: {noNorm: none}" in note for note in read(place).notes)

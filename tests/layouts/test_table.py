@@ -106,3 +106,21 @@ def test_only_tables_with_an_image_column_are_data_sets(tmp_path):
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n")
     assert not is_table(tmp_path / "participants.tsv")
     assert is_table(table(tmp_path, "image,label\n"))
+
+
+def test_patients_are_told_apart_and_not_named(tmp_path):
+    """Two scans of one patient stay one subject, though the column itself must not get into the manifest."""
+    rows = [f"{who},scans/{case}.nii.gz,scans/{case}_seg.nii.gz" for case, who in zip("abc", "xyx", strict=True)]
+    found = read(table(tmp_path, "\n".join(["PatientID,image,label", *rows])))
+    assert [case.subject for case in found.cases] == ["patient_001", "patient_002", "patient_001"]
+    assert all(not case.extra for case in found.cases)
+    assert any("'PatientID' may identify a person" in note for note in found.notes)
+
+
+def test_a_column_per_structure_holds_masks(tmp_path):
+    text = "id,image,label_liver,mask_tumour\nx,scans/a.nii.gz,scans/a_seg.nii.gz,scans/b_seg.nii.gz\n"
+    text += "y,scans/b.nii.gz,scans/b_seg.nii.gz,\n"
+    one, other = read(table(tmp_path, text)).cases
+    assert {name: path.name for name, path in one.masks.items()} == {"liver": "a_seg.nii.gz", "tumour": "b_seg.nii.gz"}
+    assert set(other.masks) == {"liver"}
+    assert (one.split, other.split, one.label) == ("training", "training", None)

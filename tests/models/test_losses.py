@@ -204,6 +204,46 @@ def test_dice_focal_is_the_weighted_sum_of_its_parts():
     torch.testing.assert_close(build_loss(both, 4)(logits, label), expected)
 
 
+@pytest.mark.parametrize("name", ["focal", "dice_focal"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_focal_without_the_backgrounds_term_still_knows_the_background(name, classes):
+    """A structure's voxel that is taken for background costs the more the surer that is; in the right order of K."""
+    label = torch.ones((1, 2, 2, 2), dtype=torch.long)
+    losses = [
+        build_loss(settings(name=name, include_background=False), classes)(wrong, label)
+        for sure in (0.0, 4.0)
+        for wrong in (torch.cat([torch.full((1, 1, 2, 2, 2), sure), torch.zeros(1, classes - 1, 2, 2, 2)], 1),)
+    ]
+    assert losses[1] > 1.5 * losses[0] > 0
+
+
+def test_dice_focal_makes_false_structures_in_background_cost_more_than_dice_does():
+    logits, label = _random(classes=2)
+    logits.requires_grad_()
+    loss = build_loss(settings(name="dice_focal", lambda_dice=0), 2)
+    loss(logits, torch.zeros_like(label)).backward()
+    assert (logits.grad[:, 1] > 0).all()  # each voxel of background draws the structure's logit down
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_focal_takes_weights_also_where_one_channel_counts(overlapping):
+    logits, label = _random(classes=1 if overlapping else 2)
+    weights = (3.0,) if overlapping else (1.0, 3.0)
+    one = settings(name="focal", include_background=False)
+    weighted = settings(name="focal", include_background=False, class_weights=weights)
+    values = [build_loss(each, logits.shape[1], overlapping)(logits, label) for each in (one, weighted)]
+    torch.testing.assert_close(values[1], 3 * values[0])
+
+
+def test_focal_is_monais_where_the_background_counts():
+    logits, label = _random()
+    target = F.one_hot(label, 4).permute(0, 4, 1, 2, 3).float()
+    weights = (0.5, 1.0, 2.0, 3.0)
+    theirs = monai.losses.FocalLoss(gamma=1.5, use_softmax=True, weight=torch.tensor(weights))
+    ours = build_loss(settings(name="focal", gamma=1.5, class_weights=weights), 4)
+    torch.testing.assert_close(ours(logits, label), theirs(logits, target))
+
+
 def test_topk_is_the_mean_over_the_hardest_voxels():
     logits, label = _random()
     value = build_loss(settings(name="dice_topk", lambda_dice=0, top_percent=25), 4)(logits, label)
@@ -269,6 +309,8 @@ def test_a_network_that_ends_in_an_activation_is_refused():
     [
         {"name": "dice_ce", "alpha": 0.3, "lambda_ce": 2.0},
         {"name": "dice_ce", "lambda_dice": 0, "lambda_ce": 0},
+        {"name": "dice_focal", "lambda_dice": 0, "lambda_focal": 0},
+        {"name": "dice_topk", "lambda_dice": 0, "lambda_ce": 0},
         {"name": "ce", "activation": "softmax", "one_vs_rest": True},
         {"name": "tversky", "class_weights": [1, 1]},
         {"name": "dice_top"},

@@ -142,6 +142,29 @@ def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
         plan_with(cases=large, config=PlanConfig(memory_gib=0.1))
 
 
+def test_memory_also_bounds_what_time_could_buy() -> None:
+    """10 hours buy 32 channels and batches of 4; where only half of that fits, less is chosen, and said."""
+    rich = plan_with(budget="10h")
+    half = PlanConfig(memory_gib=0.5 + 0.5 * (rich.predicted["train_memory_gib"] - 0.5))
+    poor = plan_with(budget="10h", config=half)
+    assert poor.predicted["train_memory_gib"] <= half.memory_gib < rich.predicted["train_memory_gib"]
+    bought = [(plan.network["channels"][0], plan.batch_size) for plan in (rich, poor)]
+    assert bought[0] == (32, 4) and bought[1] != bought[0]
+
+
+@pytest.mark.parametrize("pin", [{"patch_size": (128, 128, 128)}, {"batch_size": 64}])
+def test_pins_that_memory_does_not_hold_are_refused(pin: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"plan\.{next(iter(pin))}: training would need about .* but 1 GiB may"):
+        plan_with(config=PlanConfig(memory_gib=1.0, **pin))
+
+
+def test_a_pin_that_would_mix_left_and_right_is_refused() -> None:
+    sided = make_cases(CASES.cases, structures=["kidney_left", "kidney_right"])
+    with pytest.raises(ConfigError, match=r"plan\.mirror_axes: 0 flips left and right, so kidney_left, kidney_right"):
+        plan_with(cases=sided, config=PlanConfig(mirror_axes=(0, 1)))
+    assert plan_with(cases=sided, config=PlanConfig(mirror_axes=(1,))).mirror_axes == (1,)
+
+
 def test_a_crop_is_counted_in_patch_and_store() -> None:
     """Files of 100³ voxels stored as S, R, A, of which 60 × 20 × 30 are not background: 20 × 30 × 60 along R, A, S."""
     whole = [make_case(i, (100, 100, 100), (1.0, 1.0, 1.0), axes=(2, 0, 1)) for i in range(20)]

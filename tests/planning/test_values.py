@@ -39,13 +39,21 @@ def test_other_channels_are_scaled_by_themselves_and_pins_go_first() -> None:
         plan_channels(cases.channels, cases.training(), {"xx": "none"})
 
 
-def test_images_that_are_mostly_background_are_cropped() -> None:
+def test_images_are_cropped_where_most_of_them_lose_a_quarter() -> None:
+    """Of 10 × 10 × 10 voxels a box of 9 × 9 × 9 is 73 %, one of 10 × 10 × 8 is 80 %."""
+    whole = [make_case(i, SHAPE, SPACING) for i in range(4)]
+    small = [case.model_copy(update={"nonzero_shape": (9, 9, 9)}) for case in whole]
+    assert decide_crop([*small[:3], whole[3]])[0] == "nonzero"
+    assert decide_crop([*small[:2], *whole[2:]])[0] == "none"
+    assert decide_crop([case.model_copy(update={"nonzero_shape": (10, 10, 8)}) for case in whole])[0] == "none"
+    assert "has 73% of an image's voxels" in decide_crop(small)[1]
+
+
+def test_images_that_are_mostly_0_are_normalised_over_the_rest() -> None:
     empty = {"p50": 0.0, "min": 0.0}
     cases = make_cases([make_case(i, SHAPE, SPACING, intensity=empty if i < 3 else None) for i in range(4)])
-    assert decide_crop(cases.channels, cases.training())[0] == "nonzero"
     assert plan_channels(cases.channels, cases.training(), {})[0][0].nonzero
     full = make_cases([make_case(i, SHAPE, SPACING) for i in range(4)])
-    assert decide_crop(full.channels, full.training())[0] == "none"
     assert not plan_channels(full.channels, full.training(), {})[0][0].nonzero
 
 
@@ -75,8 +83,10 @@ def test_class_weights_count_voxels_of_the_planned_grid() -> None:
 
 
 def test_sides_are_read_from_names() -> None:
-    names = ["LeftParotid", "kidney_right", "Femur-L", "lung lt", "Liver", "bright_spot", "Leftover", "cleft"]
-    assert sided_structures(names) == ["LeftParotid", "kidney_right", "Femur-L", "lung lt"]
+    sided = ["LeftParotid", "kidney_right", "Femur-L", "lung lt"]
+    sided += ["ctx-lh-cuneus", "Parotid.L", "LParotid", "Kidney_L_cyst"]
+    others = ["Liver", "bright_spot", "Leftover", "cleft", "vertebra_L1", "LV", "GTVp", "MRScan", "CTV_low"]
+    assert sided_structures([*sided, *others]) == sided
 
 
 def test_mirroring_keeps_sides_apart() -> None:
@@ -84,5 +94,7 @@ def test_mirroring_keeps_sides_apart() -> None:
     axes, reason = decide_mirroring(["RightParotid", "LeftParotid", "Mandible"], ())
     assert axes == () and "RightParotid, LeftParotid" in reason
     assert decide_mirroring(["r", "l"], [("r", "l")])[0] == ()
+    axes, reason = decide_mirroring(["label_1", "label_2"], ())
+    assert axes == () and "label_1, label_2 have no names" in reason
     with pytest.raises(ConfigError, match=r"left_right_pairs names 'LeftParotit'; did you mean 'LeftParotid'"):
         decide_mirroring(["RightParotid", "LeftParotid"], [("RightParotid", "LeftParotit")])

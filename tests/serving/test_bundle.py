@@ -19,8 +19,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.data.plan import ChannelPlan, Plan
 from pipeline.inference.settings import InferenceSettings
 from pipeline.models.network_config import UNetConfig
-from pipeline.serving.bundle_config import inference_config
-from pipeline.serving.bundle_metadata import RELEASED_SCHEMA, SCHEMA, bundle_metadata, schema_text
+from pipeline.serving.bundle_config import NoBundleForm, inference_config
+from pipeline.serving.bundle_metadata import NEEDED, RELEASED_SCHEMA, SCHEMA, bundle_metadata, schema_text
 from pipeline.serving.card import CardText
 from pipeline.serving.model import load_package
 from pipeline.serving.predict import predict
@@ -104,16 +104,34 @@ def test_the_shipped_schema_refuses(path: tuple[str, ...], value: object) -> Non
 
 def test_channels_of_several_schemes_are_refused_and_not_normalised_alike() -> None:
     config = UNetConfig(channels=(4, 8, 16))
-    with pytest.raises(ConfigError, match=r"normalised in different ways.*package\.bundle: false"):
+    with pytest.raises(NoBundleForm, match=r"normalised in different ways have no form as MONAI bundle"):
         inference_config(_plan(_ct(-100.0), _ct(-900.0)), config, InferenceSettings())
     inference_config(_plan(_ct(-100.0), _ct(-100.0)), config, InferenceSettings())
+
+
+REGIONS = {"structures": {"whole": [1, 2], "core": [2]}, "overlapping": True}
+
+
+def test_a_package_that_is_no_bundle_says_so_and_is_refused_where_it_was_asked_for(tmp_path: Path, caplog) -> None:
+    with caplog.at_level("INFO", "pipeline"):
+        folder = small_package(tmp_path / "auto", planned=REGIONS)
+    assert "is no MONAI bundle: only a unet with structures of one label value each" in caplog.text
+    assert not (folder / "models").exists() and not (folder / "configs").exists()
+    with pytest.raises(ConfigError, match=r"package\.bundle: only a unet .*; set package\.bundle: auto"):
+        small_package(tmp_path / "asked", planned=REGIONS, bundle=True)
+
+
+def test_what_a_bundle_names_as_needed_is_what_it_is_tested_with(repository: Path) -> None:
+    constraints = (repository / "constraints.txt").read_text(encoding="utf-8").split()
+    pinned = dict(line.split("==") for line in constraints if "==" in line)
+    assert {name: pinned[name] for name in NEEDED} == NEEDED
 
 
 @pytest.mark.slow
 def test_monai_runs_the_bundle_with_our_labels(segpipe_data: Path, tmp_path: Path, monkeypatch) -> None:
     """A scan as it is, and the same along other axes, oblique and with a border of zeros: cropped and resampled."""
     planned = {"spacing_mm": [1.2, 0.9, 1.1], "crop": "nonzero"}
-    folder = small_package(tmp_path / "package", planned=planned, bundle=True)
+    folder = small_package(tmp_path / "package", planned=planned)
     listed = load_package(folder).seal.files
     assert {"models/model.pt", "configs/metadata.json", "configs/inference.json", f"configs/{SCHEMA}"} <= set(listed)
     torch.load(folder / "models" / "model.pt", weights_only=True)

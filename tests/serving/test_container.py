@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,8 @@ from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT, EXIT_SOME
 from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
 from pipeline.serving import container
-from pipeline.serving.container import Places, grand_challenge_jobs, places_from, predict_all
+from pipeline.serving.container import Places, grand_challenge_sockets, places_from, predict_all
+from pipeline.serving.inputs import scans_in_sockets
 from pipeline.serving.labels import make_labels
 from pipeline.serving.results import structure_volumes_ml
 from tests.serving.small_package import small_package
@@ -36,17 +38,9 @@ def test_a_model_one_folder_down_is_found_as_monai_deploy_mounts_it(tmp_path: Pa
     assert places_from({"HOLOSCAN_MODEL_PATH": str(tmp_path)}).model == tmp_path / "hippocampus"
 
 
-def test_grand_challenge_sockets_lead_to_the_models_own_slug(tmp_path: Path) -> None:
-    places = Places(tmp_path / "in", tmp_path / "out", tmp_path)
-    (places.input / "images" / "brain-mri").mkdir(parents=True)
-    assert grand_challenge_jobs(places, "hippocampus-segmentation") == [
-        (places.input / "images" / "brain-mri", places.output / "images" / "hippocampus-segmentation")
-    ]
-
-
 def test_plain_folders_are_not_taken_for_grand_challenge(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").touch()
-    assert grand_challenge_jobs(Places(tmp_path, tmp_path, tmp_path), "segmentation") == []
+    assert grand_challenge_sockets(tmp_path) == []
 
 
 def two_channels(folder: Path) -> Path:
@@ -93,6 +87,47 @@ def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(
     scan(tmp_path / "in" / "images" / "brain-mri" / "x.nii.gz", 0)
     assert container.main([]) == EXIT_DONE
     assert [path.name for path in (tmp_path / "out" / "images" / "brain-structures").glob("*.nii.gz")] == ["x.nii.gz"]
+
+
+def test_grand_challenges_sockets_of_one_channel_each_are_one_case(tmp_path: Path) -> None:
+    """T1 and T2 lie in two sockets under names that say nothing, as on grand-challenge; order of the folders or not."""
+    places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
+    plain = replace(places, input=tmp_path / "plain", output=tmp_path / "plain_out")
+    for each in (places, plain):
+        each.output.mkdir()
+    scan(places.input / "images" / "axial-t2-mri" / "8c1d.nii.gz", 1)
+    scan(places.input / "images" / "coronal-t1-mri" / "f03a.nii.gz", 0)
+    assert predict_all(places, "cpu", strict=False, slug="brain") == EXIT_DONE
+    scan(plain.input / "f03a_0000.nii.gz", 0)
+    scan(plain.input / "f03a_0001.nii.gz", 1)
+    assert predict_all(plain, "cpu", strict=False) == EXIT_DONE
+    found, expected = places.output / "images" / "brain" / "f03a.nii.gz", plain.output / "f03a.nii.gz"
+    np.testing.assert_array_equal(*(np.asarray(nib.load(path).dataobj) for path in (found, expected)))
+    assert np.unique(np.asarray(nib.load(found).dataobj)).size > 1
+    assert len(list(found.parent.glob("*.nii.gz"))) == 1
+
+
+def test_sockets_that_fit_no_channel_are_a_fault_that_names_both(tmp_path: Path) -> None:
+    for socket in ("flair-mri", "t1-mri"):
+        scan(tmp_path / socket / "x.nii.gz", 0)
+    (case,) = scans_in_sockets([tmp_path / "flair-mri", tmp_path / "t1-mri"], ["T1", "T2"])
+    assert "one socket whose name holds its name; found T1: t1-mri; T2: none" in case.fault
+    (case,) = scans_in_sockets([tmp_path / "flair-mri", tmp_path / "t1-mri"], ["mri", "T1"])
+    assert "mri: flair-mri, t1-mri" in case.fault
+
+
+def test_a_channel_whose_name_is_in_anothers_finds_its_own_socket(tmp_path: Path) -> None:
+    for socket in ("brain-t1c", "brain-t1"):
+        scan(tmp_path / socket / "x.nii.gz", 0)
+    (case,) = scans_in_sockets([tmp_path / "brain-t1", tmp_path / "brain-t1c"], ["T1", "T1C"])
+    assert [image.parent.name for image in case.images] == ["brain-t1", "brain-t1c"] and not case.fault
+
+
+def test_cases_of_one_name_in_two_sockets_are_kept_apart(tmp_path: Path) -> None:
+    for socket, name in (("a", "x"), ("a", "y"), ("b", "x")):
+        scan(tmp_path / socket / f"{name}.nii.gz", 0)
+    scans = scans_in_sockets([tmp_path / "a", tmp_path / "b"], ["T1"])
+    assert {scan.id: scan.images[0].parent.name for scan in scans} == {"a_x": "a", "b_x": "b", "y": "a"}
 
 
 def test_a_missing_input_is_said_with_the_mount_that_cures_it(

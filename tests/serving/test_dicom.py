@@ -68,7 +68,7 @@ def test_segments_say_what_they_are(series: Path, tmp_path: Path) -> None:
     assert first.SegmentAlgorithmType == "AUTOMATIC"
     algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmFamilyCodeSequence[0].CodeValue) == ("small 1.0.0", "123110")
-    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"  # anatomical structure
+    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"  # anatomical structure
     assert first.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "SCT"
     assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "5366008"
     assert second.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
@@ -220,15 +220,15 @@ def test_predict_to_one_file_names_it_after_that_file_and_says_where_there_is_no
 ) -> None:
     done = [CaseResult("11", "done")]
     predict(package, series, tmp_path / "found.nii.gz", "cpu", isolated=False)
-    (scan,) = list_scans(series, ["T1"])
-    assert (
-        write_dicom_segs(series, tmp_path / "found.nii.gz", [CaseResult(scan.id, "done")], load_package(package)) == 0
-    )
+    scans = list_scans(series, ["T1"])
+    done_too = [CaseResult(scans[0].id, "done")]
+    assert write_dicom_segs(scans, tmp_path / "found.nii.gz", done_too, load_package(package)) == 0
     assert (tmp_path / "found.dcm").is_file()
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), tmp_path / "11.nii.gz")
     caplog.set_level("INFO", "pipeline")
     monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)  # commands of other tests end it
-    assert write_dicom_segs(tmp_path / "11.nii.gz", tmp_path, done, load_package(package)) == 0
+    no_series = list_scans(tmp_path / "11.nii.gz", ["T1"])
+    assert write_dicom_segs(no_series, tmp_path, done, load_package(package)) == 0
     assert "none of the segmented scans is a DICOM series" in caplog.text
 
 
@@ -236,7 +236,7 @@ def test_a_segmentation_without_any_structure_is_named_and_counted(series: Path,
     (scan,) = list_scans(series, ["T1"])
     image = read_image([series])
     write_label(tmp_path / f"{scan.id}.nii.gz", image.with_array(np.zeros(image.grid.shape, np.uint8)))
-    assert write_dicom_segs(series, tmp_path, [CaseResult(scan.id, "done")], load_package(package)) == 1
+    assert write_dicom_segs([scan], tmp_path, [CaseResult(scan.id, "done")], load_package(package)) == 1
     assert not list(tmp_path.glob("*.dcm"))
 
 

@@ -113,9 +113,12 @@ def test_every_comparison_is_made_at_prediction_told_in_both_files_and_refused_w
     _write(scans / "intensity.nii.gz", (34, 48, 30), low=-100)
     found = predict(package, scans, out, "cpu", isolated=False)
     write_results(out, found, load_package(package))
-    with (out / "cases.csv").open(newline="") as stream:
+    with (out / "cases.csv").open(newline="", encoding="utf-8") as stream:
         told = {row["case"]: row["message"] for row in csv.DictReader(stream)}
-    assert {case["case"]: case["message"] for case in json.loads((out / "volumes.json").read_text())["cases"]} == told
+    assert {
+        case["case"]: case["message"]
+        for case in json.loads((out / "volumes.json").read_text(encoding="utf-8"))["cases"]
+    } == told
     said = {"orientation": "orientation:", "spacing": "spacing:", "field": "field of view:", "intensity": "intensity:"}
     for case, words in said.items():
         assert words in told[case]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.serving import image
 from pipeline.serving.image import build_command, build_image, first_engine
+from pipeline.serving.model import load_package
 from tests.serving.small_package import small_package
 
 
@@ -31,10 +33,12 @@ def test_wheels_and_pip_configuration_are_mounts_and_secrets_never_copies(
 ) -> None:
     pip_conf = tmp_path / "mine.conf"
     pip_conf.write_text("[global]\nindex-url = https://user:secret@example.org/simple\n")
-    monkeypatch.setenv("SEGPIPE_WHEELS", "/somewhere/wheels")
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPIPE_WHEELS", "wheels")  # from where the command is called, not from the checkout
     monkeypatch.setenv("SEGPIPE_PIP_CONF", str(pip_conf))
     command = build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
-    assert "wheels=/somewhere/wheels" in command
+    assert f"wheels={tmp_path / 'wheels'}" in command
     assert f"id=pip_conf,src={pip_conf}" in command
     assert not any("secret@" in word for word in command)
     dockerfile = (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text(encoding="utf-8")
@@ -50,9 +54,24 @@ def test_certificates_are_a_secret_and_everything_not_given_is_empty(
     secrets = [word for word in build_command("docker", "m:1", "cpu", tmp_path, tmp_path) if word.startswith("id=")]
     assert secrets == [f"id={name},src={tmp_path / 'nothing'}" for name in ("pip_conf", "ca_certificates")]
     assert (tmp_path / "nothing").read_bytes() == b""
-    monkeypatch.setenv("SEGPIPE_CA_CERTIFICATES", "/etc/ssl/hospital.pem")
+    monkeypatch.setenv("SEGPIPE_CA_CERTIFICATES", str(tmp_path / "hospital.pem"))
+    with pytest.raises(ConfigError, match=r"SEGPIPE_CA_CERTIFICATES: .*hospital\.pem is not there"):
+        build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
+    (tmp_path / "hospital.pem").touch()
     command = build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
-    assert "id=ca_certificates,src=/etc/ssl/hospital.pem" in command
+    assert f"id=ca_certificates,src={tmp_path / 'hospital.pem'}" in command
+
+
+def test_the_model_can_be_read_by_any_user_whatever_this_ones_files_are(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        context = image._model_context(load_package(small_package(tmp_path / "package")), tmp_path / "context")
+    finally:
+        os.umask(before)
+    modes: dict[bool, set[int]] = {True: set(), False: set()}
+    for path in (context, *context.rglob("*")):
+        modes[path.is_dir()].add(path.stat().st_mode & 0o777)
+    assert modes == {True: {0o755}, False: {0o644}}
 
 
 def test_a_package_without_exports_makes_no_slim_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

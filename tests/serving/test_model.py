@@ -23,7 +23,8 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    run(PackageReads(package=PackageConfig(), inference=InferenceSettings()), finished_stages(root), out, Runtime())
+    reads = PackageReads(package=PackageConfig(bundle=False), inference=InferenceSettings())
+    run(reads, finished_stages(root), out, Runtime())
     return out
 
 
@@ -106,6 +107,24 @@ def test_a_damaged_zip_is_a_data_error(package: Path, tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"model\.zip"):
         load_package(tmp_path / "model.zip")
+
+
+def test_a_zip_with_altered_bytes_is_a_data_error_wherever_they_are(package: Path, tmp_path: Path) -> None:
+    write_zip(load_package(package), tmp_path / "model.zip")
+    data = (tmp_path / "model.zip").read_bytes()
+    for place in range(60, len(data), max(len(data) // 40, 1)):
+        (tmp_path / "model.zip").write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            load_package(tmp_path / "model.zip")  # bytes that nothing is read from, such as dates, may differ
+        except DataError as error:
+            assert "model.zip" in str(error) or "altered" in str(error)
+
+
+def test_a_network_that_was_put_beside_the_packages_own_is_refused(package: Path) -> None:
+    (package / "exports").mkdir(exist_ok=True)
+    (package / "exports" / "fold_0.onnx").write_bytes(b"another network")
+    with pytest.raises(DataError, match=r"fold_0\.onnx: not one of the package's files"):
+        load_package(package)
 
 
 def test_a_run_folder_is_answered_with_the_package_in_it(package: Path) -> None:

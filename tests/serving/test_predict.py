@@ -216,7 +216,7 @@ def test_an_output_file_of_no_image_kind_is_refused(package, tmp_path):
 def test_several_scans_do_not_go_into_one_file(package, tmp_path):
     for case in "ab":
         write_scan(tmp_path / "in" / f"{case}.nii.gz")
-    with pytest.raises(ConfigError, match=r"is one file, but .* holds 2 scans"):
+    with pytest.raises(ConfigError, match=r"is one file, but there are 2 scans"):
         predict(package, tmp_path / "in", tmp_path / "out.nii.gz")
 
 
@@ -258,6 +258,25 @@ def test_missing_channels_are_named_case_by_case(tmp_path):
         "p2": "channel missing: t1 (…_0000)",
         "p3": "the model has no channel for p3_0002.nii.gz",
     }
+
+
+def test_numbers_that_count_cases_are_no_channels(package, tmp_path):
+    """Of one channel, as amos_0004 has it; 0 and 1 of one name are two channels of a case, and one too many."""
+    cases = ("amos_0004", "amos_0007", "heart")
+    for name in cases:
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    results = predict(package, tmp_path / "in", tmp_path / "out", uncertainty=True)
+    assert [(result.id, result.status) for result in results] == [(case, "done") for case in cases]
+    for folder in (tmp_path / "out", tmp_path / "out/uncertainty"):
+        names = sorted(path.name for path in folder.glob("*.nii.gz"))
+        assert names == [f"{case}.nii.gz" for case in cases]
+    for number in range(2):
+        write_scan(tmp_path / "both" / f"p1_{number:04d}.nii.gz", (4, 4, 4))
+    (case,) = list_scans(tmp_path / "both", ["t1"])
+    assert case.id == "p1" and len(case.images) == 2
+    for number in range(6):
+        write_scan(tmp_path / "many" / f"c_{number:04d}.nii.gz", (4, 4, 4))
+    assert [scan.id for scan in list_scans(tmp_path / "many", ["t1"])] == [f"c_{number:04d}" for number in range(6)]
 
 
 def test_one_channel_of_a_case_stands_for_the_case(tmp_path):

@@ -239,7 +239,7 @@ def _is_a_sentence(detail: str) -> None:
 def _forget_peaks(service: Service) -> int:
     """Makes the peak memory of service and worker count from now on; what both have now."""
     for process in service.processes():
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="utf-8")
     return _peaks(service)
 
 
@@ -248,5 +248,5 @@ def _peaks(service: Service) -> int:
 
 
 def _peak(process: psutil.Process) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     return 1024 * int(status.split("VmHWM:")[1].split()[0])

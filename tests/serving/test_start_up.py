@@ -71,7 +71,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    run(PackageReads(package=PackageConfig(), inference=InferenceSettings()), finished_stages(root), out, Runtime())
+    reads = PackageReads(package=PackageConfig(bundle=False), inference=InferenceSettings())
+    run(reads, finished_stages(root), out, Runtime())
     return out
 
 

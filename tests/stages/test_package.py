@@ -33,6 +33,7 @@ def _package(
         write_json(inputs["infer"] / "postprocess.json", postprocess)
     for folder in inputs.values():
         (folder / "stage.json").write_text('{"outputs": {}}')
+    settings = {"bundle": False, **settings}  # the weights are no network's
     reads = PackageReads(package=PackageConfig(**settings), inference=InferenceSettings())
     execute(STAGE, reads, inputs, root / "package", Runtime(), resolved_config=RESOLVED)
     return root / "package"
@@ -113,7 +114,7 @@ def test_everything_that_a_package_promises_is_there_sealed_and_no_code(tmp_path
         "sbom.cdx.json", "weights/fold_0.safetensors",
     }  # fmt: skip
     assert json.loads((folder / "package.json").read_text())["format"] == 1
-    summary = json.loads((folder / "metrics" / "summary.json").read_text())
+    summary = json.loads((folder / "metrics" / "summary.json").read_text(encoding="utf-8"))
     assert summary["structures"]["anterior"]["dice"]["ci95"] == [0.87, 0.89]
     label = json.loads((folder / "labels.json").read_text())["structures"][0]
     assert (label["color"], label["type"]["scheme"], label["type"]["value"]) == ([221, 130, 101], "SCT", "10200004")

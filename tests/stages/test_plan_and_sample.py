@@ -105,7 +105,7 @@ def test_the_same_in_memory_as_from_disk(prepared: Path) -> None:
 def test_only_a_store_on_disk_is_mapped(prepared: Path, mode: Literal["ram", "disk"]) -> None:
     store = open_store(prepared / "sample" / "store", mode)
     image = store.image(store.ids[0])  # held until the maps are read
-    mapped = f"store/{store.ids[0]}.image.npy" in Path("/proc/self/maps").read_text()
+    mapped = f"store/{store.ids[0]}.image.npy" in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert mapped == (mode == "disk") and image.numel() > 0
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError, TrainingError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute
 from pipeline.data.augment import apply_changes
 from pipeline.data.plan import ChannelPlan
 from pipeline.models.checkpoint import load_weights
+from pipeline.stages import train
 from pipeline.stages.train import STAGE, TrainReads
 from pipeline.training import assemble
 from pipeline.training.settings import TrainConfig
@@ -48,7 +53,7 @@ def test_it_leaves_what_it_promises_and_equal_runs_are_equal_byte_by_byte(tmp_pa
     assert set(summary["validation"]["0"]["dice"]) == {"large", "small"}
     shown = EventAccumulator(str(tmp_path / "one/fold_0/tensorboard")).Reload().Tags()
     assert {"loss", "lr", "dice_mean", "patches_per_s", "peak_memory_gib"} <= set(shown["scalars"])
-    assert shown["images"] == ["validation/case_0", "validation/case_1"]
+    assert shown["images"] == ["validation/case_0"]  # in six steps one whole case is more than validation's share
     assert not (tmp_path / "one/fold_0/state.pt").exists()
     _train(inputs, tmp_path / "two")
     assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
@@ -100,6 +105,56 @@ def test_several_folds_go_on_where_they_stopped(tmp_path, monkeypatch, fatal_cal
     assert "resumed at step" in caplog.text
     names = [*DIGESTED, *(name.replace("fold_0", "fold_2") for name in DIGESTED)]
     assert _bytes(tmp_path / "whole", names) == _bytes(tmp_path / "resumed", names)
+
+
+TWO_DEVICES = ["cpu", "cpu:0"]
+
+
+def test_folds_side_by_side_are_those_in_turn(tmp_path, monkeypatch):
+    """Each in a process of its own, as on two GPUs; in one folder, with one summary."""
+    inputs = prepare(tmp_path)
+    whole = _train(inputs, tmp_path / "in_turn", folds=(0, 2))
+    monkeypatch.setattr(train, "_devices", lambda device: TWO_DEVICES)
+    assert _train(inputs, tmp_path / "beside", folds=(0, 2)) == whole
+    names = [*DIGESTED, *(name.replace("fold_0", "fold_2") for name in DIGESTED)]
+    assert _bytes(tmp_path / "in_turn", names) == _bytes(tmp_path / "beside", names)
+    assert "6 steps in" in (tmp_path / "beside/fold_2/log.txt").read_text(encoding="utf-8")
+
+
+def test_a_fold_that_fails_beside_others_is_named_and_they_are_kept(tmp_path, monkeypatch):
+    inputs = prepare(tmp_path)
+    monkeypatch.setattr(train, "_devices", lambda device: ["cpu", "cpu:none"])
+    with pytest.raises(TrainingError, match=r"1 of 2 folds failed\. fold 2: device: 'cpu:none' is not a device"):
+        _train(inputs, tmp_path / "out", folds=(0, 2))
+    assert (tmp_path / "out.partial/fold_0/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_side_by_side_goes_on_after_the_process_that_began_it_was_killed(tmp_path, monkeypatch):
+    inputs = prepare(tmp_path, max_steps=150)
+    program = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from pipeline.stages import train
+        from tests.stages.test_train import TWO_DEVICES, _train
+        train._devices = lambda device: TWO_DEVICES
+        root = Path({str(tmp_path)!r})
+        inputs = {{name: root / name for name in ("plan", "sample")}}
+        _train(inputs, root / "killed", folds=(0, 2), save_every=1e-9)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as process:
+        states = [tmp_path / f"killed.partial/fold_{fold}/metrics.csv" for fold in (0, 2)]
+        while not all(path.is_file() and path.read_text(encoding="utf-8").count("\n") > 5 for path in states):
+            time.sleep(0.05)
+        trainings = psutil.Process(process.pid).children()
+        process.kill()
+    assert len(trainings) == 2 and not psutil.wait_procs(trainings, timeout=60)[1]
+    assert not any((path.parent / "result.json").is_file() for path in states)
+    _train(inputs, tmp_path / "killed", folds=(0, 2))
+    _train(inputs, tmp_path / "whole", folds=(0, 2))
+    names = [*DIGESTED, *(name.replace("fold_0", "fold_2") for name in DIGESTED)]
+    assert _bytes(tmp_path / "killed", names) == _bytes(tmp_path / "whole", names)
 
 
 def test_folds_all_and_full(tmp_path):

@@ -50,9 +50,11 @@ def test_it_learns_and_leaves_its_files(tmp_path):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("killed_at", [1, 5, 9])
-def test_killed_and_resumed_equals_never_stopped_bit_by_bit(tmp_path, killed_at, dropout, caplog):
+@pytest.mark.parametrize("data_threads", [1, 3])
+def test_killed_and_resumed_equals_never_stopped_bit_by_bit(tmp_path, killed_at, dropout, data_threads, caplog):
+    """However many threads drew its batches, before and after."""
     fit(make_course(tmp_path / "whole"), make_learner(dropout=dropout))
-    interrupted = make_course(tmp_path / "resumed", save_every=0.0)
+    interrupted = make_course(tmp_path / "resumed", save_every=0.0, data_threads=data_threads)
     with pytest.raises(_Killed):
         fit(replace(interrupted, draw=_killed_at(killed_at)), make_learner(dropout=dropout))
     with caplog.at_level("INFO"):
@@ -221,7 +223,8 @@ def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
             time.sleep(0.05)
             print(step, flush=True)
             return draw(step)
-        fit(make_course(Path({str(tmp_path / "stopped")!r}), draw=slowly, save_every=0.0), make_learner())
+        folder = Path({str(tmp_path / "stopped")!r})
+        fit(make_course(folder, draw=slowly, save_every=0.0, data_threads=2), make_learner())
         """
     )
     root = Path(__file__).parents[2]
