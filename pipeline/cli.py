@@ -195,6 +195,11 @@ def _result_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     score.add_argument("--ref", type=Path, required=True, metavar="DIR")
     score.add_argument("--labels", required=True, metavar="NAME=VALUE,...")
     score.add_argument("--output", type=Path, required=True, metavar="DIR")
+    score.add_argument("--nsd-tolerance-mm", default="1", metavar="MM|NAME=MM,...", help="of the surface Dice")
+    score.add_argument("--surface", default="surfel", choices=("surfel", "voxel"), help="how surfaces are measured")
+    policies = ("segpipe", "reloaded", "nnunet", "monai")
+    score.add_argument("--empty-policy", default="segpipe", choices=policies, help="whose rule for absent structures")
+    score.add_argument("--ignore", type=int, metavar="VALUE", help="label value of the references that does not count")
     score.set_defaults(command=commands.score_folder)
 
     compare = subparsers.add_parser("compare", help="compare runs side by side, with paired statistics")

@@ -142,9 +142,17 @@ def predict_scans(arguments: argparse.Namespace) -> int:
 
 def score_folder(arguments: argparse.Namespace) -> int:
     """Predictions against references; 4 where some references have no prediction."""
-    from pipeline.evaluation import score
+    from pipeline.evaluation import parse_tolerances, score
+    from pipeline.metrics.case import MetricSettings
 
-    summary = score(arguments.pred, arguments.ref, arguments.labels, arguments.output)
+    metrics = MetricSettings(
+        **parse_tolerances(arguments.nsd_tolerance_mm),
+        surface=arguments.surface,
+        empty_policy=arguments.empty_policy,
+    )
+    summary = score(
+        arguments.pred, arguments.ref, arguments.labels, arguments.output, metrics, ignore_value=arguments.ignore
+    )
     return EXIT_SOME_CASES if summary["not_scored"] else EXIT_DONE
 
 
@@ -158,8 +166,10 @@ def build_image(arguments: argparse.Namespace) -> int:
 
 def serve_model(arguments: argparse.Namespace) -> int:
     """A model over HTTP."""
+    from pipeline.base.runtime import check_device
     from pipeline.serving.http import serve
 
+    check_device(arguments.device)
     return serve(arguments.model, host=arguments.host, port=arguments.port, device=arguments.device)
 
 

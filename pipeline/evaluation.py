@@ -109,13 +109,19 @@ def score(
     output_dir: Path,
     metrics: MetricSettings | None = None,
     runtime: Runtime | None = None,
+    ignore_value: int | None = None,
 ) -> dict[str, Any]:
     """`segpipe score`: scores each prediction in a folder against the reference with the same case id.
 
     labels: `name=value,...`, a region as `name=1+2`. References without a prediction are listed as not scored.
     Raises a ConfigError for labels or folders that cannot be used, a DataError for a prediction without a reference.
     """
-    evaluation = Evaluation(parse_labels(labels), metrics or MetricSettings())
+    structures = parse_labels(labels)
+    if of := [name for name, values in structures.items() if ignore_value in values]:
+        raise ConfigError(
+            f"--ignore {ignore_value} is a value of {', '.join(of)}; it can be scored or left out, not both"
+        )
+    evaluation = Evaluation(structures, metrics or MetricSettings(), ignore_value=ignore_value)
     preds, refs = _label_files(pred_dir), _label_files(ref_dir)
     if orphans := [Problem(case, f"{preds[case]} has no reference in {ref_dir}") for case in preds if case not in refs]:
         raise DataError(problem_list(f"{pred_dir}", orphans))
@@ -144,6 +150,20 @@ def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
             )
         structures[name] = found
     return structures
+
+
+def parse_tolerances(text: str) -> dict[str, Any]:
+    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricSettings`; else a ConfigError."""
+    try:
+        if "=" not in text:
+            found = {"": float(text)}
+        else:
+            found = {name.strip(): float(mm) for name, _, mm in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        found = {}
+    if not found or not all(mm > 0 for mm in found.values()):
+        raise ConfigError(f"--nsd-tolerance-mm: {text!r} is no length above 0; write 2, or liver=2,tumour=1")
+    return {"default_tolerance_mm": found.pop("", 1.0), "tolerance_mm": found}
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:

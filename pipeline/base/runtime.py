@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -57,6 +58,14 @@ def _cores_of_quota(file: Path) -> int | None:
     if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
         return None
     return max(int(words[0]) // int(words[1]), 1)
+
+
+def check_device(device: str) -> None:
+    """Refuses (ConfigError) a name that is no device, or a GPU on a machine without any; without importing torch."""
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:\d+)?", device):
+        raise ConfigError(f"device: {device!r} is not a device; allowed: auto, cuda, cuda:N, cpu")
+    if device.startswith("cuda") and not any(Path("/dev").glob("nvidia[0-9]*")):
+        raise ConfigError(f"device: {device!r} was asked for, but there is no GPU here; use device: auto or cpu")
 
 
 def resolve_device(device: str) -> torch.device:

@@ -126,17 +126,22 @@ def execute(
 
 def request_of(stage: Stage, config: Strict, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What the stage is asked to do, as JSON: equal requests have equal results."""
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "config": material(stage, config),
+        "inputs": {name: output_digest(inputs[name]) for name in stage.inputs},
+        "sources": dict(stage.sources(config)) if stage.sources else {},
+    }
+
+
+def material(stage: Stage, config: Strict) -> dict[str, Any]:
+    """The configuration that a stage's result depends on, as JSON."""
     values = config.model_dump(mode="json")
     for path in stage.immaterial:
         *above, key = path.split(".")
         del reduce(lambda inner, step: inner[step], above, values)[key]
-    return {
-        "stage": stage.name,
-        "version": stage.version,
-        "config": values,
-        "inputs": {name: output_digest(inputs[name]) for name in stage.inputs},
-        "sources": dict(stage.sources(config)) if stage.sources else {},
-    }
+    return values
 
 
 def output_digest(folder: Path) -> str:

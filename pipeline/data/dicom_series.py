@@ -6,6 +6,7 @@ name (often a UID) nor an identifier.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ _IDENTIFIERS = (
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
 _SIDEWAYS_MM = 0.1
+_NAME_PARTS = re.compile(r"[\^=\s,]+")
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
@@ -136,11 +138,13 @@ def names_somebody(folder: Path) -> bool:
     if first is None:
         return False
     dataset = _read(first, Path("DICOM series"), _IDENTIFIERS)
-    name = _letters(folder.name)
+    name, words = _letters(folder.name), {_letters(word) for word in re.split(r"[\W_]+", folder.name)}
     for keyword in _IDENTIFIERS:
         value = str(_value(dataset, keyword, Path("DICOM series")) or "")
-        parts = [value, *value.split("^")] if keyword == "PatientName" else [value]
+        parts = [value, *_NAME_PARTS.split(value)] if keyword == "PatientName" else [value]
         if any(len(letters := _letters(part)) > 2 and letters in name for part in parts):
+            return True
+        if words & {_letters(part) for part in parts if len(_letters(part)) == 2}:  # Li, Wu: as words of their own
             return True
     return False
 

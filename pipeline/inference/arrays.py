@@ -117,7 +117,8 @@ class TorchArrays:
             return None
         import torch
 
-        return torch.cuda.mem_get_info(self.device)[0] / 2**30
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)  # free, but torch's
+        return (torch.cuda.mem_get_info(self.device)[0] + kept) / 2**30
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         import torch

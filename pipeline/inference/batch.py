@@ -101,9 +101,9 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
         try:
             grid = read_header(job.images[0]).grid
             predictor.enlargement(grid)
+            needs[job.id] = predictor.needs(grid)
         except CASE_FAULTS:
             continue  # reading the case will say what is wrong with it
-        needs[job.id] = predictor.needs(grid)
     if needs:
         largest = max(needs, key=lambda case: needs[case].fp32.peak)
         log.info("memory    %s, for the largest case (%s)", needs[largest], largest)

@@ -78,6 +78,8 @@ def predict_need(
     stores = stored * (channels * (2 if half else 4) + 4) + 4 * tile * (channels + 1)
     stores += 4 * channels * layout.voxels_finished()
     stores += _restoring(layout, planned_shape, image_shape, axes, channels)
+    if settings.uncertainty or settings.probabilities:  # all classes of a block, on the image's grid
+        stores += int(4 * plan.out_channels * layout.voxels_finished() * max(voxels / planned, 1.0))
     return Need(reading / _GIB, (conformed + results) / _GIB, stores / _GIB + network_gib)
 
 

@@ -59,21 +59,22 @@ class Painter:
         """Writes one box. Channels after the classes are maps of their own: the disagreement of an ensemble."""
         everything = painting.entropy is not None or painting.probabilities is not None
         leading: Leading | None = None
-        seen = []
+        seen: NDArray | None = None
         for chunk in box.chunks:
             inside = max(min(self.classes - chunk.first, len(chunk.logits)), 0)
             logits, others = chunk.logits[:inside], chunk.logits[inside:]
             if inside:
                 leading = self._winner(logits, chunk.first, leading)
             if everything:
-                seen.append(self.arrays.give(logits).copy())
+                seen = np.empty((self.classes, *chunk.logits.shape[1:]), np.float32) if seen is None else seen
+                seen[chunk.first : chunk.first + inside] = self.arrays.give(logits)
             if len(others) and painting.disagreement is not None:
                 painting.disagreement[box.place] = self.arrays.give(others[0])
         if leading is None:
             raise AssertionError("a box has at least one class")
         painting.labels[box.place] = self._table[self.arrays.give(leading[1]).astype(np.intp)]
-        if everything:
-            self._paint_probabilities(np.concatenate(seen), box, painting)
+        if seen is not None:
+            self._paint_probabilities(seen, box.place, painting)
 
     def _winner(self, logits: Array, first: int, leading: Leading | None) -> Leading:
         """The leading class so far and its logit; for overlapping structures the innermost that is present."""
@@ -90,17 +91,23 @@ class Painter:
             leading = best + better * (rank - best), index + better * ((k + 1) - index)
         return leading  # type: ignore[return-value]
 
-    def _paint_probabilities(self, logits: NDArray, box: Box, painting: Painting) -> None:
-        p = _sigmoid(logits) if self.overlapping else _softmax(logits)
-        if painting.probabilities is not None:
-            painting.probabilities[(slice(None), *box.place)] = p
-        if painting.entropy is not None:
-            both = np.stack([p, 1 - p]) if self.overlapping else p[None]
-            surprise = -(both * np.log(np.maximum(both, np.finfo(np.float32).tiny)))
-            if self.overlapping:
-                painting.entropy[box.place] = surprise.sum(axis=0).max(axis=0) / np.log(2)
-            else:
-                painting.entropy[box.place] = surprise[0].sum(axis=0) / np.log(len(p))
+    def _paint_probabilities(self, logits: NDArray, place: tuple[slice, ...], painting: Painting) -> None:
+        """Plane by plane, since all that is computed on the way is as large as the logits several times over."""
+        for i, plane in enumerate(range(place[0].start, place[0].stop)):
+            here: tuple[int | slice, ...] = (plane, *place[1:])
+            p = _sigmoid(logits[:, i]) if self.overlapping else _softmax(logits[:, i])
+            if painting.probabilities is not None:
+                painting.probabilities[(slice(None), *here)] = p
+            if painting.entropy is not None:
+                painting.entropy[here] = self._entropy(p)
+
+    def _entropy(self, p: NDArray) -> NDArray:
+        """Of each voxel, as a share of its largest possible value; the most of any structure where they overlap."""
+        both = np.stack([p, 1 - p]) if self.overlapping else p[None]
+        surprise = -(both * np.log(np.maximum(both, np.finfo(np.float32).tiny)))
+        if self.overlapping:
+            return surprise.sum(axis=0).max(axis=0) / np.log(2)
+        return surprise[0].sum(axis=0) / np.log(len(p))
 
 
 def _softmax(logits: NDArray) -> NDArray:

@@ -102,8 +102,11 @@ def components_of(mask: NDArray) -> tuple[NDArray, NDArray]:
     """The component (26 neighbours) that each voxel belongs to, from 1 on, and the number of voxels of each."""
     from scipy.ndimage import label
 
-    components, _ = label(mask, _ALL_NEIGHBOURS)
-    return components, np.bincount(components.ravel())[1:]
+    components, number = label(mask, _ALL_NEIGHBOURS)
+    sizes = np.zeros(number + 1, np.int64)
+    for plane in components:  # a count over all at once would copy them in eight bytes each
+        sizes += np.bincount(plane.ravel(), minlength=number + 1)
+    return components, sizes[1:]
 
 
 def bounding_box(mask: NDArray) -> list[tuple[slice, ...]]:

@@ -21,9 +21,10 @@ def bland_altman(
     """Difference (prediction − reference) over mean volume with bias and 95 % limits of agreement (± 1.96 SD).
 
     Bland and Altman, Lancet 1986. Arrays have one volume in ml a case, NaN where undefined. Cases outside the limits
-    carry their name. With fewer than two cases there are no limits.
+    carry their name. With fewer than two cases there are no limits. Cases that have the structure on neither side say
+    nothing about the agreement of volumes, and would narrow the limits: they are left out.
     """
-    known = ~(np.isnan(reference_ml) | np.isnan(predicted_ml))
+    known = ~(np.isnan(reference_ml) | np.isnan(predicted_ml)) & ((reference_ml > 0) | (predicted_ml > 0))
     names = [case for case, keep in zip(cases, known, strict=True) if keep]
     mean, difference = (reference_ml + predicted_ml)[known] / 2, (predicted_ml - reference_ml)[known]
     if len(mean) < 2:

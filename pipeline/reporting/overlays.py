@@ -21,6 +21,8 @@ MOST_PIXELS = 320
 _FEWEST_PIXELS = 64
 _BUDGET_PIXELS = 5_000_000
 """A grey pixel of noise takes a byte, and a third more in base64."""
+_CONTOUR_BYTES, _ALL_CONTOUR_BYTES = 100_000, 2_000_000
+_COARSEST = 16
 _WIDER = 0.15
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
@@ -56,16 +58,23 @@ class Shown:
     """Which channels a report's pictures hold, the one in which structures are seen best first.
 
     windows: of each shown channel the planned one; None: each image has its own. pixels: of a picture's longer side.
+    contour_bytes: of all contours of a picture; beyond it they are drawn on coarser pixels.
     """
 
     channels: tuple[int, ...] = (0,)
     windows: tuple[Window | None, ...] = (None,)
     pixels: int = MOST_PIXELS
+    contour_bytes: int = _CONTOUR_BYTES
 
 
 def pixels_for(pictures: int) -> int:
     """The longest side in pixels with which so many pictures together stay below about 7 MB of page."""
     return max(min(MOST_PIXELS, int(sqrt(_BUDGET_PIXELS / max(pictures, 1)))), _FEWEST_PIXELS)
+
+
+def contour_bytes_for(pictures: int) -> int:
+    """What the contours of each of so many pictures may take, so that all of them stay below about 2 MB of page."""
+    return min(_CONTOUR_BYTES, _ALL_CONTOUR_BYTES // max(pictures, 1))
 
 
 def three_planes(slices: Slices, structures: Mapping[str, tuple[int, ...]], shown: Shown | None = None) -> Html:
@@ -109,6 +118,23 @@ def contour_path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> st
     return "".join(pieces)
 
 
+def _contours(one: Slice, structures: Mapping[str, tuple[int, ...]], most_bytes: int) -> list[tuple[str, str, str]]:
+    """Structure, role and path of each contour: of every voxel, or of every second, fourth, ... where all would take
+    more than `most_bytes` (a prediction of speckles is a megabyte of corners)."""
+    step = 1
+    while True:
+        pixel_mm = (step * one.pixel_mm[0], step * one.pixel_mm[1])
+        found = [
+            (name, role, path)
+            for role, labels in (("reference", one.reference), ("prediction", one.prediction))
+            for name, values in structures.items()
+            if (path := contour_path(np.isin(labels[::step, ::step], values), pixel_mm))
+        ]
+        if sum(len(path) for _, _, path in found) <= most_bytes or step >= _COARSEST:
+            return found
+        step *= 2
+
+
 def _plane(one: Slice, structures: Mapping[str, tuple[int, ...]], shown: Shown, windows: Sequence[Window]) -> Html:
     rows_mm, columns_mm = one.pixel_mm
     height, width = one.reference.shape[0] * rows_mm, one.reference.shape[1] * columns_mm
@@ -118,9 +144,7 @@ def _plane(one: Slice, structures: Mapping[str, tuple[int, ...]], shown: Shown, 
     ]
     contours = [
         tag("path", tag("title", f"{name}, {role}"), class_=role, d=path)
-        for role, labels in (("reference", one.reference), ("prediction", one.prediction))
-        for name, values in structures.items()
-        if (path := contour_path(np.isin(labels, values), one.pixel_mm))
+        for name, role, path in _contours(one, structures, shown.contour_bytes)
     ]
     picture = tag(
         "svg",

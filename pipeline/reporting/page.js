@@ -50,6 +50,8 @@ if (cases) {
       });
     }
     select();
+    const sorted = heads.findIndex((head) => head.getAttribute("aria-sort") !== "none");
+    if (sorted >= firstFigure) sortBy(sorted, heads[sorted].getAttribute("aria-sort") === "ascending");
   };
 
   const select = () => {

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.reporting.axes import number, plural
 from pipeline.reporting.html import Html, join, tag
-from pipeline.reporting.overlays import Shown, Window, pixels_for, three_planes
+from pipeline.reporting.overlays import Shown, Window, contour_bytes_for, pixels_for, three_planes
 from pipeline.reporting.record import RunRecord
 from pipeline.reporting.slices import PLANES, Slices, contrasts
 
@@ -26,7 +26,8 @@ def shown_channels(run: RunRecord, pictured: Pictured) -> Shown:
     mean = np.mean(scores, axis=0) if scores else np.zeros(count)
     channels = np.argsort(-mean, kind="stable")[:_MOST_CHANNELS].tolist()
     windows = tuple(Window.planned(run.plan.channels[channel]) for channel in channels)
-    return Shown(tuple(channels), windows, pixels_for(len(pictured) * len(PLANES) * len(channels)))
+    planes = len(pictured) * len(PLANES)
+    return Shown(tuple(channels), windows, pixels_for(planes * len(channels)), contour_bytes_for(planes))
 
 
 def case_pictures(run: RunRecord, key: str, pictured: Pictured, shown: Shown, sets: Mapping[str, str]) -> Html:

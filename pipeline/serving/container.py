@@ -26,6 +26,7 @@ from pipeline.base.errors import (
     DataError,
     SegpipeError,
 )
+from pipeline.base.runtime import check_device
 from pipeline.serving.quiet import keep_values_from_the_log
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
@@ -164,6 +165,7 @@ class _Version(argparse.Action):
 def _serve(places: Places, arguments: argparse.Namespace) -> int:
     from pipeline.serving.http import serve
 
+    check_device(arguments.device)
     SERVING.write_text(str(arguments.port), encoding="utf-8")
     try:
         return serve(places.model, host=arguments.host, port=arguments.port, device=arguments.device)

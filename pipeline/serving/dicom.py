@@ -137,7 +137,7 @@ def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: st
                 sop_instance_uid=highdicom.UID(),
                 instance_number=1,
                 manufacturer="segpipe",
-                manufacturer_model_name=model,
+                manufacturer_model_name=model[:64],  # DICOM's long string
                 software_versions=__version__,
                 device_serial_number="none",
                 content_description="Research use only",

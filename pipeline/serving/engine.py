@@ -62,6 +62,8 @@ def _candidates(spec: EngineSpec) -> list[Candidate]:
             f"device: {spec.device!r} is torch's alone, and {asked if asked in _EXPORTS else 'what is installed here'} "
             "works on the CPU; use device: auto or cpu"
         )
+    if spec.settings.uncertainty and _is_ensemble(spec) and (asked in _EXPORTS or find_spec("torch") is None):
+        raise ConfigError("uncertainty: how an ensemble's networks disagree is computed by torch; use backend: torch")
     if asked != "auto":
         if find_spec(_PACKAGES[asked]) is None:
             extra = "" if asked == "torch" else f", e.g. with pip install 'segpipe[{asked}]'"

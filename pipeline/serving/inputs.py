@@ -97,8 +97,12 @@ def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[S
 
     Where a model of several channels finds one file in each of several sockets, they are one case: each channel's
     socket is the one whose name holds the channel's ("t2-flair" is for T2_FLAIR), and the first channel's file gives
-    the case its id. Else every socket is a folder of cases. Raises a DataError where nothing is found.
+    the case its id. A model of one channel takes the only socket that is called as it, if one is (the others may hold
+    masks). Else every socket is a folder of cases. Raises a DataError where nothing is found.
     """
+    if len(channels) == 1:
+        named = [socket for socket in sockets if _letters(channels[0]) in _letters(socket.name)]
+        sockets = named if len(named) == 1 else sockets
     files = {socket: _images_in(socket) for socket in sockets}
     if len(channels) < 2 or len(sockets) < 2 or any(len(images) != 1 for images in files.values()):
         found = [(socket, scan) for socket in sockets for scan in list_scans(socket, channels)]

@@ -70,6 +70,7 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     ending = kind_of(received)
     if ending == ".zip":
         _unzip(received, place, most_bytes)
+        received.unlink()
     else:
         received.rename(place / f"scan{ending}")
     try:

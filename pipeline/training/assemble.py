@@ -117,8 +117,9 @@ def _called(shop: Workshop, network: nn.Module, loss: nn.Module) -> Callable[[to
                 f"softmax alone sums across processes; use {instead}, or one process"
             )
         network = nn.parallel.DistributedDataParallel(network)
-        return compiled(network) if shop.config.compile else network
-    return compiled(network) if shop.config.compile else None
+    if shop.config.compile:
+        return compiled(network)
+    return network if shop.world.size > 1 else None
 
 
 def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:

@@ -8,23 +8,24 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
 
 log = logging.getLogger(__name__)
 
 
 def compiled(network: nn.Module) -> Callable[[torch.Tensor], Any]:
     """The network compiled at its first call; if that fails, the network itself, with a sentence."""
-    function: Callable[[torch.Tensor], Any] = torch.compile(network)
+    function: Callable[[torch.Tensor], Any] | None = None
 
     def call(image: torch.Tensor) -> Any:
         nonlocal function
         try:
+            function = torch.compile(network) if function is None else function
             return function(image)
-        except (TorchDynamoException, ImportError, OSError) as error:
+        except Exception as error:  # whatever it is: what is the network's own fault shows again without compiling
             if function is network:
                 raise
-            log.warning("torch.compile does not work here, goes on without: %s", str(error).splitlines()[0])
+            said = (str(error).splitlines() or [""])[0]
+            log.warning("torch.compile does not work here, goes on without: %s %s", type(error).__name__, said)
             function = network
             return network(image)
 

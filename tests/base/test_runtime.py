@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.base import runtime
+from pipeline.base.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,11 @@ def test_files_that_the_kernel_keeps_are_not_taken_memory(tmp_path):
     assert runtime._free_of_cgroup(limit, used, statistics) == 100
     limit.write_text("max\n")
     assert runtime._free_of_cgroup(limit, used, statistics) is None
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:one", "cpu:1", ""])
+def test_what_is_no_device_is_refused_before_anything_starts(device):
+    with pytest.raises(ConfigError, match=rf"{device!r} is not a device; allowed: auto, cuda, cuda:N, cpu"):
+        runtime.check_device(device)
+    runtime.check_device("auto")
+    runtime.check_device("cpu")

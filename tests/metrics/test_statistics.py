@@ -101,6 +101,13 @@ def test_wilcoxon_equals_scipy(seed: int) -> None:
     assert wilcoxon(many) == pytest.approx(stats.wilcoxon(many, method="approx").pvalue)
 
 
+def test_differences_that_floating_point_splits_are_ties() -> None:
+    """0.72 - 0.70, 0.82 - 0.80 and 0.02 differ in their last bits."""
+    split = np.array([0.72 - 0.70, 0.82 - 0.80, 0.02, -(0.52 - 0.50), 0.1, 0.2])
+    assert len(set(np.abs(split))) > 4
+    assert wilcoxon(split) == wilcoxon(np.array([1.0, 1, 1, -1, 2, 3]))
+
+
 def test_wilcoxon_without_a_difference() -> None:
     assert wilcoxon(np.zeros(5)) == 1.0
     assert wilcoxon(np.array([])) is None

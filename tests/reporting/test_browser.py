@@ -50,6 +50,12 @@ def test_a_reader_sorts_filters_changes_the_theme_and_prints(report: Path):
             "(e => { e.value = '1'; e.dispatchEvent(new Event('change')); })(document.getElementById('structure'))"
         )
         assert float(page.run(cyst)) > 0
+        page.run("document.querySelectorAll('#cases thead button')[2].click()")  # sorted by Dice of the cyst,
+        page.run(
+            "(e => { e.value = '0'; e.dispatchEvent(new Event('change')); })(document.getElementById('structure'))"
+        )
+        dice = "Array.from(document.querySelectorAll('#cases tbody tr'), r => Number(r.cells[2].textContent))"
+        assert page.run(dice) == sorted(page.run(dice))  # and then by that of the organ
 
         hidden = "getComputedStyle(document.querySelectorAll('#cases thead th')[6]).display === 'none'"
         assert not page.run(hidden)

@@ -71,6 +71,12 @@ def test_undefined_volumes_are_left_out_and_one_case_has_no_limits():
     assert "fewer than two cases" in bland_altman("organ", reference, np.array([11.0, 3.0]), ["a", "b"])
 
 
+def test_cases_without_the_structure_do_not_narrow_the_limits():
+    reference, shift = np.array([10.0, 20, 30, 40, 0, 0]), np.array([-1, 0, 1, 2, 0, 0])
+    picture = bland_altman("organ", reference, reference + shift, list("abcdef"))
+    assert "bias 0.500 ml, limits of agreement −2.030 to 3.030 ml, 4 cases" in picture
+
+
 def test_confusion_is_shown_as_shares_of_the_reference():
     voxels = [[1000, 5, 0], [10, 80, 10], [0, 0, 0]]
     shares = shares_of_reference(np.array(voxels, float))

@@ -136,3 +136,17 @@ def test_the_channel_that_shows_the_structure_is_found():
     assert found.argmax() == 1
     assert found[1] > 0.9
     assert found[[0, 2]].max() < 0.2
+
+
+def test_contours_of_speckles_stay_within_their_bytes():
+    """Half of all voxels at random: every one with corners of its own. A cube's contour is left as it is."""
+    speckles = (np.random.default_rng(0).random((256, 256, 3)) < 0.5).astype(np.uint8)
+    slices = cut(Scene(np.zeros((1, *speckles.shape), np.float32), speckles, speckles, (1.0, 1.0, 1.0)))
+    markup = str(three_planes(slices, {"spot": (1,)}, Shown(contour_bytes=20_000)))
+    paths = re.findall(r'<path[^>]* d="([^"]*)"', markup)
+    assert paths and sum(map(len, paths)) < 3 * 20_000
+    cube = np.zeros((64, 64, 64), np.uint8)
+    cube[20:40, 20:40, 20:40] = 1
+    slices = cut(Scene(np.zeros((1, *cube.shape), np.float32), cube, cube, (1.0, 1.0, 1.0)))
+    whole, tight = (str(three_planes(slices, {"cube": (1,)}, Shown(contour_bytes=n))) for n in (100_000, 5_000))
+    assert whole == tight

@@ -116,6 +116,14 @@ def test_sockets_that_fit_no_channel_are_a_fault_that_names_both(tmp_path: Path)
     assert "mri: flair-mri, t1-mri" in case.fault
 
 
+def test_a_model_of_one_channel_takes_the_socket_that_is_called_as_it(tmp_path: Path) -> None:
+    for socket in ("pelvis-t1-mri", "prostate-mask"):
+        scan(tmp_path / socket / f"{socket}.nii.gz", 0)
+    (case,) = scans_in_sockets([tmp_path / "pelvis-t1-mri", tmp_path / "prostate-mask"], ["T1"])
+    assert case.images[0].parent.name == "pelvis-t1-mri"
+    assert len(scans_in_sockets([tmp_path / "pelvis-t1-mri", tmp_path / "prostate-mask"], ["CT"])) == 2
+
+
 def test_a_channel_whose_name_is_in_anothers_finds_its_own_socket(tmp_path: Path) -> None:
     for socket in ("brain-t1c", "brain-t1"):
         scan(tmp_path / socket / "x.nii.gz", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,6 +285,37 @@ def test_one_channel_of_a_case_stands_for_the_case(tmp_path):
         write_scan(tmp_path / f"p1_{number:04d}.nii.gz", (4, 4, 4))
     (scan,) = list_scans(tmp_path / "p1_0001.nii.gz", ["t1", "t2"])
     assert [path.name for path in scan.images] == ["p1_0000.nii.gz", "p1_0001.nii.gz"]
+
+
+def test_a_folder_and_a_file_of_one_name_are_refused_by_name(tmp_path):
+    """As a converter leaves its result beside its source: nobody knows which is meant."""
+    write_scan(tmp_path / "p1.nii.gz", (4, 4, 4))
+    write_scan(tmp_path / "p1" / "T1.nii.gz", (4, 4, 4))
+    write_scan(tmp_path / "p2.nii.gz", (4, 4, 4))
+    scans = list_scans(tmp_path, ["t1"])
+    assert [bool(scan.fault) for scan in scans] == [True, True, False] and len({scan.id for scan in scans}) == 3
+    assert "one case's by their names" in scans[0].fault
+
+
+def test_series_below_folders_of_patients_and_studies_are_found(tmp_path, segpipe_data):
+    for place in ("A/first/ct", "A/second/ct", "B"):
+        shutil.copytree(segpipe_data / "hippocampus_dicom" / "11", tmp_path / place)
+    scans = list_scans(tmp_path, ["t1"])
+    assert [scan.id for scan in scans] == ["B", "series_001", "series_002"]
+    assert sorted(scan.images[0].relative_to(tmp_path).as_posix() for scan in scans) == [
+        "A/first/ct",
+        "A/second/ct",
+        "B",
+    ]
+
+
+def test_what_an_earlier_scan_of_a_name_left_does_not_stand_for_a_damaged_one(package, tmp_path):
+    write_scan(tmp_path / "in" / "p1.nii.gz")
+    assert predict(package, tmp_path / "in", tmp_path / "out")[0].status == "done"
+    whole = (tmp_path / "in" / "p1.nii.gz").read_bytes()
+    (tmp_path / "in" / "p1.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert predict(package, tmp_path / "in", tmp_path / "out")[0].status == "failed"
+    assert not (tmp_path / "out" / "p1.nii.gz").exists()
 
 
 def test_two_files_of_one_name_are_refused_by_name(tmp_path):

@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from pipeline import evaluation
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import Runtime
-from pipeline.data.cases import Case, Cases, Channel
+from pipeline.cli import main
+from pipeline.data.cases import Case, Cases, Channel, read_cases
 from pipeline.data.formats import write_label
 from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
 from pipeline.evaluation import parse_labels, score
 from pipeline.metrics.intensities import many_values
-from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads
+from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, check_against_data
 
 SPACING_MM = (2.0, 1.0, 1.0)
 STRUCTURES = {"head": (1,), "tail": (2,)}
@@ -174,6 +175,34 @@ def test_another_grid_is_refused_with_both_names(folders: tuple[Path, Path], tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_what_load_takes_for_one_grid_is_scored(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Predictions carry the image's affine, and a label may lie 0.1 mm off it (load.grid_tolerance_mm)."""
+    pred, ref = folders
+    write_label(pred / "b.nii.gz", Volume(cubes(3), grid(shift_mm=0.05)))
+    assert score(pred, ref, "head=1", tmp_path / "out")["structures"]["head"]["counts"]["n_scored"] == 3
+
+
+def test_ids_that_end_in_four_digits_are_cases(tmp_path: Path) -> None:
+    for number in range(3):
+        for folder in ("pred", "ref"):
+            write_label(tmp_path / folder / f"amos_{number:04d}.nii.gz", Volume(cubes(3 + number), grid()))
+    summary = score(tmp_path / "pred", tmp_path / "ref", "head=1", tmp_path / "out")
+    assert summary["structures"]["head"]["counts"]["n_cases"] == 3
+
+
+def test_the_command_takes_what_the_stage_takes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pred, ref = folders
+    command = ["score", "--pred", str(pred), "--ref", str(ref), "--labels", "head=1,tail=2", "--output", str(tmp_path)]
+    assert main([*command, "--nsd-tolerance-mm", "head=2", "--surface", "voxel", "--empty-policy", "monai"]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["structures"]["head"]["nsd"]["min"] == 1.0  # one voxel of 2 mm off
+    assert summary["definitions"]["nsd_tolerance_mm"] == {"head": 2.0, "tail": 1.0}
+    assert main([*command, "--nsd-tolerance-mm", "wide"]) == 2
+    assert main([*command, "--ignore", "2"]) == 2  # the tail's value
+    command[command.index("head=1,tail=2")] = "head=1"
+    assert main([*command, "--ignore", "2"]) == 0
+
+
 def test_predictions_need_references_but_not_the_reverse(folders: tuple[Path, Path], tmp_path: Path) -> None:
     pred, ref = folders
     (pred / "a.nii.gz").unlink()
@@ -280,6 +309,17 @@ def test_tolerance_per_structure(folders: tuple[Path, Path], tmp_path: Path) -> 
 def test_tolerance_for_a_structure_that_is_not_there(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no structure 'haed'; did you mean 'head'"):
         run_stage(folders, tmp_path / "run", EvaluateConfig(nsd_tolerance_mm={"haed": 2.0}))
+
+
+def test_names_that_the_data_lacks_are_refused_before_training(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """What `run` asks as soon as the data has been read."""
+    run_stage(folders, tmp_path / "run", EvaluateConfig())
+    cases = read_cases(tmp_path / "run" / "load")
+    with pytest.raises(ConfigError, match=r"no structure 'haed'; did you mean 'head'"):
+        check_against_data(EvaluateConfig(nsd_tolerance_mm={"haed": 2.0}), cases)
+    with pytest.raises(ConfigError, match="no case has a column 'scanner'; there are: site, split"):
+        check_against_data(EvaluateConfig(groups=("scanner",)), cases)
+    check_against_data(EvaluateConfig(nsd_tolerance_mm={"head": 2.0}, groups=("site", "split")), cases)
 
 
 def test_unknown_group_column(folders: tuple[Path, Path], tmp_path: Path) -> None:
