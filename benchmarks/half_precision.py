@@ -1,6 +1,6 @@
 """Labels where overlapping logits are kept in half precision, against fp32, with a trained network on real scans.
 
-    python benchmarks/half_precision.py --model RUN/package --images FOLDER [--cases 12] [--record FILE]
+    python benchmarks/half_precision.py --model RUN/package --images FOLDER [--cases 12] [--roi 16] [--record FILE]
 
 Each scan is segmented with the same windows twice, once each way of keeping sums (infer.accumulate: fp32, half). Three
 ways from logits to labels: the largest of the classes that exclude one another, on the scan's own grid; the same on a
@@ -27,6 +27,7 @@ from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.ensemble import TorchModel
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.settings import InferenceSettings
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks import build_network
 from pipeline.serving.model import load_package
@@ -40,10 +41,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="package of a trained run")
     parser.add_argument("--images", type=Path, required=True, help="folder of its scans")
     parser.add_argument("--cases", type=int, default=12)
+    parser.add_argument("--roi", type=int, help="voxels of a window along each axis; default: the package's")
     parser.add_argument("--record", type=Path)
     arguments = parser.parse_args()
     package = load_package(arguments.model)
-    plan = package.plan
+    plan, settings = package.plan, package.settings
+    if arguments.roi:  # small ones: many overlap, so that sums are put away many times
+        settings = settings.model_copy(update={"roi_size": (arguments.roi,) * 3})
     network = build_network(plan.network, len(plan.channels), plan.out_channels)
     network.load_state_dict(load_weights(package.weights[0]))
     network.eval()
@@ -55,7 +59,7 @@ def main() -> None:
     }
     rows = []
     for name, (its_plan, its_network, images) in ways.items():
-        pairs = list(segmented(its_plan, its_network, images, package.settings))
+        pairs = list(segmented(its_plan, its_network, images, settings))
         whole = [float((one == other).mean()) for one, other in pairs]
         boxed = [float((one[box] == other[box]).mean()) for one, other in pairs for box in (foreground_box(one),)]
         voxels = sum(one.size for one, _ in pairs)
@@ -69,7 +73,9 @@ def main() -> None:
         write_record(arguments.record, "Labels with sums in half precision", columns, rows)
 
 
-def segmented(plan: Plan, network: Network, scans: list[Volume], settings: object) -> Iterator[tuple[NDArray, NDArray]]:
+def segmented(
+    plan: Plan, network: Network, scans: list[Volume], settings: InferenceSettings
+) -> Iterator[tuple[NDArray, NDArray]]:
     """Labels of each scan with sums in fp32 and in half precision; the network computes in fp32 both times."""
     model = TorchModel([network], CPU, "fp32", overlapping=plan.overlapping)
     predictors = [
