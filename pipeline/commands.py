@@ -121,8 +121,10 @@ def predict_scans(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     if arguments.dicom_seg:
         require_highdicom()
+    package = load_package(arguments.model)
+    scans = list_scans(arguments.input, package.channels) if arguments.dicom_seg else []  # before any are written there
     results = predict(
-        arguments.model,
+        package,
         arguments.input,
         arguments.output,
         arguments.device,
@@ -134,8 +136,6 @@ def predict_scans(arguments: argparse.Namespace) -> int:
     print(summary(results))
     failed = sum(result.status == "failed" for result in results)
     if arguments.dicom_seg:
-        package = load_package(arguments.model)
-        scans = list_scans(arguments.input, package.channels)
         failed += write_dicom_segs(scans, arguments.output, results, package)
     return EXIT_SOME_CASES if failed else EXIT_DONE
 

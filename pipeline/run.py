@@ -14,7 +14,17 @@ from pathlib import Path
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, SegpipeError
 from pipeline.base.files import read_json, write_text
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import RECORD, Stage, execute, failed_cases, is_finished, material, out_of_date, request_of
+from pipeline.base.stage import (
+    RECORD,
+    Stage,
+    execute,
+    failed_cases,
+    is_finished,
+    material,
+    out_of_date,
+    request_of,
+    without_immaterial,
+)
 from pipeline.base.strict import Strict
 from pipeline.config import PipelineConfig, to_yaml, value_at
 from pipeline.data.cases import read_cases
@@ -111,7 +121,7 @@ def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) 
         again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
         if not is_finished(folder / name):
             raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
-        recorded = read_json(folder / name / RECORD)["request"]["config"]
+        recorded = without_immaterial(STAGES[name], read_json(folder / name / RECORD)["request"]["config"])
         wanted = material(STAGES[name], settings_for(STAGES[name], config))
         if name != "load" and recorded != wanted:
             changed = ", ".join(sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key)))

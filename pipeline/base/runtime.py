@@ -64,7 +64,8 @@ def check_device(device: str) -> None:
     """Refuses (ConfigError) a name that is no device, or a GPU on a machine without any; without importing torch."""
     if not re.fullmatch(r"auto|cpu(:0)?|cuda(:\d+)?", device):
         raise ConfigError(f"device: {device!r} is not a device; allowed: auto, cuda, cuda:N, cpu")
-    if device.startswith("cuda") and not any(Path("/dev").glob("nvidia[0-9]*")):
+    gpus = (*Path("/dev").glob("nvidia[0-9]*"), *(Path(p) for p in ("/dev/dxg", "/dev/kfd") if Path(p).exists()))
+    if device.startswith("cuda") and not gpus:
         raise ConfigError(f"device: {device!r} was asked for, but there is no GPU here; use device: auto or cpu")
 
 

@@ -11,6 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -137,10 +138,15 @@ def request_of(stage: Stage, config: Strict, inputs: Mapping[str, Path]) -> dict
 
 def material(stage: Stage, config: Strict) -> dict[str, Any]:
     """The configuration that a stage's result depends on, as JSON."""
-    values = config.model_dump(mode="json")
+    return without_immaterial(stage, config.model_dump(mode="json"))
+
+
+def without_immaterial(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, as a record may hold it, without the keys that change no result."""
+    values = deepcopy(config)
     for path in stage.immaterial:
         *above, key = path.split(".")
-        del reduce(lambda inner, step: inner[step], above, values)[key]
+        reduce(lambda inner, step: inner.get(step, {}), above, values).pop(key, None)
     return values
 
 
@@ -168,6 +174,7 @@ def out_of_date(stage: Stage, request: Mapping[str, Any], folder: Path) -> str |
         recorded, outputs = record["request"], record["outputs"]
     except (SegpipeError, KeyError, TypeError):
         return f"its {RECORD} cannot be read"
+    recorded = {**recorded, "config": without_immaterial(stage, recorded["config"])}
     if recorded != request:
         return "changed: " + ", ".join(_differences(recorded, dict(request)))
     return _altered_output(stage, folder, outputs)
@@ -187,6 +194,8 @@ def _prepare(stage: Stage, partial: Path, request: Mapping[str, Any], force: boo
     asked = partial / "request.json"
     if partial.exists():
         earlier = read_json(asked) if asked.is_file() else {}
+        if "config" in earlier:
+            earlier["config"] = without_immaterial(stage, earlier["config"])
         if stage.resumes and stage.keep_previous and earlier and (force or earlier != request):
             kept = partial.with_name(f"{partial.name}.previous")
             shutil.rmtree(kept, ignore_errors=True)

@@ -35,9 +35,9 @@ _IDENTIFIERS = (
 )
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
+"""Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _SIDEWAYS_MM = 0.1
 _NAME_PARTS = re.compile(r"[\^=\s,]+")
-"""Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
 

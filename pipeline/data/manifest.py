@@ -20,6 +20,13 @@ FORMAT = "segpipe-manifest/1"
 _MOST_OVERLAPPING = 62
 
 
+def unusable_id(value: str) -> str:
+    """Why an id cannot name a file; empty where it can."""
+    if value in {".", ".."} or any(letter in "/\\" or ord(letter) < 32 for letter in value):
+        return f"the id {value!r} must be usable as the name of a file: no slash, no control character"
+    return ""
+
+
 class ManifestCase(Strict):
     """One case. Paths are relative to the data root."""
 
@@ -40,8 +47,8 @@ class ManifestCase(Strict):
     @field_validator("id")
     @classmethod
     def _names_a_file(cls, value: str) -> str:
-        if value in {".", ".."} or any(letter in "/\\" or ord(letter) < 32 for letter in value):
-            raise ValueError(f"the id {value!r} must be usable as the name of a file: no slash, no control character")
+        if fault := unusable_id(value):
+            raise ValueError(fault)
         return value
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -159,7 +160,8 @@ def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:
 def _choose(mode: StoreMode, store_gib: float) -> tuple[bool, str]:
     if mode != "auto":
         return mode == "ram", f"as asked for (sample.store: {mode})"
-    free_gib = available_memory_gib()
+    # torchrun, and folds that are trained side by side, start several processes that each hold a store.
+    free_gib = available_memory_gib() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fits = store_gib < _RAM_SHARE * free_gib
     return fits, f"{store_gib:.2f} GiB {'fit into half' if fits else 'are more than half'} of {free_gib:.1f} GiB free"
 

@@ -57,8 +57,6 @@ def segment(
     ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
     has something to remark fails; else the remark is its message.
     """
-    for job in jobs:
-        _remove_earlier(job)
     needs = _announce(jobs, predictor_of)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
@@ -126,6 +124,7 @@ def _work(job: Job, reading: Future[Reading], predictor: Predictor, writer: Thre
     started = time.monotonic()
     forget_peak()
     try:
+        _remove_earlier(job)
         remarks = reading.result().remarks
         prediction = predictor.predict_prepared(reading.result().prepared)
     except CASE_FAULTS as error:

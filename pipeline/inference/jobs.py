@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from pipeline.base.files import read_json, write_json
 
+JOURNAL = ".segpipe-predict.json"
+"""Stays beside the segmentations: who deletes it, or a segmentation, has it made again."""
+
 
 @dataclass(frozen=True)
 class Job:

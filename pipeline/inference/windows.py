@@ -122,7 +122,7 @@ def sliding_window(
     """Blended logits (B, K, X, Y, Z) in fp32 of whole images, all on the image's device.
 
     network: from windows (N, C, *roi_size) to logits (N, K, *roi_size). Equal to MONAI's `sliding_window_inference`
-    to 1e-5. Holds K floats a voxel: for small volumes, such as validation while training.
+    to 1e-5. Holds K floats a voxel: the plain way, which the moving slab (`inference.slab`) is held to.
     """
     import torch
     from torch.nn.functional import pad

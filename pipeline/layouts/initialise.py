@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pipeline.base.errors import ConfigError, DataError, Problem, problem_list
 from pipeline.base.files import write_text
 from pipeline.base.terminal import format_table
-from pipeline.data.manifest import Manifest, ManifestCase, write_manifest
+from pipeline.data.manifest import Manifest, ManifestCase, unusable_id, write_manifest
 from pipeline.layouts.census import Census, compare, infer, take_census
 from pipeline.layouts.channels import with_inferred_channels
 from pipeline.layouts.detect import read_layout
@@ -74,6 +74,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     declared = from_option(labels) if labels else None
     found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format)))
     refuse_shared_ids(_claims(found))
+    _refuse_unusable_ids(found)
     if found.paths_identify:
         found = _linked(found, config_path.absolute().with_suffix(".links"))
     if any(case.masks for case in found.cases):
@@ -96,6 +97,13 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         notes=(*found.notes, *notes, *channel_notes, *kept),
         problems=(*found.problems, *census.broken.values(), *problems),
     )
+
+
+def _refuse_unusable_ids(found: Found) -> None:
+    """Before anything is written under an id: label maps, links."""
+    problems = [Problem(case.id, fault) for case in found.cases if (fault := unusable_id(case.id))]
+    if problems:
+        raise DataError(problem_list(str(found.folder), problems))
 
 
 def _claims(found: Found) -> dict[str, list[str]]:

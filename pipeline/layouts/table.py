@@ -181,7 +181,7 @@ def _case(
         label=path.parent / label if label else None,
         masks=masks,
         split=_SPLITS[split] if label or masks or split else "testing",
-        subject=row.get(columns.subject or columns.person or "", ""),
+        subject=row.get(columns.subject or "", "") or row.get(columns.person or "", ""),
         fold=int(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),
     )

@@ -45,17 +45,17 @@ def decide_shape(
         shaping = _shape_of(network, shape, spacing_mm, voxels)
         if config.patch_size is not None:
             return _pinned_patch(config.patch_size, network, shaping, spacing_mm)
-        work = Work(
-            network_config(shaping.network).model_dump(), len(cases.channels), out_channels, shaping.patch_size, 2
-        )
+        settings, channels = network_config(shaping.network).model_dump(), len(cases.channels)
+        batch = config.batch_size or 2
+        work = Work(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping)
         needed = predict_memory(work, config.precision or "fp32", device).total
         if needed <= limit_gib:
-            shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with two of them"
+            shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with {batch} of them"
             return shaping
         if voxels <= _SMALLEST_PATCH:
             raise ConfigError(
-                f"plan.memory_gib: even a patch of {list(shaping.patch_size)} needs {needed:.2f} GiB to train, but "
-                f"{limit_gib:.2f} GiB may be used; choose a smaller network, or free memory"
+                f"plan.memory_gib: even a patch of {list(shaping.patch_size)} in batches of {batch} needs {needed:.2f} GiB "
+                f"to train, but {limit_gib:.2f} GiB may be used; choose a smaller network or batch, or free memory"
             )
         voxels //= 2
 

@@ -112,12 +112,17 @@ def inverse_frequency(cases: Cases, crop: str, spacing_mm: Spacing) -> tuple[flo
 
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 _SIDE = re.compile(r"(left|right|links|rechts|gauche|droite?|lt|rt|lh|rh)\d*|l|r", re.I)
+_CHAMBER = re.compile(r"[LR][VA](myo|cavity|blood|wall|epi|endo|pool|lumen)", re.I)  # of the heart: LVmyo
 _NO_NAME = re.compile(r"label_\d+")
 
 
 def sided_structures(structures: Sequence[str]) -> list[str]:
     """Structures whose name says on which side they lie: LeftParotid, kidney_right, femur-l, ctx-lh-cuneus."""
-    return [name for name in structures if any(_SIDE.fullmatch(word) for word in _WORDS.split(name))]
+    return [
+        name
+        for name in structures
+        if not _CHAMBER.match(name) and any(_SIDE.fullmatch(word) for word in _WORDS.split(name))
+    ]
 
 
 def decide_mirroring(structures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], str]:

@@ -119,20 +119,28 @@ def contour_path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> st
 
 
 def _contours(one: Slice, structures: Mapping[str, tuple[int, ...]], most_bytes: int) -> list[tuple[str, str, str]]:
-    """Structure, role and path of each contour: of every voxel, or of every second, fourth, ... where all would take
-    more than `most_bytes` (a prediction of speckles is a megabyte of corners)."""
-    step = 1
-    while True:
-        pixel_mm = (step * one.pixel_mm[0], step * one.pixel_mm[1])
-        found = [
-            (name, role, path)
-            for role, labels in (("reference", one.reference), ("prediction", one.prediction))
-            for name, values in structures.items()
-            if (path := contour_path(np.isin(labels[::step, ::step], values), pixel_mm))
-        ]
-        if sum(len(path) for _, _, path in found) <= most_bytes or step >= _COARSEST:
-            return found
-        step *= 2
+    """Structure, role and path of each contour. Where all would take more than `most_bytes` (a prediction of speckles
+    is a megabyte of corners), the longest are drawn around blocks of 2, 4, ... voxels that hold some of it."""
+    masks = {
+        (name, role): (np.isin(labels, values), 1)
+        for role, labels in (("reference", one.reference), ("prediction", one.prediction))
+        for name, values in structures.items()
+    }
+    paths = {key: contour_path(mask, one.pixel_mm) for key, (mask, _) in masks.items()}
+    while sum(map(len, paths.values())) > most_bytes:
+        longest = max(paths, key=lambda key: len(paths[key]))
+        mask, step = masks[longest]
+        if step >= _COARSEST:
+            break
+        masks[longest] = mask, step = _any_of_four(mask), 2 * step
+        paths[longest] = contour_path(mask, (step * one.pixel_mm[0], step * one.pixel_mm[1]))
+    return [(name, role, path) for (name, role), path in paths.items() if path]
+
+
+def _any_of_four(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    rows, columns = mask.shape
+    padded = np.pad(mask, ((0, rows % 2), (0, columns % 2)))
+    return padded[::2, ::2] | padded[1::2, ::2] | padded[::2, 1::2] | padded[1::2, 1::2]
 
 
 def _plane(one: Slice, structures: Mapping[str, tuple[int, ...]], shown: Shown, windows: Sequence[Window]) -> Html:

@@ -1,8 +1,8 @@
 """The process that segments a batch, so that one killed for want of memory does not take the command with it.
 
-It is told what to do by one line of JSON on its standard input and answers with lines on its standard output: a
-`result` per case, `log` lines, or the `error` that ended it. It ends when its input ends, so it never outlives the
-command, however that ends.
+It is told what to do by one line of JSON on its standard input and answers with lines on its standard output: the case
+that is `begun`, a `result` per case, `log` lines, or the `error` that ended it. It ends when its input ends, so it
+never outlives the command, however that ends.
 """
 
 from __future__ import annotations

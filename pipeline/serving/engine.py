@@ -57,7 +57,7 @@ def open_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str
 def _candidates(spec: EngineSpec) -> list[Candidate]:
     """What can run the networks here, in the order of how soon it starts; at least one, else an error says why."""
     asked, openers = spec.settings.backend, _openers(spec)
-    if spec.device not in {"auto", "cpu"} and (asked in _EXPORTS or find_spec("torch") is None):
+    if spec.device.startswith("cuda") and (asked in _EXPORTS or find_spec("torch") is None):
         raise ConfigError(
             f"device: {spec.device!r} is torch's alone, and {asked if asked in _EXPORTS else 'what is installed here'} "
             "works on the CPU; use device: auto or cpu"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside
+from pipeline.base.files import inside, read_json
 from pipeline.data.dicom_series import holds_dicom, names_somebody
 from pipeline.data.formats import CHANNEL_SUFFIX, case_id, image_ending, stem
 from pipeline.data.manifest import read_manifest
+from pipeline.inference.jobs import JOURNAL
 
 _MOST_CHANNELS = 4
 """More numbers after one name than any usual scan has channels are numbers of cases."""
@@ -39,7 +41,8 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
         return [_of_file(source, channels)]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder; give a scan, a folder of scans or a manifest")
-    scans = _grouped(_images_in(source), channels)
+    own = _written_here(source)
+    scans = _grouped([path for path in _images_in(source) if path.name not in own], channels)
     series = [source] if holds_dicom(source) else []
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
@@ -61,11 +64,21 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
     return sorted(_told_apart(scans), key=lambda scan: scan.id)
 
 
+def _written_here(folder: Path) -> set[str]:
+    """The names of segmentations that an earlier call wrote into the folder of their scans: no scans themselves."""
+    journal = folder / JOURNAL
+    try:
+        return {str(case.get("output")) for case in read_json(journal)["cases"]} if journal.is_file() else set()
+    except (DataError, KeyError, TypeError, AttributeError):
+        return set()
+
+
 def series_below(folder: Path) -> list[Path]:
     """The folders with DICOM files, of one series each: this one, or those below it (PATIENT/STUDY/SERIES)."""
     if holds_dicom(folder):
         return [folder]
-    return [place for below in sorted(folder.iterdir()) if below.is_dir() for place in series_below(below)]
+    inner = (place for place in sorted(folder.iterdir()) if place.is_dir() and not place.is_symlink())
+    return [place for below in inner if not below.name.startswith(".") for place in series_below(below)]
 
 
 def _names_somebody(folder: Path) -> bool:
@@ -85,7 +98,7 @@ def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
         if times[scan.id] == 1
         else replace(
             scan,
-            id=f"{scan.id} ({scan.images[0].name})",
+            id=f"{scan.id} ({'/'.join(scan.images[0].parts[-2:])})",
             fault=fault.format(", ".join(str(other.images[0].name) for other in scans if other.id == scan.id)),
         )
         for scan in scans
@@ -101,7 +114,7 @@ def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[S
     masks). Else every socket is a folder of cases. Raises a DataError where nothing is found.
     """
     if len(channels) == 1:
-        named = [socket for socket in sockets if _letters(channels[0]) in _letters(socket.name)]
+        named = [socket for socket in sockets if _is_called(socket, channels[0])]
         sockets = named if len(named) == 1 else sockets
     files = {socket: _images_in(socket) for socket in sockets}
     if len(channels) < 2 or len(sockets) < 2 or any(len(images) != 1 for images in files.values()):
@@ -112,7 +125,7 @@ def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[S
     fitting: dict[str, list[Path]] = {}
     for name in sorted(channels, key=len, reverse=True):  # T1C before T1, which its socket's name holds too
         left = [socket for socket in sockets if [socket] not in fitting.values()]
-        fitting[name] = [socket for socket in left if _letters(name) in _letters(socket.name)]
+        fitting[name] = [socket for socket in left if _is_called(socket, name)]
     if any(len(found) != 1 for found in fitting.values()):
         what = "; ".join(f"{name}: {', '.join(s.name for s in fitting[name]) or 'none'}" for name in channels)
         fault = f"each channel of the model needs one socket whose name holds its name; found {what}"
@@ -120,6 +133,13 @@ def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[S
         return [Scan(case_id(first), (first, *others), fault)]
     first, *others = (files[fitting[name][0]][0] for name in channels)
     return [Scan(case_id(first), (first, *others))]
+
+
+def _is_called(socket: Path, channel: str) -> bool:
+    """Whether words of a socket's name, one or several in a row, are the channel's: not the ct of `prediction`."""
+    words = re.split(r"[^a-z0-9]+", socket.name.lower())
+    runs = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
+    return _letters(channel) in runs
 
 
 def _letters(name: str) -> str:

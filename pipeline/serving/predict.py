@@ -13,7 +13,7 @@ from pipeline.base.files import digest_of
 from pipeline.base.stage import duration
 from pipeline.base.terminal import format_table, progress
 from pipeline.data.formats import image_ending
-from pipeline.inference.jobs import CaseResult, Job, Journal
+from pipeline.inference.jobs import JOURNAL, CaseResult, Job, Journal
 from pipeline.inference.outputs import output_names
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.inputs import Scan, list_scans
@@ -22,9 +22,6 @@ from pipeline.serving.segmenting import segment_here, segment_isolated
 from pipeline.serving.spec import EngineSpec
 
 log = logging.getLogger(__name__)
-
-_JOURNAL = ".segpipe-predict.json"
-"""Stays beside the segmentations: who deletes it, or a segmentation, has it made again."""
 
 
 def predict(
@@ -61,7 +58,7 @@ def predict(
     left = journal.left_of(jobs) if journal else jobs
     results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
     if len(left) < len(jobs):
-        log.info("%d of %d cases are done already, by %s", len(jobs) - len(left), len(jobs), output / _JOURNAL)
+        log.info("%d of %d cases are done already, by %s", len(jobs) - len(left), len(jobs), output / JOURNAL)
     for fault in faults:
         _say(fault)
     spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
@@ -121,7 +118,7 @@ def _journal(
         "strict": strict,
     }
     scans = {job.id: _scan_digest(job.images) for job in jobs}
-    return Journal(output / _JOURNAL, digest_of(request), scans)
+    return Journal(output / JOURNAL, digest_of(request), scans)
 
 
 def _scan_digest(images: Sequence[Path]) -> str:

@@ -61,6 +61,9 @@ def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResu
             alone = False
         except WorkerKilled as killed:
             in_hands = [job for job in left if job.id == killed.case]
+            if not in_hands and (alone or not left):  # it had done what it was asked to
+                alone = False
+                continue
             left = [*in_hands, *(job for job in left if job.id != killed.case)]
             case, reason = left[0].id, _reason(killed.number)
             if alone:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.base.errors import DataError
 from pipeline.base.files import sha256_of, write_json
 from pipeline.base.runtime import Runtime, resolve_device
 from pipeline.base.stage import Stage, duration
@@ -77,7 +78,10 @@ def _sources(config: TrainReads) -> Mapping[str, str]:
         return {}
     from pipeline.training.assemble import pretrained_weights
 
-    return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
+    try:
+        return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
+    except (DataError, OSError):
+        return {"pretrained": "missing"}  # training will say so
 
 
 def _write_summary(

@@ -137,7 +137,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     )
     if validation.overlap != config.validation.overlap:
         case = ", ".join(validation.cases)
-        log.info("validation is of %s alone, its windows side by side: more would not fit into its share", case)
+        log.info("validation is of %s, its windows side by side: more would not fit into its share", case)
     highest = highest_rate(config.optimizer, plan.network["name"])
     pictures, shown = Pictures(), config.tensorboard and shop.world.is_first
     return Course(

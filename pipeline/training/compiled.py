@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.training.learner import is_out_of_memory
+
 log = logging.getLogger(__name__)
 
 
@@ -22,11 +24,11 @@ def compiled(network: nn.Module) -> Callable[[torch.Tensor], Any]:
             function = torch.compile(network) if function is None else function
             return function(image)
         except Exception as error:  # whatever it is: what is the network's own fault shows again without compiling
-            if function is network:
+            if function is network or is_out_of_memory(error):
                 raise
             said = (str(error).splitlines() or [""])[0]
             log.warning("torch.compile does not work here, goes on without: %s %s", type(error).__name__, said)
-            function = network
-            return network(image)
+        function = network
+        return network(image)
 
     return call

@@ -70,14 +70,17 @@ class Order:
 
 def train_in_turn(order: Order, folds: Sequence[Fold], device: torch.device, world: World = ALONE) -> None:
     """Trains the folds that are not finished, one after the other; an unfinished one goes on."""
+    left = [fold for fold in folds if order.result(fold) is None]
+    for fold in folds:
+        if fold not in left:
+            log.info("fold %s is trained already", fold.name)
+    if not left:
+        return
     plan = read_plan(order.plan)
     set_up_torch(order.train, plan, device)
     store = _kept_near(open_store(order.sample / "store"), plan, device)
     shop = Workshop(order.train, plan, store, order.seed, device, world)
-    for fold in folds:
-        if order.result(fold) is not None:
-            log.info("fold %s is trained already", fold.name)
-            continue
+    for fold in left:
         fit(make_course(shop, fold, fold.folder(order.out)), make_learner(shop))
 
 
@@ -93,7 +96,7 @@ def train_side_by_side(order: Order, folds: Sequence[Fold], devices: Sequence[st
             for device in devices:
                 if device not in running and waiting:
                     fold = waiting.pop(0)
-                    running[device] = fold, _begin(order, fold, device)
+                    running[device] = fold, _begin(order, fold, device, len(devices))
             for device, (fold, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[device]
@@ -110,7 +113,7 @@ def train_side_by_side(order: Order, folds: Sequence[Fold], devices: Sequence[st
         raise TrainingError(f"{len(failed)} of {len(folds)} folds failed. {each}")
 
 
-def _begin(order: Order, fold: Fold, device: str) -> subprocess.Popen:
+def _begin(order: Order, fold: Fold, device: str, beside: int) -> subprocess.Popen:
     folder = fold.folder(order.out)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "pipeline.training.folds_in_turn", fold.name, device]
@@ -120,7 +123,7 @@ def _begin(order: Order, fold: Fold, device: str) -> subprocess.Popen:
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=with_this_program(),
+            env={**with_this_program(), "LOCAL_WORLD_SIZE": str(beside)},  # they share cores and memory
             start_new_session=True,  # Ctrl-C reaches it through us, once
         )
     if process.stdin is None:
@@ -148,7 +151,8 @@ def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStor
 
 def _end_with_parent() -> None:
     """As if asked to stop, so that the state is saved, once the process that began this one has ended."""
-    sys.stdin.read()
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

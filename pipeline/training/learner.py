@@ -77,7 +77,7 @@ class Learner:
                 self.optimizer.zero_grad(set_to_none=True)
                 return self._gradients_by_portions(batch)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or self.distributed:
+                if not is_out_of_memory(error) or self.distributed:
                     raise
                 message = str(error).splitlines()[0]
             self._halve_micro_batch(message)
@@ -159,5 +159,6 @@ def _reduced(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     return F.interpolate(label_BXYZ[:, None].float(), size, mode="nearest-exact")[:, 0].to(label_BXYZ.dtype)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory did not suffice, of a GPU or of a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -57,7 +57,8 @@ class TrainConfig(Strict):
     max_epochs: int | None = Field(default=None, ge=1)
     """Epochs, instead of a budget: as many patches as there are training cases make one."""
     folds: tuple[Annotated[int, Field(ge=0)], ...] | Literal["all", "full"] = (0,)
-    """Folds to train, one after the other: a list, all, or full (one model on every case)."""
+    """Folds to train, one after the other or on several GPUs at a time: a list, all, or full (one model on every case).
+    """
     augment: AugmentConfig = AugmentConfig()
     oversample: float = Field(default=0.33, ge=0, le=1)
     """Share of patches that are centred on a structure, each structure as often as the others."""

@@ -70,7 +70,7 @@ def plan_validation(
     validations (1 to `most`). Where one case alone would take more, its windows do not overlap.
     """
     if not shapes:
-        return ValidationPlan(max_steps, ())
+        return ValidationPlan(max_steps, (), overlap)
     allowed = 3 * share * batch_size * max_steps
     windows = _windows(shapes, patch_size, overlap)
     if cases is None and min(windows.values()) > allowed:

@@ -188,3 +188,11 @@ def test_a_key_that_changes_no_result_runs_nothing_again(tmp_path):
     assert _go(stage, tmp_path, number=1) is True
     assert _go(stage, tmp_path, number=2) is False
     assert calls == ["add"]
+
+
+def test_records_from_before_a_key_was_immaterial_still_stand(tmp_path):
+    """They hold the key, and folders that are finished are not computed again for it."""
+    calls: list[str] = []
+    assert _go(_stage(calls), tmp_path, number=1) is True
+    assert _go(_stage(calls, immaterial=("number",)), tmp_path, number=2) is False
+    assert calls == ["add"]

@@ -152,10 +152,13 @@ def test_memory_also_bounds_what_time_could_buy() -> None:
     assert bought[0] == (32, 4) and bought[1] != bought[0]
 
 
-@pytest.mark.parametrize("pin", [{"patch_size": (128, 128, 128)}, {"batch_size": 64}])
-def test_pins_that_memory_does_not_hold_are_refused(pin: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"plan\.{next(iter(pin))}: training would need about .* but 1 GiB may"):
-        plan_with(config=PlanConfig(memory_gib=1.0, **pin))
+def test_pins_that_memory_does_not_hold_are_refused_and_what_is_open_makes_room_for_them() -> None:
+    with pytest.raises(ConfigError, match=r"plan\.patch_size: training would need about .* but 1 GiB may be used"):
+        plan_with(config=PlanConfig(memory_gib=1.0, patch_size=(128, 128, 128)))
+    with pytest.raises(ConfigError, match=r"even a patch of .* in batches of 64 needs"):
+        plan_with(config=PlanConfig(memory_gib=1.0, batch_size=64))
+    usual, many = (plan_with(config=PlanConfig(memory_gib=1.0, batch_size=batch)) for batch in (2, 6))
+    assert math.prod(many.patch_size) < math.prod(usual.patch_size)
 
 
 def test_a_pin_that_would_mix_left_and_right_is_refused() -> None:

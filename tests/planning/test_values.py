@@ -84,8 +84,21 @@ def test_class_weights_count_voxels_of_the_planned_grid() -> None:
 
 def test_sides_are_read_from_names() -> None:
     sided = ["LeftParotid", "kidney_right", "Femur-L", "lung lt"]
-    sided += ["ctx-lh-cuneus", "Parotid.L", "LParotid", "Kidney_L_cyst"]
-    others = ["Liver", "bright_spot", "Leftover", "cleft", "vertebra_L1", "LV", "GTVp", "MRScan", "CTV_low"]
+    sided += ["ctx-lh-cuneus", "Parotid.L", "LParotid", "Kidney_L_cyst", "RAdrenal", "LVertebral"]
+    others = [
+        "Liver",
+        "bright_spot",
+        "Leftover",
+        "cleft",
+        "vertebra_L1",
+        "LV",
+        "GTVp",
+        "MRScan",
+        "CTV_low",
+        "LVmyo",
+        "RA",
+        "RVcavity",
+    ]
     assert sided_structures([*sided, *others]) == sided
 
 

@@ -91,7 +91,7 @@ def test_each_is_tried_where_it_may_still_pay():
 def test_where_two_disagree_the_reference_is_asked_whatever_it_costs():
     first, _ = candidate("first", Threshold(0.02))
     wrong, _ = candidate("wrong", Threshold(0.002, at=0.9))
-    reference, opened = candidate("reference", Threshold(0.03), is_reference=True)
+    reference, opened = candidate("reference", Threshold(0.1), is_reference=True)
     chosen = choose([first, replace(wrong, loading_s=0.1), reference], work(100), False, EMPTY)
     assert chosen[""].seconds == 0.02 and opened == ["reference"]
 

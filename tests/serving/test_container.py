@@ -122,6 +122,8 @@ def test_a_model_of_one_channel_takes_the_socket_that_is_called_as_it(tmp_path: 
     (case,) = scans_in_sockets([tmp_path / "pelvis-t1-mri", tmp_path / "prostate-mask"], ["T1"])
     assert case.images[0].parent.name == "pelvis-t1-mri"
     assert len(scans_in_sockets([tmp_path / "pelvis-t1-mri", tmp_path / "prostate-mask"], ["CT"])) == 2
+    scan(tmp_path / "prediction" / "p.nii.gz", 0)  # whose name holds the letters of CT
+    assert len(scans_in_sockets([tmp_path / "pelvis-t1-mri", tmp_path / "prediction"], ["CT"])) == 2
 
 
 def test_a_channel_whose_name_is_in_anothers_finds_its_own_socket(tmp_path: Path) -> None:

@@ -297,6 +297,14 @@ def test_a_folder_and_a_file_of_one_name_are_refused_by_name(tmp_path):
     assert "one case's by their names" in scans[0].fault
 
 
+def test_segmentations_beside_their_scans_are_no_scans(package, tmp_path, segpipe_data):
+    shutil.copytree(segpipe_data / "hippocampus_dicom" / "11", tmp_path / "p1")
+    for _ in range(2):
+        (result,) = predict(package, tmp_path, tmp_path, isolated=False)
+        assert (result.id, result.status) == ("p1", "done")
+    assert [scan.images for scan in list_scans(tmp_path, ["t1"])] == [(tmp_path / "p1",)]
+
+
 def test_series_below_folders_of_patients_and_studies_are_found(tmp_path, segpipe_data):
     for place in ("A/first/ct", "A/second/ct", "B"):
         shutil.copytree(segpipe_data / "hippocampus_dicom" / "11", tmp_path / place)
