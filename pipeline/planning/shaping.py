@@ -55,8 +55,8 @@ def decide_shape(
         if voxels <= _SMALLEST_PATCH:
             raise ConfigError(
                 f"plan.memory_gib: even a patch of {list(shaping.patch_size)} in batches of {batch} needs "
-                f"{needed:.2f} GiB to train, but {limit_gib:.2f} GiB may be used; choose a smaller network or batch, or "
-                "free memory"
+                f"{needed:.2f} GiB to train, but {limit_gib:.2f} GiB may be used; choose a smaller network or batch, "
+                "or free memory"
             )
         voxels //= 2
 
