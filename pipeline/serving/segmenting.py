@@ -54,24 +54,27 @@ def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResu
     """
     left, alone = list(jobs), False
     while left:
+        first = left[0]
         try:
-            for result in _in_worker(left[:1] if alone else left, spec, ahead=not alone):
+            for result in _in_worker([first] if alone else left, spec, ahead=not alone):
                 left.pop(0)
                 yield result
             alone = False
         except WorkerKilled as killed:
-            in_hands = [job for job in left if job.id == killed.case]
-            if not in_hands and (alone or not left):  # it had done what it was asked to
-                alone = False
-                continue
-            left = [*in_hands, *(job for job in left if job.id != killed.case)]
-            case, reason = left[0].id, _reason(killed.number)
+            reason = _reason(killed.number)
             if alone:
-                left.pop(0)
-                yield CaseResult(case, "failed", f"the process that segmented it was {reason}, twice")
-            else:
-                log.warning("%s  the process that segmented it was %s; trying it once more alone", case, reason)
-            alone = not alone
+                alone = False
+                if left and left[0] is first:  # else it was killed after its result
+                    left.pop(0)
+                    yield CaseResult(first.id, "failed", f"the process that segmented it was {reason}, twice")
+            elif left:
+                left.sort(key=partial(_comes_after, killed.case))  # stable: the one in its hands first
+                log.warning("%s  the process that segmented it was %s; trying it once more alone", left[0].id, reason)
+                alone = True
+
+
+def _comes_after(case: str | None, job: Job) -> bool:
+    return job.id != case
 
 
 def _reason(number: int) -> str:
