@@ -4,6 +4,7 @@
     python benchmarks/inference_memory.py --image 420,420,640   image on a coarser grid than the model's
     python benchmarks/inference_memory.py --files 1 ...         from a file to a file, as `segpipe predict` does it
     python benchmarks/inference_memory.py --check ...           count voxels unlike the plain way's (small sizes)
+    python benchmarks/inference_memory.py --files 1 --maps uncertainty --postprocess   with what may be asked for
 
 The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself. The
 plain way would hold 84 GB of logits for one fp32 copy. Says on standard error how far it is, and prints one JSON line:
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.serving.engine` does
 
@@ -29,6 +31,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from pipeline.base.allocator import ONE_POOL
 from pipeline.base.resident import peak_memory_gib, resident_memory_gib
 from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
@@ -37,7 +40,7 @@ from pipeline.inference.batch import segment
 from pipeline.inference.ensemble import TorchModel
 from pipeline.inference.jobs import Job
 from pipeline.inference.predictor import Predictor, Prepared
-from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.settings import InferenceSettings, PostprocessSettings
 from pipeline.inference.slab import best_layout
 from pipeline.inference.windows import sliding_window
 
@@ -50,22 +53,27 @@ def main() -> None:
     parser.add_argument("--roi", type=int, default=96)
     parser.add_argument("--accumulate", choices=("fp32", "half"), default="half")
     parser.add_argument("--files", type=int, default=0, help="channels read from so many .nii.gz files; 0: made here")
+    parser.add_argument("--dtype", default="int16", help="voxel type of these files, such as float64")
     parser.add_argument("--check", action="store_true", help="not with --files")
+    parser.add_argument("--maps", choices=("uncertainty", "probabilities"), help="written beside the label map")
+    parser.add_argument("--postprocess", action="store_true", help="with --files: fills holes and keeps the largest")
     arguments = parser.parse_args()
+    if arguments.postprocess and not arguments.files:
+        parser.error("--postprocess is done when a segmentation is written, which needs --files")
     model = tuple(int(n) for n in arguments.model.split(","))
     image = tuple(int(n) for n in (arguments.image or arguments.model).split(","))
     spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))
     plan = make_plan(arguments.classes, arguments.roi, spacing_mm, arguments.files or 1)
     network = LikesOneIntensity(arguments.classes)
-    predictor = Predictor(
-        plan, TorchModel([network], torch.device("cpu")), InferenceSettings(accumulate=arguments.accumulate)
-    )
-    needs = predictor.needs(Grid(image, np.eye(4)))  # type: ignore[arg-type]
+    settings = InferenceSettings(accumulate=arguments.accumulate, **asked_for(arguments))
+    predictor = Predictor(plan, TorchModel([network], torch.device("cpu")), settings)
+    stored = math.prod(image) * max(np.dtype(arguments.dtype).itemsize, 4 if arguments.files > 1 else 0)
+    needs = predictor.needs(Grid(image, np.eye(4)), stored)  # type: ignore[arg-type]
     network.expected = sum(1 for _ in best_layout(model, plan.patch_size, predictor.settings, True)[0].corners())
     need = needs.half if arguments.accumulate == "half" else needs.fp32
     started = time.monotonic()
     if arguments.files:
-        labels = from_files(predictor, image, arguments.files)
+        labels = from_files(predictor, image, arguments.files, arguments.dtype)
     else:
         prepared = prepare(predictor, image)
         conformed = prepared.conformed.image
@@ -95,6 +103,13 @@ def main() -> None:
         record["different_voxels"] = difference(labels, conformed, network, plan, image)
         record["voxels"] = math.prod(image)
     print(json.dumps(record))
+
+
+def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings for what is asked for beside labels; steps are done to class 1."""
+    first = ("structure_1",)
+    steps = PostprocessSettings(fill_holes=first, largest_component=first) if arguments.postprocess else "none"
+    return {"postprocess": steps, **({arguments.maps: True} if arguments.maps else {})}
 
 
 class LikesOneIntensity:
@@ -137,18 +152,18 @@ def prepare(predictor: Predictor, shape: tuple[int, ...]) -> Prepared:
     return predictor.prepare(Volume(voxels, Grid(shape, np.eye(4))))  # type: ignore[arg-type]
 
 
-def from_files(predictor: Predictor, shape: tuple[int, ...], channels: int) -> np.ndarray:
-    """Every 16th written label of int16 scans, which another process makes, so that this takes no memory here."""
+def from_files(predictor: Predictor, shape: tuple[int, ...], channels: int, dtype: str) -> np.ndarray:
+    """Every 16th written label of scans that another process makes, so that this takes no memory here."""
     make = (
-        "import sys, numpy as np, nibabel as nib; *shape, top = map(int, sys.argv[2:]); "
+        "import sys, numpy as np, nibabel as nib; *shape, top = map(int, sys.argv[3:]); "
         "steps = [np.arange(n, dtype=np.int16) for n in shape]; "
         "voxels = (steps[0][:, None, None] // 2 + steps[1][:, None] // 3 + steps[2] // 4) % top; "
-        "nib.save(nib.Nifti1Image(voxels.astype(np.int16), np.eye(4)), sys.argv[1])"
+        "nib.save(nib.Nifti1Image(voxels.astype(sys.argv[2]), np.eye(4)), sys.argv[1])"
     )
     with tempfile.TemporaryDirectory() as folder:
         paths = tuple(Path(folder) / f"scan_{i:04d}.nii.gz" for i in range(channels))
         for path in paths:
-            words = [str(path), *map(str, shape), str(predictor.plan.out_channels)]
+            words = [str(path), dtype, *map(str, shape), str(predictor.plan.out_channels)]
             subprocess.run([sys.executable, "-c", make, *words], check=True)
         job = Job("scan", paths, Path(folder) / "labels.nii.gz")
         (result,) = segment([job], lambda _: predictor)
@@ -169,4 +184,6 @@ def difference(
 
 
 if __name__ == "__main__":
+    if not ONE_POOL.items() <= os.environ.items():  # as the process that segments a batch has it
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_POOL})  # noqa: S606
     main()

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Called by verify.sh inside new namespaces: runs the image's entry point in ROOT as `docker run` would with --network
+# Called by verify.sh inside new namespaces: runs a command in ROOT, an image's, as `docker run` would with --network
 # none --read-only --tmpfs /tmp --user USER --cap-drop ALL --security-opt no-new-privileges.
-#   in_chroot.sh ROOT USER INPUT OUTPUT [ARGUMENT]...          NETWORK=host: with the machine's network, for a service
+#   in_chroot.sh ROOT USER INPUT OUTPUT WORD...                 NETWORK=host: with the machine's network, for a service
 #                                                               MODEL=FOLDER: mounted at /opt/ml/model
 set -eu
 root=$1 user=$2 input=$3 output=$4
@@ -27,7 +27,4 @@ for place in / /input /opt; do
   if touch "$root$place/probe" 2>/dev/null; then echo "$place can be written" >&2; exit 1; fi
 done
 exec chroot "$root" /usr/bin/setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups --no-new-privs \
-  --inh-caps=-all --bounding-set=-all \
-  /usr/bin/env -i PATH=/opt/segpipe/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp USER=segpipe PYTHONUNBUFFERED=1 \
-  PYTHONDONTWRITEBYTECODE=1 SEGPIPE_MODEL=/opt/ml/model \
-  /opt/segpipe/bin/python -m pipeline.serving.container "$@"
+  --inh-caps=-all --bounding-set=-all "$@"

@@ -2,7 +2,7 @@
 # Builds the inference image with whichever container engine works here and proves that it does what docker/README.md
 # says: same labels as `segpipe predict`, non-root, read-only input and root, no network. Exits non-zero otherwise.
 #
-#   docker/verify.sh [--base cpu|slim] [--engine docker|podman|buildah] [PACKAGE] [SCANS]
+#   docker/verify.sh [--base cpu|cuda|slim] [--engine docker|podman|buildah] [PACKAGE] [SCANS]
 #
 # Without arguments it makes its own base image (Debian with debootstrap), a small model, and takes a real scan from
 # $SEGPIPE_DATA where that is set, else a phantom. With buildah it needs root; wheels are downloaded by this machine's pip,
@@ -93,7 +93,7 @@ if [ -z "${SEGPIPE_WHEELS:-}" ]; then
   for lock in build "$base"; do
     set -- --quiet --no-deps --require-hashes --only-binary :all: --python-version 3.11 --dest "$SEGPIPE_WHEELS" \
       --requirement "docker/requirements/$lock.lock"
-    for glibc in 28 27 26 24 17 12 5; do set -- "$@" --platform "manylinux_2_${glibc}_x86_64"; done
+    for glibc in 28 27 26 25 24 17 12 5; do set -- "$@" --platform "manylinux_2_${glibc}_x86_64"; done
     set -- "$@" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64
     "$python" -m pip download "$@" 2>"$work/pip.log" ||
       "$python" -m pip download --extra-index-url https://download.pytorch.org/whl/cpu "$@" ||
@@ -123,15 +123,25 @@ run() {
   esac
 }
 # What the flags above do, with what the kernel offers: own network and mount namespaces, read-only bind mounts, no
-# capabilities, no new privileges.
+# capabilities, no new privileges. What runs is the image's own ENTRYPOINT, in its ENV, with its CMD where nothing else
+# is asked for.
 run_in_chroot() {
-  unshare --net --mount --ipc --pid --fork docker/in_chroot.sh "$root" "$user" "$@"
+  input=$1 output=$2
+  shift 2
+  # shellcheck disable=SC2086  # as many words as the image has
+  if [ $# -eq 0 ]; then set -- $cmd; fi
+  while IFS= read -r word; do set -- "$word" "$@"; done <"$work/entrypoint"
+  unshare --net --mount --ipc --pid --fork docker/in_chroot.sh "$root" "$user" "$input" "$output" "$@"
 }
+as_built() { buildah inspect --type image "$tag" | "$python" docker/as_built.py "$1"; }
 if [ "$engine" = buildah ]; then
   container=$(buildah from --pull-never "$tag")
   root=$(buildah mount "$container")
   [ "$(buildah inspect --format '{{.OCIv1.Config.User}}' "$container")" = 10001:10001 ] || fail "the image runs as root"
-  buildah inspect --format '{{.Docker.Config.Healthcheck}}' "$container" | grep -q health || fail "no health check"
+  as_built entrypoint >"$work/words"
+  tac "$work/words" >"$work/entrypoint"  # from the last word on, since each is put before those that are there
+  as_built healthcheck >"$work/healthcheck"
+  cmd=$(as_built cmd)
   for trace in pip.conf build-ca.pem wheels; do
     [ ! -e "$root/etc/$trace" ] && [ ! -e "$root/$trace" ] || fail "the build machine's $trace is in the image"
   done
@@ -185,8 +195,10 @@ mkdir -p "$work/out-serve" "$work/served"
 chown "$user" "$work/out-serve" 2>/dev/null || true
 case $engine in
   buildah)
+    set -- serve --host 127.0.0.1 --port "$port"
+    while IFS= read -r word; do set -- "$word" "$@"; done <"$work/entrypoint"
     NETWORK=host unshare --mount --ipc --pid --fork \
-      docker/in_chroot.sh "$root" "$user" "$work/in" "$work/out-serve" serve --host 127.0.0.1 --port "$port" >"$work/serve.log" 2>&1 &
+      docker/in_chroot.sh "$root" "$user" "$work/in" "$work/out-serve" "$@" >"$work/serve.log" 2>&1 &
     service=$! ;;
   *)
     service=$($engine run --detach --rm --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
@@ -202,6 +214,21 @@ stop_service() {
 scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
 "$python" docker/ask_service.py "http://127.0.0.1:$port" "$scan" "$work/served/$(basename "$scan")" ||
   { stop_service; cat "$work/serve.log" 2>/dev/null; fail "the service does not do what it should"; }
+# The image's HEALTHCHECK, in the namespaces of the service as an engine runs it: well while it serves, and not when it
+# is halted.
+if [ "$engine" = buildah ]; then
+  child=$(($(cat "/proc/$service/task/$service/children")))  # without the blank behind it
+  check_health() {
+    set --
+    while IFS= read -r word; do set -- "$@" "$word"; done <"$work/healthcheck"
+    nsenter --target "$child" --mount --ipc --pid chroot "$root" \
+      /usr/bin/setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups --no-new-privs "$@"
+  }
+  check_health || { stop_service; fail "the health check fails beside a service that answers"; }
+  kill -STOP "$child"
+  ! check_health || { kill -CONT "$child"; stop_service; fail "the health check finds a halted service well"; }
+  kill -CONT "$child"
+fi
 stop_service
 mkdir "$work/expected-served"
 cp "$work/expected/$(basename "$scan")" "$work/expected-served/"

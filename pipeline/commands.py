@@ -103,17 +103,18 @@ def init_data(arguments: argparse.Namespace) -> int:
 
 
 def convert_data(arguments: argparse.Namespace) -> int:
-    """A data set as nnU-Net raw or MSD."""
+    """A data set as nnU-Net raw or MSD; 4 where some cases had to be left out."""
     from pipeline.layouts import convert
 
-    print(convert(arguments.source, arguments.to, arguments.output).message)
-    return EXIT_DONE
+    result = convert(arguments.source, arguments.to, arguments.output)
+    print(result.message)
+    return EXIT_SOME_CASES if result.problems else EXIT_DONE
 
 
 def predict_scans(arguments: argparse.Namespace) -> int:
     """Scans in, segmentations out; 4 where some failed, as a segmentation or as a DICOM-SEG that was asked for."""
     from pipeline.base.allocator import keep_freed_memory
-    from pipeline.serving.dicom import require_highdicom, write_dicom_segs
+    from pipeline.serving.dicom import require_highdicom, without_dicom_seg, write_dicom_segs
     from pipeline.serving.inputs import list_scans
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict, summary
@@ -133,15 +134,15 @@ def predict_scans(arguments: argparse.Namespace) -> int:
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
     )
-    print(summary(results))
-    failed = sum(result.status == "failed" for result in results)
     if arguments.dicom_seg:
-        failed += write_dicom_segs(scans, arguments.output, results, package)
+        results = write_dicom_segs(scans, arguments.output, results, package)
+    print(summary(results))
+    failed = sum(result.status == "failed" for result in results) + without_dicom_seg(results)
     return EXIT_SOME_CASES if failed else EXIT_DONE
 
 
 def score_folder(arguments: argparse.Namespace) -> int:
-    """Predictions against references; 4 where some references have no prediction."""
+    """Predictions against references; 4 where some references have no prediction, or none that can be compared."""
     from pipeline.evaluation import parse_tolerances, score
     from pipeline.metrics.case import MetricSettings
 
@@ -194,7 +195,9 @@ def check_data(arguments: argparse.Namespace) -> int:
     config = _load_config(arguments.source, arguments.overrides)
     runtime = Runtime(config.device, config.executor.name, config.executor.workers)
     manifest = read_manifest(config.data.manifest)
-    faults = check(manifest, data_root(config.data), runtime, config.load)
+    # A manifest by itself may be one of scans to segment; a configuration is there to train.
+    to_train = arguments.source.suffix != ".json"
+    faults = check(manifest, data_root(config.data), runtime, config.load, to_train)
     if arguments.json:
         print(json.dumps(as_json(faults), indent=2))
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import write_json, write_text
 from pipeline.base.terminal import format_table
-from pipeline.metrics.paired import COMPARED, paired
+from pipeline.metrics.paired import COMPARED, TIE, paired
 from pipeline.metrics.statistics import holm
 from pipeline.scores import Scores, read_scores
 
@@ -113,6 +113,10 @@ def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
             ours, theirs = (_column(scores, name, metric, cases, structures) for scores in (baseline, other))
             if not (np.isnan(ours).all() or np.isnan(theirs).all()):
                 tables[name][metric] = paired(metric, ours, theirs, subjects, resamples)
+    alone = [[name for name in s.structures if name not in structures] for s in (baseline, other)]
+    for scores, names in zip((baseline, other), alone, strict=True):
+        if names:
+            log.warning("not compared, since only %s has it: %s", scores.name, ", ".join(names))
     differing = _defined_differently(baseline, other, structures)
     if differing:
         log.warning("%s and %s define differently: %s", baseline.name, other.name, ", ".join(differing))
@@ -121,6 +125,8 @@ def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
         "n_common": len(cases),
         "only_in_baseline": [case for case in baseline.cases if case not in set(cases)],
         "only_in_this": [case for case in other.cases if case not in set(cases)],
+        "structures_only_in_baseline": alone[0],
+        "structures_only_in_this": alone[1],
         "defined_differently": differing,
         "structures": tables,
         "most_different": _most_different(baseline, other, structures, cases),
@@ -173,7 +179,7 @@ def _most_different(
         found += [
             {"case": case, "structure": structure, "baseline": a, "dice": b, "difference": b - a}
             for case, a, b in zip(cases, ours.tolist(), theirs.tolist(), strict=True)
-            if not np.isnan(a) and not np.isnan(b) and a != b
+            if abs(b - a) > TIE  # which NaN never is
         ]
     return sorted(found, key=lambda entry: -abs(entry["difference"]))[:_MOST_DIFFERENT]
 

@@ -72,20 +72,23 @@ def evaluate_pairs(
 ) -> dict[str, Any]:
     """Scores every pair, writes `per_case.csv` and `summary.json` into `output`, logs a table, returns the summary.
 
-    not_scored: case to the reason why there is no pair of it; it goes into the summary. Raises a DataError that names
-    all pairs that do not lie on one grid.
+    not_scored: case to the reason why there is no pair of it; it goes into the summary, and so do pairs that cannot be
+    read or do not lie on one grid. Raises a DataError that names them all where they are all pairs that there are.
     """
     if sum(path.stat().st_size for pair in pairs for path in (pair.pred, pair.ref) if path.is_file()) < _WORTH_A_POOL:
         runtime = replace(runtime, executor="serial")
     scored = list(map_cases(partial(_score, evaluation=evaluation), pairs, runtime, "evaluate"))
-    if faults := [Problem(pair.id, one) for pair, one in zip(pairs, scored, strict=True) if isinstance(one, str)]:
-        raise DataError(problem_list("the comparison of predictions with references", faults))
+    faults = {pair.id: one for pair, one in zip(pairs, scored, strict=True) if isinstance(one, str)}
+    if faults and len(faults) == len(pairs):
+        problems = [Problem(case, fault) for case, fault in faults.items()]
+        raise DataError(problem_list("the comparison of predictions with references", problems))
+    not_scored = {**(not_scored or {}), **faults}
     results = [one for one in scored if not isinstance(one, str)]
     cases = [case for case, _ in results]
     names = list(evaluation.structures)
     summary = summarise(cases, names, evaluation.bootstrap_resamples)
     summary["confusion"] = _confusion([matrix for _, matrix in results], evaluation.structures)
-    summary["not_scored"] = [{"case": case, "reason": reason} for case, reason in sorted((not_scored or {}).items())]
+    summary["not_scored"] = [{"case": case, "reason": reason} for case, reason in sorted(not_scored.items())]
     summary["label_values"] = {name: list(values) for name, values in evaluation.structures.items()}
     summary["definitions"] = definitions(evaluation.metrics, names, evaluation.bootstrap_resamples)
     write_text(output / "per_case.csv", _per_case_csv(cases))
@@ -113,7 +116,8 @@ def score(
 ) -> dict[str, Any]:
     """`segpipe score`: scores each prediction in a folder against the reference with the same case id.
 
-    labels: `name=value,...`, a region as `name=1+2`. References without a prediction are listed as not scored.
+    labels: `name=value,...`, a region as `name=1+2`. References without a prediction are listed as not scored, and so
+    are pairs that cannot be.
     Raises a ConfigError for labels or folders that cannot be used, a DataError for a prediction without a reference.
     """
     structures = parse_labels(labels)
@@ -204,7 +208,7 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
     except DataError as error:
         return str(error)
     for path, labels in ((pair.pred, pred.array), (pair.ref, ref.array)):
-        if values := many_values(labels):
+        if (values := many_values(labels)) and not _are_declared(labels, evaluation):
             return (
                 f"{path} looks like an image and not like a label map: it has {values} different values, and most "
                 "neighbouring voxels differ; give label maps"
@@ -223,6 +227,13 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
         pred.array, ref.array, evaluation.structures, spacing_mm, evaluation.metrics, evaluation.ignore_value
     )
     return ScoredCase(pair.id, pair.subject or pair.id, result.rows, pair.groups), result.confusion
+
+
+def _are_declared(labels: NDArray[Any], evaluation: Evaluation) -> bool:
+    """Whether a structure has each value, so that it is a label map however it looks: one of speckles, for instance."""
+    ignored = [] if evaluation.ignore_value is None else [evaluation.ignore_value]
+    values = [value for some in evaluation.structures.values() for value in some]
+    return bool(np.isin(labels, [0, *values, *ignored]).all())
 
 
 def _per_case_csv(cases: Sequence[ScoredCase]) -> str:

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.runtime import Runtime
@@ -22,31 +23,47 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def _raise_killed(item: object) -> NoReturn:
+    raise DataError(
+        f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
+        "(in a pool, with the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
+    )
+
+
 def map_cases(
-    function: Callable[[Item], Result], items: Sequence[Item], runtime: Runtime, title: str
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    runtime: Runtime,
+    title: str,
+    killed: Callable[[Item], Result] = _raise_killed,
 ) -> Iterator[Result]:
     """`function` of each item, in order, with a progress bar.
 
-    `function` and items must be importable by a fresh process. An exception of a call is raised here; a DataError that
-    names the item (its `id`) where the kernel killed the process that worked on it alone.
+    `function` and items must be importable by a fresh process. An exception of a call is raised here. killed: the
+    result of an item where the kernel killed the process that worked on it alone; by default a DataError that names
+    the item (its `id`).
     """
     with progress(title, len(items)) as bar:
-        for result in _results(function, items, runtime):
+        for result in _results(function, items, runtime, killed):
             bar.advance()
             yield result
 
 
-def _results(function: Callable[[Item], Result], items: Sequence[Item], runtime: Runtime) -> Iterator[Result]:
+def _results(
+    function: Callable[[Item], Result], items: Sequence[Item], runtime: Runtime, killed: Callable[[Item], Result]
+) -> Iterator[Result]:
     workers = min(runtime.worker_count, len(items))
     if runtime.executor == "ray":
-        yield from _on_ray(function, items)
+        yield from _on_ray(function, items, killed)
     elif runtime.executor == "serial" or workers <= 1:
         yield from map(function, items)
     else:
-        yield from _in_processes(function, items, workers)
+        yield from _in_processes(function, items, workers, killed)
 
 
-def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, killed: Callable[[Item], Result]
+) -> Iterator[Result]:
     """In a pool; where a worker is killed, what is left goes on one by one, which needs the memory of one."""
     done = 0
     try:
@@ -56,7 +73,7 @@ def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], wor
     except BrokenProcessPool:
         log.warning("a worker process was killed, most likely for want of memory; going on one case at a time")
         for item in items[done:]:
-            yield _alone(function, item)
+            yield _alone(function, item, killed)
 
 
 def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
@@ -83,21 +100,15 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _alone(function: Callable[[Item], Result], item: Item) -> Result:
-    try:
+def _alone(function: Callable[[Item], Result], item: Item, killed: Callable[[Item], Result]) -> Result:
+    with suppress(BrokenProcessPool):
         return next(_pooled(function, [item], 1))
-    except BrokenProcessPool:
-        raise _killed(item) from None
+    return killed(item)
 
 
-def _killed(item: object) -> DataError:
-    return DataError(
-        f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
-        "(in a pool, with the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
-    )
-
-
-def _on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Any]:
+def _on_ray(
+    function: Callable[[Item], Result], items: Sequence[Item], killed: Callable[[Item], Result]
+) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
@@ -106,8 +117,9 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
     remote = ray.remote(function)
     for item, reference in [(item, remote.remote(item)) for item in items]:
         try:
-            yield ray.get(reference)
+            result = ray.get(reference)
         except ray.exceptions.RayTaskError as error:  # what the call raised, with a trace of the far process around it
             raise error.cause from None
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-            raise _killed(item) from None
+            result = killed(item)
+        yield result

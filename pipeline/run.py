@@ -22,16 +22,21 @@ from pipeline.base.stage import (
     is_finished,
     material,
     out_of_date,
+    output_digest,
     request_of,
     without_immaterial,
 )
 from pipeline.base.strict import Strict
 from pipeline.config import PipelineConfig, to_yaml, value_at
 from pipeline.data.cases import read_cases
+from pipeline.data.folds import make_folds
 from pipeline.data.plan import read_plan
 from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 5
+"""Changes that a refusal names."""
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -69,6 +74,8 @@ def run(
         _require_earlier(config, folder, chosen)
         runtime = Runtime(config.device, config.executor.name, config.executor.workers)
         for stage in chosen:
+            if stage.name == "sample" and train.STAGE in chosen:
+                _check_training(config, folder)
             if stage.name in ("sample", "train") and infer.STAGE in chosen:
                 infer.check_against_plan(config.infer, read_plan(folder / "plan"))
             if stage.name in ("plan", "train") and evaluate.STAGE in chosen:
@@ -84,6 +91,15 @@ def run(
                 to_yaml(config),
             )
         return _exit_code(folder, chosen)
+
+
+def _check_training(config: PipelineConfig, folder: Path) -> None:
+    """Raises what training would refuse, as soon as there is a plan: after all cases are prepared would be late."""
+    cases, settings = read_cases(folder / "load").training(), config.train
+    folds = make_folds(cases, config.sample.folds, config.sample.seed)
+    if is_finished(folder / train.STAGE.name):  # where its curves went changes nothing any more
+        settings = settings.model_copy(update={"mlflow": None})
+    train.check_against_plan(settings, read_plan(folder / "plan"), len(folds["folds"]))
 
 
 def _train_along(config: PipelineConfig, folder: Path, chosen: list[Stage], force: bool) -> int:
@@ -115,19 +131,28 @@ def _chosen(first: str | None, only: str | None) -> list[Stage]:
 
 
 def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) -> None:
-    """Stages that this run needs and will not run must be finished, with this very configuration."""
+    """Stages that this run needs and will not run must be finished: with this very configuration, data and inputs."""
     running = {stage.name for stage in chosen}
     for name in dict.fromkeys(name for stage in chosen for name in _ancestors(stage) if name not in running):
         again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
         if not is_finished(folder / name):
             raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
-        recorded = without_immaterial(STAGES[name], read_json(folder / name / RECORD)["request"]["config"])
-        wanted = material(STAGES[name], settings_for(STAGES[name], config))
-        if name != "load" and recorded != wanted:
-            changed = ", ".join(sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key)))
+        if changed := _changed_since(config, folder, STAGES[name]):
+            shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if (more := len(changed) - _SHOWN) > 0 else "")
             raise ConfigError(
-                f"stage {name} in {folder} was made with another configuration (changed: {changed}); {again}"
+                f"stage {name} in {folder} was made with another configuration or data (changed: {shown}); {again}"
             )
+
+
+def _changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[str]:
+    """What a finished stage was made from and is another now, in words: keys, files, results of earlier stages."""
+    settings, request = settings_for(stage, config), read_json(folder / stage.name / RECORD)["request"]
+    if isinstance(settings, load.LoadReads):  # whose paths may be those of another machine
+        return load.changed_since(settings, folder / stage.name)
+    recorded, wanted = without_immaterial(stage, request["config"]), material(stage, settings)
+    keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
+    inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(folder / name)]
+    return [*keys, *(f"what {name} wrote" for name in inputs)]
 
 
 def _ancestors(stage: Stage) -> list[str]:

@@ -10,6 +10,9 @@ import textwrap
 import pytest
 
 from pipeline.cli import STAGE_HELP, main
+from pipeline.data.manifest import write_manifest
+from tests.data.making import dataset, save
+from tests.data.making import label as boxes
 from tests.layouts.making import image, label, truncate
 
 HEAVY = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "pydantic", "yaml", "rich")
@@ -82,6 +85,29 @@ def test_a_stage_whose_inputs_are_missing_says_which_and_how(capsys, tmp_path):
     code, text = _said(capsys, "train", config, "--out", tmp_path / "run")
     assert code == 2
     assert "stage load is not finished" in text and "segpipe load CONFIG" in text
+
+
+def test_a_single_stage_notices_changed_data_and_goes_on_without_any(capsys, tmp_path):
+    """What an earlier stage was made from is compared; data that is not there is not, as on another machine."""
+    write_manifest(tmp_path / "data/manifest.json", dataset(tmp_path / "data"))
+    config, run = tmp_path / "a.yaml", ("--out", tmp_path / "run")
+    config.write_text(
+        "name: a\ndevice: cpu\ndata: {manifest: data/manifest.json}\nexecutor: {name: serial}\n"
+        "plan: {patch_size: [16, 16, 16], batch_size: 1, precision: fp32}\n"
+        "train: {max_steps: 1, network: {name: unet, channels: [4, 8, 8]}}\n"
+    )
+    assert _said(capsys, "load", config, *run)[0] == _said(capsys, "plan", config, *run)[0] == 0
+    moved = (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert _said(capsys, "plan", config, *run)[0] == 0
+    moved.rename(tmp_path / "data")
+    code, text = _said(capsys, "plan", config, *run, "--set", "load.grid_tolerance_mm=0.5")
+    assert code == 2 and "changed: load.grid_tolerance_mm); `segpipe load CONFIG` brings it up to date" in text
+    save(tmp_path / "data/labels/c1.nii.gz", boxes())
+    code, text = _said(capsys, "sample", config, *run)
+    assert code == 2 and "changed: labels/c1.nii.gz); `segpipe load CONFIG` brings it up to date" in text
+    assert _said(capsys, "load", config, *run)[0] == 0
+    code, text = _said(capsys, "sample", config, *run)
+    assert code == 2 and "changed: what load wrote); `segpipe plan CONFIG` brings it up to date" in text
 
 
 def test_a_second_process_on_the_same_run_folder_is_told_so(capsys, tmp_path):

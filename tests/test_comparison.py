@@ -162,6 +162,23 @@ def test_a_tie_is_one_even_after_rounding() -> None:
     assert (entry["wins"], entry["losses"], entry["ties"]) == (0, 0, 2)
 
 
+def test_what_differs_by_rounding_alone_differs_nowhere(tmp_path: Path) -> None:
+    sources = [write_run(tmp_path / name, {"head": [dice] * 12}) for name, dice in (("A", 0.3), ("B", 0.1 + 0.2))]
+    (comparison,) = compare(sources, tmp_path / "out")["comparisons"]
+    assert (comparison["structures"]["head"]["dice"]["ties"], comparison["most_different"]) == (12, [])
+
+
+def test_structures_that_one_source_has_alone_are_named(
+    runs: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = write_run(tmp_path / "C", {"head": [0.5] * 12, "liver": [0.5] * 12, "spleen": [0.5] * 12})
+    (comparison,) = compare([runs[0], other], tmp_path / "out")["comparisons"]
+    assert comparison["structures_only_in_baseline"] == ["tail"]
+    assert comparison["structures_only_in_this"] == ["liver", "spleen"]
+    assert "only A has it: tail" in caplog.text
+    assert "only C has it: liver, spleen" in caplog.text
+
+
 def test_different_definitions_are_said(runs: tuple[Path, Path], tmp_path: Path, caplog: object) -> None:
     other = write_run(tmp_path / "C", {"head": [0.5] * 12}, surface="voxel")
     result = compare([runs[0], other], tmp_path / "out")

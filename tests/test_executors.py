@@ -77,6 +77,11 @@ def test_the_case_whose_process_is_killed_is_named(tmp_path: Path) -> None:
         list(map_cases(die_in_case_two, items(tmp_path), POOL, "x"))
 
 
+def test_a_result_can_stand_for_the_case_whose_process_is_killed(tmp_path: Path) -> None:
+    results = list(map_cases(die_in_case_two, items(tmp_path), POOL, "x", killed=lambda item: f"not {item.id}"))
+    assert results == ["c0", "c1", "not c2", "c3", "c4"]
+
+
 def test_a_killed_worker_alone_does_not_end_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert list(map_cases(die_once_in_case_two, items(tmp_path), POOL, "x")) == [f"c{i}" for i in range(5)]
     assert "going on one case at a time" in caplog.text

@@ -32,6 +32,7 @@ class Knowing:
     """A model whose logits are the image's own channels: one mask per structure, and background where there is none."""
 
     arrays = NumpyArrays()
+    backend = "identity"
     disagreement = False
 
     def __call__(self, windows: NDArray) -> NDArray:

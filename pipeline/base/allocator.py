@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, which training on a CPU needs.
+"""Keeps freed memory in the process, which training on a CPU needs, and gives it back where memory is short.
 
 glibc gives every large block back to the kernel when it is freed. A training step frees and takes the same blocks
 again and again, so that up to a third of its time goes into page faults.
@@ -8,6 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+
+ONE_POOL = {"MALLOC_ARENA_MAX": "1"}
+"""Environment of a process in which what one thread has freed is there for every other one.
+
+glibc gives threads pools of their own and reads this when the process starts; what `keep_freed_memory` says of it comes
+too late where threads have begun.
+"""
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -30,3 +37,17 @@ def keep_freed_memory() -> bool:
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER, _TOP_PAD: _GROW_BY, _ARENA_MAX: 1}
     taken = [mallopt(option, value) == 1 for option, value in settings.items()]
     return all(taken)
+
+
+def give_back_freed_memory() -> bool:
+    """Gives the kernel what was freed and kept; returns whether there was any.
+
+    For when memory is short: what is taken next costs its page faults again.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:
+        return False
+    return bool(trim(ctypes.c_size_t(0)))

@@ -46,9 +46,9 @@ class _Silent:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Progress]:
-    """A progress bar with time left on a terminal; nothing where output goes to a file or a pipe."""
-    if not sys.stderr.isatty():
+def progress(title: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Progress]:
+    """A progress bar with time left on a terminal; nothing where output goes to a file or a pipe, or unless `shown`."""
+    if not shown or not sys.stderr.isatty():
         yield _Silent()
         return
     from rich.console import Console

@@ -25,6 +25,8 @@ from pipeline.data.nonzero import Lines, box_of, nonzero_lines
 from pipeline.data.regrid import regrid
 from pipeline.data.voxel_checks import check_intensities, check_values
 
+_LESS_MEMORY = "crop that scan, leave it out, or use a machine with more memory"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,8 +62,24 @@ class Finding:
 
 
 def check_case(task: Task) -> Finding:
-    """Reads image and label of one case, measures them and lists all faults; never raises for a bad file."""
-    return _Check(task).run()
+    """Reads image and label of one case, measures them and lists all faults; never raises for a bad file.
+
+    What the system refuses besides (permissions, a failing disk, memory) is a fault of the case too.
+    """
+    check = _Check(task)
+    try:
+        return check.run()
+    except MemoryError:
+        return check.given_up("memory", "there is not enough memory to read and measure it", _LESS_MEMORY)
+    except OSError as error:  # without its file, whose name may be one of a DICOM series
+        found = f"one of its files cannot be read ({error.strerror or type(error).__name__})"
+        return check.given_up("unreadable", found, "check the permissions and the disk")
+
+
+def killed_case(task: Task) -> Finding:
+    """What stands for a case whose process the kernel killed while it was read."""
+    found = "the process that read it was killed, most likely for want of memory"
+    return _Check(task).given_up("memory", found, _LESS_MEMORY)
 
 
 class _Check:
@@ -92,6 +110,11 @@ class _Check:
         if grid is not None and not self.report.fatal:
             measured = self._measured(grid, label, rows)
         return Finding(self.case, tuple(self.report.faults), measured, self.content)
+
+    def given_up(self, code: str, found: str, cure: str) -> Finding:
+        """What was found so far, and a fatal fault for why there is no more."""
+        self.report.add("fatal", None, code, found, cure)
+        return Finding(self.case, tuple(self.report.faults), None, self.content)
 
     def _label(self) -> NDArray | None:
         file = self.case.label

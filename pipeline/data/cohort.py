@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.checks import Finding
 from pipeline.data.faults import Fault
+from pipeline.data.folds import given_folds
+from pipeline.data.geometry import Grid, to_canonical
 from pipeline.data.manifest import Manifest, ManifestCase
 
 ALL_CASES = "all cases"
@@ -22,6 +25,9 @@ _FLAT = {"constant", "empty-label"}
 _FEWEST = 5
 """Cases that are needed before one of them can be called unlike the others."""
 _LABEL_FACTOR, _SCALE_FACTOR, _EXTENT_FACTOR = 5.0, 10.0, 5.0
+_VOXEL_FACTOR = 4.0
+"""Of the voxels of a doubtful field of view: scans are of a chest or of a whole body, with voxels like the others'."""
+_BODY_AXES = ("left–right", "front–back", "head–feet")
 _DEVIATIONS, _SMALLEST_DEVIATION = 4.0, 0.15
 _CT_SHIFT_HU, _CT_SPREAD_FACTOR = 250.0, 3.0
 _ABSOLUTE_UNITS = {"CT", "PET"}
@@ -39,6 +45,7 @@ def between_cases(findings: Sequence[Finding], manifest: Manifest) -> list[Fault
     faults = [
         *_copies(findings),
         *_leaks([finding.case for finding in findings]),
+        *_fold_gaps([finding.case for finding in findings]),
         *_label_outliers([case for case in measured if case["id"] not in off_scale], manifest),
         *_missing_structures(measured, manifest),
         *_intensity_outliers(measured, manifest),
@@ -64,25 +71,8 @@ def _copies(findings: Sequence[Finding]) -> Iterator[Fault]:
                 f"it holds the same voxels as {first_file}",
                 "give the image of this channel",
             )
-        elif _subject(first) == _subject(case) and first.split == case.split:
-            yield Fault(
-                case.id,
-                file,
-                "warning",
-                "duplicate",
-                f"it holds the same voxels as {first_file} of {first.id}, the same subject: the scan counts twice",
-                "take one of the two out of the manifest",
-            )
         else:
-            yield Fault(
-                case.id,
-                file,
-                "fatal",
-                "duplicate",
-                f"it holds the same voxels as {first_file} of {first.id} "
-                f"({first.split}): a model would be tested on what it was trained on",
-                "take one of the two out of the manifest",
-            )
+            yield _duplicate(first, first_file, case, file)
     labels = [(f.case, f.case.label, f.content[f.case.label]) for f in findings if f.case.label in f.content]
     for first, first_file, case, file in _repeated(labels, flat):
         if (first.id, case.id) not in copied:
@@ -94,6 +84,21 @@ def _copies(findings: Sequence[Finding]) -> Iterator[Fault]:
                 f"it is the same label map as {first_file} of {first.id}, whose image is another one",
                 "find out to which image it belongs",
             )
+
+
+def _duplicate(first: ManifestCase, first_file: str, case: ManifestCase, file: str) -> Fault:
+    """Fatal where a model could be judged by what it learned from: one of the two trains, and they may be parted."""
+    found = f"it holds the same voxels as {first_file} of {first.id}"
+    same_subject, cure = _subject(first) == _subject(case), "take one of the two out of the manifest"
+    if first.split != case.split:
+        found += f" ({first.split}): a model would be tested on what it was trained on"
+        return Fault(case.id, file, "fatal", "duplicate", found, cure)
+    if case.split == "training" and not same_subject:
+        found += " (another subject): in another fold, a model would be validated on what it was trained on"
+        cure += ", or give both the subject that it is of"
+        return Fault(case.id, file, "fatal", "duplicate", found, cure)
+    found += ", the same subject: the scan counts twice" if same_subject else ": the scan counts twice"
+    return Fault(case.id, file, "warning", "duplicate", found, cure)
 
 
 def _repeated(
@@ -145,6 +150,21 @@ def _leaks(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
                     f"its subject {subject} is validated in more than one fold ({shown})",
                     "give all cases of a subject the same fold",
                 )
+
+
+def _fold_gaps(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
+    """Folds of the manifest that are not counted from 0 on: `make_folds` closes the gaps."""
+    given = given_folds(case for case in cases if case.split == "training")
+    if given != list(range(len(given))):
+        there, counted = (", ".join(map(str, numbers)) for numbers in (given, range(len(given))))
+        yield Fault(
+            ALL_CASES,
+            "",
+            "fixable",
+            "fold-gap",
+            f"the manifest's folds are {there}; they are taken as {counted}",
+            "count folds from 0 without gaps in the manifest, or correct the fold that is wrong",
+        )
 
 
 def _label_outliers(measured: Sequence[Measured], manifest: Manifest) -> Iterator[Fault]:
@@ -229,11 +249,8 @@ def _ct_units(
         )
     if len(rows) < _FEWEST:
         return
-    middle = np.array([row.get("foreground_p50", row["p50"]) for row in rows])
     spread = np.array([row["std"] for row in rows])
-    limit = max(_CT_SHIFT_HU, 6 * 1.4826 * float(np.median(np.abs(middle - np.median(middle)))))
-    for case, centre, width in zip(measured, middle, spread, strict=True):
-        shift, times = centre - np.median(middle), width / np.median(spread)
+    for case, shift, times in zip(measured, _shifts(rows), spread / np.median(spread), strict=True):
         if not 1 / _CT_SPREAD_FACTOR < times < _CT_SPREAD_FACTOR:
             yield Fault(
                 case["id"],
@@ -243,29 +260,73 @@ def _ct_units(
                 f"its values spread {times:.2g} times as widely as those of other cases",
                 "it is hardly in Hounsfield units; export it again without rescaling",
             )
-        elif abs(shift) > limit:
+        elif shift is not None:
             yield Fault(
                 case["id"],
                 file(case),
                 "warning",
                 "intensity-shift",
-                f"its labelled voxels have a median of {centre:.0f}, those of other cases {np.median(middle):.0f}",
+                f"its {shift.of} have a median of {shift.found:.0f}, those of other cases {shift.usual:.0f}",
                 "check its rescale intercept (Hounsfield units stored with 1024 added?)",
             )
 
 
+@dataclass(frozen=True)
+class _Shift:
+    """A median, in HU, that lies off those of other cases. of: the voxels it is of."""
+
+    of: str
+    found: float
+    usual: float
+
+
+def _shifts(rows: Sequence[Mapping[str, float]]) -> Iterator[_Shift | None]:
+    """For each image, where it is shifted against the others: labelled voxels are held to labelled ones.
+
+    A scan without them is judged as a whole, and shifted only if its darkest voxels are too: a tighter field of view
+    has less air in it, which moves the median alone.
+    """
+    of_labelled, of_all, of_air = (_off(rows, key) for key in ("foreground_p50", "p50", "p005"))
+    for i, row in enumerate(rows):
+        if "foreground_p50" in row:
+            off, of, found = of_labelled[i], "labelled voxels", row["foreground_p50"]
+        else:
+            off, of, found = of_all[i] if of_all[i] * of_air[i] > 0 else 0.0, "voxels", row["p50"]
+        yield _Shift(of, found, found - off) if off else None
+
+
+def _off(rows: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:
+    """How far each value lies from the median of all, in HU; 0 where that is usual, or there is none to compare."""
+    values = np.array([row.get(key, np.nan) for row in rows], dtype=np.float64)
+    if np.isfinite(values).sum() < _FEWEST:
+        return np.zeros(len(values))
+    off = values - np.nanmedian(values)
+    limit = max(_CT_SHIFT_HU, 6 * 1.4826 * float(np.nanmedian(np.abs(off))))
+    return np.where(np.abs(off) > limit, off, 0.0)
+
+
 def _extent_outliers(measured: Sequence[Measured]) -> Iterator[Fault]:
-    """A field of view unlike the others: lengths in another unit, or a wrong spacing."""
-    extents_mm = np.array([np.sort(np.array(case["shape"]) * case["spacing_mm"]) for case in measured]).reshape(-1, 3)
-    for i, usual in _outliers(extents_mm.prod(axis=1) ** (1 / 3), _EXTENT_FACTOR):
-        size = "×".join(f"{x:.4g}" for x in extents_mm[i])
+    """A field of view unlike the others along an axis of the body, by its voxels: another unit, or a wrong spacing."""
+    grids = [to_canonical(Grid(tuple(case["shape"]), np.array(case["affine"])))[1] for case in measured]
+    voxels_mm = np.array([grid.spacing_mm for grid in grids]).reshape(-1, 3)
+    extents_mm = voxels_mm * np.array([grid.shape for grid in grids]).reshape(-1, 3)
+    off: dict[int, dict[str, float]] = defaultdict(dict)
+    for axis, name in enumerate(_BODY_AXES):
+        for i, usual_mm in _outliers(extents_mm[:, axis], _EXTENT_FACTOR):
+            times = extents_mm[i, axis] / usual_mm
+            voxel_times = voxels_mm[i, axis] / float(np.median(voxels_mm[:, axis]))
+            if (voxel_times if times > 1 else 1 / voxel_times) >= _VOXEL_FACTOR:
+                off[i][name] = times
+    for i, times_along in sorted(off.items()):
+        extent, voxel = ("×".join(f"{x:.4g}" for x in lengths[i]) for lengths in (extents_mm, voxels_mm))
+        times_each = ", ".join(f"{times:.2g}" for times in times_along.values())
         yield Fault(
             measured[i]["id"],
             measured[i]["images"][0],
             "warning",
             "extent",
-            f"its field of view of {size} mm is {extents_mm[i].prod() ** (1 / 3) / usual:.2g} times that of "
-            "other cases along an axis",
+            f"its field of view of {extent} mm (in voxels of {voxel} mm) is {times_each} times that of other cases, "
+            f"{', '.join(times_along)}",
             "check its voxel size, and that it is in mm",
         )
 

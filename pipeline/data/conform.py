@@ -54,13 +54,15 @@ def conform(image: Volume, plan: Plan) -> Conformed:
     return Conformed(result, axis_map, canonical, crop, grid)
 
 
-def conform_label(label: Volume, plan: Plan, conformed: Conformed) -> NDArray:
+def conform_label(label: Volume, plan: Plan, conformed: Conformed, grid_tolerance_mm: float = 0.0) -> NDArray:
     """A label map of original values as indices (see `pipeline.data.labels`) on the grid of its conformed image.
 
     The label may lie along other axes than the image, but must cover the same voxels; else a DataError.
+    grid_tolerance_mm: what its corners may be off, where that is more than half a voxel.
     """
     axis_map, canonical = to_canonical(label.grid)
-    if not canonical.close_to(conformed.canonical, tolerance_mm=0.5 * min(conformed.canonical.spacing_mm)):
+    tolerance_mm = max(0.5 * min(conformed.canonical.spacing_mm), grid_tolerance_mm)
+    if not canonical.close_to(conformed.canonical, tolerance_mm):
         raise DataError(
             f"the label map lies on another grid than its image (shape {canonical.shape} against "
             f"{conformed.canonical.shape}, {canonical.axcodes}); resample it onto the image's grid"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
+import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +32,15 @@ _PLACE = (
     *("NumberOfFrames", "Columns", "Rows"),
 )
 _IDENTIFIERS = (
-    *("PatientName", "PatientID", "AccessionNumber", "StudyID"),
+    *("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "StudyID"),
     *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 )
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _SIDEWAYS_MM = 0.1
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae", "œ": "oe"})
 _NAME_PARTS = re.compile(r"[\^=\s,]+")
 _AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
@@ -133,24 +137,43 @@ def where(folder: Path) -> Path:
 
 
 def names_somebody(folder: Path) -> bool:
-    """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id."""
+    """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id.
+
+    However it is spelled: with accents, without, or in two letters (ü, u, ue); of a name in several scripts, each.
+    """
     first = next((path for path in _files(folder) if is_dicom(path)), None)
     if first is None:
         return False
     dataset = _read(first, Path("DICOM series"), _IDENTIFIERS)
-    name, words = _letters(folder.name), {_letters(word) for word in re.split(r"[\W_]+", folder.name)}
+    names = _spellings(folder.name)
+    words = {spelling for word in re.split(r"[\W_]+", folder.name) for spelling in _spellings(word)}
     for keyword in _IDENTIFIERS:
-        value = str(_value(dataset, keyword, Path("DICOM series")) or "")
-        parts = [value, *_NAME_PARTS.split(value)] if keyword == "PatientName" else [value]
-        if any(len(letters := _letters(part)) > 2 and letters in name for part in parts):
-            return True
-        if words & {_letters(part) for part in parts if len(_letters(part)) == 2}:  # Li, Wu: as words of their own
-            return True
+        found = _value(dataset, keyword, Path("DICOM series")) or ""
+        values = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
+        for part in (part for value in values for part in _parts(keyword, str(value))):
+            for spelling in _spellings(part):
+                # Li, Wu: as words of their own; two characters of Chinese are a whole name.
+                if len(spelling) == 2 and spelling.isascii():
+                    if spelling in words:
+                        return True
+                elif len(spelling) > 1 and any(spelling in name for name in names):
+                    return True
     return False
 
 
+def _parts(keyword: str, value: str) -> list[str]:
+    """What of an identifier is one by itself: of a name each script's form, and the words in them."""
+    return [value, *value.split("="), *_NAME_PARTS.split(value)] if keyword == "PatientName" else [value]
+
+
+def _spellings(text: str) -> set[str]:
+    """Letters and digits alone, in small and without accents; where there are umlauts, also as two letters."""
+    small = unicodedata.normalize("NFC", text.casefold())
+    return {_letters(small), _letters(small.translate(_UMLAUTS))}
+
+
 def _letters(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum())
+    return "".join(character for character in unicodedata.normalize("NFKD", text) if character.isalnum())
 
 
 def _files(folder: Path) -> list[Path]:
@@ -163,6 +186,9 @@ def _read(path: Path, place: Path, keywords: Sequence[str] | None = None) -> Dat
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values
     try:
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+            # Such a file is unpacked whole before anything in it is looked at, whatever it grows to.
+            raise FileFault(place, "dicom-deflated", "one of its DICOM files is deflated as a whole", _AGAIN)
         return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
     except _damage():
         raise _damaged(place) from None
@@ -193,7 +219,7 @@ def _damage() -> tuple[type[Exception], ...]:
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     builtin = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError)
-    return (*builtin, struct.error, BytesLengthException, InvalidDicomError)
+    return (*builtin, struct.error, zlib.error, BytesLengthException, InvalidDicomError)
 
 
 def _damaged(place: Path) -> FileFault:
@@ -253,9 +279,7 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
 
     if dataset.file_meta.TransferSyntaxUID not in jpeg_lossless.SYNTAXES:
         return dataset.pixel_array
-    pixels = jpeg_lossless.decode(get_frame(dataset.PixelData, 0, number_of_frames=1))
-    if pixels.shape != (dataset.Rows, dataset.Columns):
-        raise ValueError("the picture has another size than its header says")
+    pixels = jpeg_lossless.decode(get_frame(dataset.PixelData, 0, number_of_frames=1), (dataset.Rows, dataset.Columns))
     return pixels.astype(f"{'iu'[dataset.PixelRepresentation == 0]}{dataset.BitsAllocated // 8}")
 
 

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from pipeline.base.errors import DataError
 from pipeline.data.cases import Case
 from pipeline.data.random import Purpose, generator
 
 
+class InFold(Protocol):
+    """A case, of a manifest or as `load` recorded it."""
+
+    @property
+    def fold(self) -> int | None: ...
+
+
+def given_folds(cases: Iterable[InFold]) -> list[int]:
+    """The numbers of the folds that cases have in the manifest, in order. `make_folds` counts these from 0."""
+    return sorted({case.fold for case in cases if case.fold is not None})
+
+
 def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, Any]:
     """`folds.json`: for each fold the ids to train and to validate on, and whose decision it was.
 
-    Cases with a fold of their own keep it; the others go, subject by subject in an order drawn from `seed`, to the
-    fold of the subject's other cases or else to the smallest one. There are never more folds than subjects. Raises a
-    DataError where the manifest puts one subject into two folds, or leaves one of its folds empty.
+    Cases with a fold of their own keep it, and folds without a case (left out, or never given) are passed over: 0 and 2
+    become 0 and 1. The others go, subject by subject in an order drawn from `seed`, to the fold of the subject's other
+    cases or else to the smallest one. There are never more folds than subjects. Raises a DataError where the manifest
+    puts one subject into two folds.
     """
     subjects: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         subjects[case.subject].append(case)
     own = {subject: _own_fold(subject, members) for subject, members in subjects.items()}
-    given = [fold for fold in own.values() if fold is not None]
-    number = max(given) + 1 if given else min(count, len(subjects))
+    given = given_folds(cases)
+    number = len(given) or min(count, len(subjects))
     folds: list[list[str]] = [[] for _ in range(number)]
     names = sorted(subjects)
     order = [names[i] for i in generator(seed, Purpose.FOLDS).permutation(len(names))]
@@ -31,13 +44,8 @@ def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, An
     order.sort(key=lambda subject: (own[subject] is None, -len(subjects[subject])))
     for subject in order:
         fold = own[subject]
-        chosen = folds[fold] if fold is not None else min(folds, key=len)
+        chosen = folds[given.index(fold)] if fold is not None else min(folds, key=len)
         chosen += [case.id for case in subjects[subject]]
-    if empty := [n for n, fold in enumerate(folds) if not fold]:
-        raise DataError(
-            f"the manifest's folds go up to {number - 1}, but no case is validated in fold "
-            f"{', '.join(map(str, empty))}; count them from 0 without gaps"
-        )
     everyone = [case.id for case in cases]
     return {
         "folds": [

@@ -9,6 +9,7 @@ import itertools
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def case_id(path: Path, channels: int = 1) -> str:
 
 def read_header(path: Path) -> Header:
     """Grid, channels and voxel type without the voxels; a FileFault where the file cannot be used."""
+    with _refusals_as_faults(path):
+        return _read_header(path)
+
+
+def _read_header(path: Path) -> Header:
     if not path.exists():
         raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
     if path.is_dir():
@@ -211,11 +217,23 @@ def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERAN
 
 
 def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
-    if header.kind == "dicom":
-        return dicom_series.read_voxels(header.path), 1.0, 0.0
-    if header.kind in ITK_ENDINGS:
-        return itk.read_voxels(header), 1.0, 0.0
-    return stored.read_voxels(header)
+    with _refusals_as_faults(header.path):
+        if header.kind == "dicom":
+            return dicom_series.read_voxels(header.path), 1.0, 0.0
+        if header.kind in ITK_ENDINGS:
+            return itk.read_voxels(header), 1.0, 0.0
+        return stored.read_voxels(header)
+
+
+@contextmanager
+def _refusals_as_faults(path: Path) -> Iterator[None]:
+    """What the system refuses (permissions, a failing disk) as a FileFault; of DICOM not even the folder is named."""
+    try:
+        yield
+    except OSError as error:
+        place = path if image_ending(path) else Path("DICOM series")
+        found = f"it cannot be read ({error.strerror or type(error).__name__})"
+        raise FileFault(place, "unreadable", found, "check its permissions and its disk") from None
 
 
 def _blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:

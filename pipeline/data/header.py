@@ -16,6 +16,10 @@ from pipeline.data.geometry import Grid
 
 SHEAR_TOLERANCE = 0.01
 """Largest |cosine| between two voxel axes that counts as rounding (an angle of 89.4 degrees)."""
+_SMALLEST_MM = 1e-9
+"""No voxel is smaller than a picometre: such a size is one of a damaged header."""
+_FLAT = 1e-6
+"""Volume that three directions of length 1 span, below which they lie in one plane."""
 
 
 class FileFault(DataError):
@@ -59,14 +63,15 @@ class Header:
 def checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
     """The grid, or a FileFault where the affine is singular, not finite or sheared (see docs/definitions.md)."""
     columns = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(columns)) < 1e-9:
+    sizes_mm = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or _lie_in_one_plane(columns, sizes_mm):
         raise FileFault(
             path,
             "bad-affine",
             "its affine is singular or not finite, so its voxels have no place in the patient",
             "write the file again with the affine of its source",
         )
-    unit = columns / np.linalg.norm(columns, axis=0)
+    unit = columns / sizes_mm
     cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())
     if cosine > SHEAR_TOLERANCE:
         degrees = np.degrees(np.arccos(cosine))
@@ -80,6 +85,11 @@ def checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
         )
     x, y, z = (int(n) for n in shape)
     return Grid((x, y, z), np.asarray(affine, dtype=np.float64))
+
+
+def _lie_in_one_plane(columns: NDArray[np.float64], sizes_mm: NDArray[np.float64]) -> bool:
+    """Judged by their directions alone: the determinant of the columns themselves is small for any small voxel."""
+    return bool(sizes_mm.min() < _SMALLEST_MM or abs(np.linalg.det(columns / sizes_mm)) < _FLAT)
 
 
 def refuse_if_larger_than_memory(header: Header) -> None:

@@ -56,13 +56,11 @@ def check_channels(
 def check_label_grid(report: Report, label: str | None, image_grid: Grid, grid: Grid, tolerance_mm: float) -> None:
     """Image and label lie on one grid, corner by corner within `tolerance_mm`."""
     if difference := grid_difference(image_grid, grid, tolerance_mm):
-        report.add(
-            "fatal",
-            label,
-            "label-grid",
-            f"image and label lie on different grids: the label has {difference}",
-            "resample the label onto the image's grid (nearest neighbour), or find the image that it was drawn on",
-        )
+        found = f"image and label lie on different grids: the label has {difference}"
+        cure = "resample the label onto the image's grid (nearest neighbour), or find the image that it was drawn on"
+        if image_grid.shape == grid.shape:  # a label whose header was lost has voxels that need no resampling
+            cure = f"if it was drawn on this image voxel by voxel, copy the image's header onto it; else {cure}"
+        report.add("fatal", label, "label-grid", found, cure)
 
 
 def _check_plausible(report: Report, grid: Grid, file: str) -> None:

@@ -24,6 +24,8 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
 _PIECE = 2**22
+_TEXT_PIECE = 2**20
+_LONGEST_WORD = 1000
 _NRRD = (".nrrd", ".nhdr")
 
 
@@ -75,8 +77,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
         with described.voxels.open("rb") as stream:
             stream.seek(_start(described))
             if described.packing == "text":
-                words = stream.read().split()[: flat.size]
-                flat[: len(words)], held = words, len(words) * described.dtype.itemsize
+                held = _fill_with_words(flat, stream) * described.dtype.itemsize
             else:
                 held = _fill(flat.view(np.uint8).data, _unpacked(stream, described))
     except EOFError:
@@ -90,6 +91,23 @@ def read_voxels(header: Header) -> NDArray[Any]:
     if held < described.bytes:
         raise truncated(header.path, described.bytes, held)
     return _arranged(flat, described)
+
+
+def _fill_with_words(flat: NDArray[Any], stream: BinaryIO) -> int:
+    """Numbers written as text into `flat`, and how many there were; no more of the file is read than that takes."""
+    held, rest = 0, b""
+    while held < flat.size:
+        piece = stream.read(_TEXT_PIECE)
+        words = (rest + piece).split()
+        rest = words.pop() if piece and words and not piece[-1:].isspace() else b""
+        if len(rest) > _LONGEST_WORD:
+            raise ValueError("what should be a number is longer than any")
+        taken = words[: flat.size - held]
+        flat[held : held + len(taken)] = taken
+        held += len(taken)
+        if not piece:
+            break
+    return held
 
 
 def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> None:

@@ -18,9 +18,10 @@ _LARGEST_DIFFERENCE = 16
 """The one category without further bits: its difference is 32768."""
 
 
-def decode(data: bytes) -> NDArray[np.uint16]:
-    """The pixels (rows, columns) of a picture with one component; a ValueError where it is damaged.
+def decode(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
+    """The pixels of a picture of `shape` (rows, columns) with one component.
 
+    A ValueError where it is damaged or says that it is of another size, which is asked before memory is taken.
     NotImplementedError for what is no lossless JPEG, has several components, restarts, or another predictor than the
     pixel to the left.
     """
@@ -38,6 +39,8 @@ def decode(data: bytes) -> NDArray[np.uint16]:
         if marker == _LOSSLESS_FRAME:
             precision, rows, columns, components = struct.unpack_from(">BHHB", content)
             _refuse(components != 1, "colours")
+            if (rows, columns) != shape:
+                raise ValueError("the picture has another size than it should")
         elif marker == _TABLES:
             table = _symbols(content)
         elif marker == _SCAN:
@@ -82,7 +85,9 @@ def _differences(packed: bytes, table: NDArray[np.uint8], count: int) -> NDArray
     at, starts = 0, []
     for _ in range(count):
         starts.append(at)
-        at = following[at] if at < len(following) else at
+        if at >= len(following) or following[at] == at:
+            raise ValueError("it ends too early")
+        at = following[at]
     if at >= len(following) - 8 or (length[starts] == 0).any():
         raise ValueError("it ends too early")
     bits = further[starts].astype(np.int64)

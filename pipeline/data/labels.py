@@ -1,7 +1,7 @@
 """Label values as people write them, and the indices that arrays inside the pipeline hold.
 
 Inside, 0 is background and i is the i-th structure; where structures overlap, bit i of a mask is structure i. Values
-that are ignored become the largest number of the type.
+that are ignored become one number that is no index and no mask (`ignore_index`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ def index_type(structures: Structures, overlapping: bool) -> np.dtype:
 
 
 def ignore_index(structures: Structures, overlapping: bool) -> int:
-    """What ignored voxels hold inside: 255 for up to 253 exclusive structures."""
-    return int(np.iinfo(index_type(structures, overlapping)).max)
+    """What ignored voxels hold inside: 255 for up to 253 exclusive structures.
+
+    Patches hold 64 bits as signed numbers (`patches._SIGNED`), of which the largest unsigned one would become -1.
+    """
+    return min(int(np.iinfo(index_type(structures, overlapping)).max), int(np.iinfo(np.int64).max))
 
 
 def encode(

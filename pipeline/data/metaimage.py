@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.data.described import Described, data_file, header_lines, lengths, numbers
 
+_MOST_AXES = 5
 _WHOLE = {"CHAR": "i1", "SHORT": "i2", "INT": "i4", "LONG": "i4", "LONG_LONG": "i8"}
 _TYPES = {f"MET_{name}": code for name, code in _WHOLE.items()}
 _TYPES |= {f"MET_U{name}": code.replace("i", "u") for name, code in _WHOLE.items()}
@@ -20,6 +21,8 @@ def describe(path: Path) -> Described:
     lines, end = header_lines(path, lambda line: line.lower().startswith("elementdatafile"))
     fields = {key.strip().lower(): value.strip() for key, found, value in (s.partition("=") for s in lines) if found}
     count = int(fields["ndims"])
+    if not 1 <= count <= _MOST_AXES:
+        raise ValueError(f"{count} axes")
     sizes = lengths(fields["dimsize"], count)
     (components,) = lengths(fields.get("elementnumberofchannels", "1"), 1)
     order = ">" if _is_true(fields, "binarydatabyteordermsb", "elementbyteordermsb") else "<"

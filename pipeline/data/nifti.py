@@ -25,6 +25,17 @@ _CARRIED = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 """Fields of the input's header that its label map gets: those that place voxels, and the description."""
+_NO_ORIENTATION = Note(
+    "no-orientation",
+    "neither sform nor qform is set, so left and right cannot be told; the x axis is taken to run from right to left, "
+    "as older software wrote it",
+    "compare it with its source, and set the sform",
+)
+_BAD_QFORM = Note(
+    "bad-qform",
+    "its qform is set, but its numbers place no voxels; the sform is used",
+    "set the qform to what the sform says, since other programs may take the qform",
+)
 _quiet = logging.Logger("nibabel header checks", logging.CRITICAL + 1)
 
 
@@ -32,10 +43,12 @@ def read_header(path: Path, kind: str) -> Header:
     """The header of a .nii, .nii.gz or .hdr/.img file; a FileFault where it cannot be used."""
     if kind == ".img":
         return read_header(path.with_suffix(".hdr"), ".hdr")
-    nifti = _nifti_header(path)
+    stated = _stated_header(path)
+    nifti = _repaired(path, stated)
     shape = tuple(int(n) for n in nifti.get_data_shape())
     dtype = _number_type(path, nifti)
     spatial, channels = split_shape(path, shape)
+    doubts = _doubts_about_repairs(path, stated, nifti)
     affine, notes = _affine(path, nifti, spatial)
     voxels = _partner(path) if kind == ".hdr" else path
     fields = {
@@ -45,7 +58,7 @@ def read_header(path: Path, kind: str) -> Header:
         "voxels": voxels,
         "scaling": _scaling(path, nifti),
     }
-    header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, notes, fields)
+    header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, (*doubts, *notes), fields)
     refuse_false_promise(header)
     return header
 
@@ -76,7 +89,8 @@ def write_label(path: Path, kind: str, array: NDArray[Any], grid: Grid, original
     image.to_filename(path)
 
 
-def _nifti_header(path: Path) -> Any:
+def _stated_header(path: Path) -> Any:
+    """The header as its bytes are, unchecked."""
     with opened(path) as stream:
         block = stream.read(540)
     sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
@@ -96,7 +110,12 @@ def _nifti_header(path: Path) -> Any:
             "convert it to NIfTI with a tool that knows how it was made",
         )
     header_class = nib.Nifti2Header if second else nib.Nifti1Header
-    header = header_class(block[: 540 if second else 348], check=False)
+    return header_class(block[: 540 if second else 348], check=False)
+
+
+def _repaired(path: Path, stated: Any) -> Any:
+    """The header with what nibabel can repair repaired; `_doubts_about_repairs` says what that was."""
+    header = stated.copy()
     try:
         header.check_fix(logger=_quiet, error_level=40)
         header.get_data_shape()
@@ -129,36 +148,40 @@ def _number_type(path: Path, nifti: Any) -> np.dtype:
     return dtype
 
 
+def _doubts_about_repairs(path: Path, stated: Any, nifti: Any) -> tuple[Note, ...]:
+    """What was repaired of the fields that place voxels; a FileFault where nothing better than a guess places them."""
+    notes = []
+    by_sform, by_qform = bool(nifti["sform_code"]), bool(nifti["qform_code"])
+    if not np.array_equal(stated["pixdim"][1:4], nifti["pixdim"][1:4], equal_nan=True):
+        sizes = "×".join(f"{x:g}" for x in stated["pixdim"][1:4])
+        found = f"its header gives voxel sizes (pixdim) of {sizes}, where each must be above 0"
+        cure = "write the voxel sizes of its source into pixdim"
+        if not by_sform:
+            raise FileFault(path, "voxel-size", f"{found}, and no sform places its voxels", cure)
+        notes.append(Note("voxel-size", f"{found}; the sform is used", f"{cure}, since other programs may use it"))
+    unknown = [name for name in ("qform_code", "sform_code") if stated[name] != nifti[name]]
+    if unknown:
+        found = f"its {' and '.join(f'{name} {int(stated[name])}' for name in unknown)} is none that NIfTI has (0 to 5)"
+        cure = "compare it with its source, and set the code of the form that is right (1: as scanned)"
+        if not by_sform and not by_qform:
+            raise FileFault(path, "unknown-form", f"{found}, and nothing else says how it is oriented", cure)
+        used = "sform" if by_sform else "qform"
+        notes.append(Note("unknown-form", f"{found}, which counts as not set; the {used} is used", cure))
+    return tuple(notes)
+
+
 def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
     """The affine by the policy of docs/definitions.md: sform where its code is set, else qform, else voxel sizes."""
-    notes = []
+    sform, qform, notes = nifti.get_sform(coded=True)[0], None, list[Note]()
     try:
-        affine = np.asarray(nifti.get_best_affine(), dtype=np.float64)
-        qform, sform = nifti.get_qform(coded=True)[0], nifti.get_sform(coded=True)[0]
+        qform = nifti.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError, ZeroDivisionError) as error:
-        raise bad_header(path, str(error)) from None
-    if qform is None and sform is None:
-        notes.append(
-            Note(
-                "no-orientation",
-                "neither sform nor qform is set, so left and right cannot be told; the x axis is taken to run from "
-                "right to left, as older software wrote it",
-                "compare it with its source, and set the sform",
-            )
-        )
-    if qform is not None and sform is not None and np.isfinite(sform).all() and np.isfinite(qform).all():
-        x, y, z = (int(n) for n in shape)
-        apart_mm = Grid((x, y, z), sform).distance_mm(Grid((x, y, z), qform))
-        if apart_mm > FORM_TOLERANCE_MM:
-            notes.append(
-                Note(
-                    "forms-disagree",
-                    f"its sform and qform disagree by up to {apart_mm:.2f} mm; the sform is used, other programs may "
-                    "take the qform",
-                    "find out which is right and set both to it",
-                )
-            )
+        if sform is None:
+            raise bad_header(path, str(error)) from None
+        notes.append(_BAD_QFORM)
+    affine = np.asarray(nifti.get_best_affine(), dtype=np.float64)
     name, unit_mm = _UNITS.get(int(nifti["xyzt_units"]) & 7, ("mm", 1.0))
+    notes += _doubts_about_forms(sform, qform, shape, unit_mm)
     if unit_mm != 1.0:
         notes.append(
             Note(
@@ -169,6 +192,26 @@ def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
         )
         affine = np.diag([unit_mm, unit_mm, unit_mm, 1.0]) @ affine
     return affine, tuple(notes)
+
+
+def _doubts_about_forms(
+    sform: NDArray[Any] | None, qform: NDArray[Any] | None, shape: tuple[int, ...], unit_mm: float
+) -> list[Note]:
+    """Forms (None: not set) that leave the orientation open or contradict each other; their unit is `unit_mm` long."""
+    if sform is None and qform is None:
+        return [_NO_ORIENTATION]
+    if sform is None or qform is None or not np.isfinite(sform).all():
+        return []
+    if not np.isfinite(qform).all():
+        return [_BAD_QFORM]
+    x, y, z = (int(n) for n in shape)
+    apart_mm = unit_mm * Grid((x, y, z), sform).distance_mm(Grid((x, y, z), qform))
+    if apart_mm <= FORM_TOLERANCE_MM:
+        return []
+    found = (
+        f"its sform and qform disagree by up to {apart_mm:.2f} mm; the sform is used, other programs may take the qform"
+    )
+    return [Note("forms-disagree", found, "find out which is right and set both to it")]
 
 
 def _scaling(path: Path, nifti: Any) -> tuple[float, float]:

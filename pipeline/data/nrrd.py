@@ -159,7 +159,8 @@ def _start(voxels: Path, start: int, fields: Mapping[str, str]) -> int | None:
     with voxels.open("rb") as stream:
         stream.seek(start)
         for _ in range(int(fields.get("line skip", fields.get("lineskip", "0")))):
-            stream.readline()
+            if not stream.readline():
+                break  # a header may promise more lines than there are
         return None if skipped < 0 else stream.tell() + skipped
 
 

@@ -33,6 +33,7 @@ class Preparation:
     store: Path
     locations_per_class: int
     seed: int
+    grid_tolerance_mm: float = 0.0
 
     @property
     def id(self) -> str:
@@ -46,7 +47,7 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
         raise DataError(f"case {case.id} has no label map, so that nothing can be learned from it")
     try:
         conformed = conform(read_image(image_paths(case, work.root), plan.resample_channels), plan)
-        label = conform_label(read_label(inside(work.root, case.label)), plan, conformed)
+        label = conform_label(read_label(inside(work.root, case.label)), plan, conformed, work.grid_tolerance_mm)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from None
     # A case's locations depend on its name, not on its place in the list.

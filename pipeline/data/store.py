@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 StoreMode = Literal["ram", "disk", "auto"]
 INDEX = "store.json"
 
-# What the rest of a training process may need beside the store before memory is called short.
+# What the store may take of the memory that training leaves; the rest is for validation on whole cases.
 _RAM_SHARE = 0.5
 # What the store may take of a GPU's memory that training leaves; the rest is for validation on whole cases.
 _GPU_SHARE = 1 / 3
@@ -136,10 +136,11 @@ class PatchStore:
             return torch.from_numpy(array).to(self.device)
 
 
-def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:
+def open_store(folder: Path, mode: StoreMode | None = None, reserved_gib: float = 0.0) -> PatchStore:
     """The store in `folder`. mode None: as it was asked for when the store was written.
 
-    auto holds the store in memory where it takes less than half of what is free, else maps it from disk.
+    auto holds the store in memory where it takes less than half of what is free beside what training takes there
+    (reserved_gib, of one process), else maps it from disk.
     """
     index = read_json(folder / INDEX)
     cases = {
@@ -153,17 +154,18 @@ def open_store(folder: Path, mode: StoreMode | None = None) -> PatchStore:
         for name, entry in index["cases"].items()
     }
     mode = mode or index["mode"]
-    in_ram, reason = _choose(mode, index["gib"])
+    in_ram, reason = _choose(mode, index["gib"], reserved_gib)
     return PatchStore(folder, cases, mode, index["gib"], in_ram, reason)
 
 
-def _choose(mode: StoreMode, store_gib: float) -> tuple[bool, str]:
+def _choose(mode: StoreMode, store_gib: float, reserved_gib: float) -> tuple[bool, str]:
     if mode != "auto":
         return mode == "ram", f"as asked for (sample.store: {mode})"
     # torchrun, and folds that are trained side by side, start several processes that each hold a store.
     free_gib = available_memory_gib() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fits = store_gib < _RAM_SHARE * free_gib
-    return fits, f"{store_gib:.2f} GiB {'fit into half' if fits else 'are more than half'} of {free_gib:.1f} GiB free"
+    fits = store_gib < _RAM_SHARE * (free_gib - reserved_gib)
+    beside = f" without the {reserved_gib:.1f} GiB for training" if reserved_gib else ""
+    return fits, f"{store_gib:.2f} GiB {'fit' if fits else 'do not fit'} into half of {free_gib:.1f} GiB free{beside}"
 
 
 def write_case(

@@ -31,6 +31,13 @@ class Arrays(Protocol):
     def free_gib(self) -> float | None:
         """Free memory where these arrays live; None where that is the machine's own."""
 
+    def forget_peak(self) -> None:
+        """Makes `peak_gib` count from now on."""
+
+    def peak_gib(self) -> float | None:
+        """What was taken at the most since `forget_peak` beside what is held now, where these arrays live; None where
+        that is the machine's own memory."""
+
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         """Uninitialised fp32, or fp16 where `half`."""
 
@@ -66,6 +73,12 @@ class NumpyArrays:
     """Arrays of numpy."""
 
     def free_gib(self) -> float | None:
+        return None
+
+    def forget_peak(self) -> None:
+        pass
+
+    def peak_gib(self) -> float | None:
         return None
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
@@ -119,6 +132,20 @@ class TorchArrays:
 
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)  # free, but torch's
         return (torch.cuda.mem_get_info(self.device)[0] + kept) / 2**30
+
+    def forget_peak(self) -> None:
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak_gib(self) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        import torch
+
+        held = torch.cuda.memory_allocated(self.device)
+        return (torch.cuda.max_memory_allocated(self.device) - held) / 2**30
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         import torch

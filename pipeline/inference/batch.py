@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.errors import DataError, SegpipeError
-from pipeline.base.resident import forget_peak, peak_memory_gib
 from pipeline.data.formats import read_header, read_image, without_texts, write_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult, Job
-from pipeline.inference.memory import Needs, free_memory_gib
+from pipeline.inference.memory import CasePeaks, Needs, bytes_as_read, make_room_gib
 from pipeline.inference.outputs import MAPS, map_path, write_image
 from pipeline.inference.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
@@ -57,12 +58,12 @@ def segment(
     ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
     has something to remark fails; else the remark is its message.
     """
-    needs = _announce(jobs, predictor_of)
+    needs, peaks = _announce(jobs, predictor_of), CasePeaks()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
-        def read(job: Job) -> Reading:
+        def read(job: Job, known_to_fit: bool = False) -> Reading:
             predictor = predictor_of(job.model)
-            if job.id in needs:
+            if job.id in needs and not known_to_fit:
                 predictor.choose(needs[job.id])
             image = read_image(job.images, predictor.plan.resample_channels)
             remarks = "; ".join(guard(image)) if guard else ""
@@ -76,11 +77,18 @@ def segment(
         writing: Future[CaseResult] | None = None
         try:
             for number, job in enumerate(jobs):
-                pair = jobs[number : number + 2]
-                near = pair if ahead and _both_fit(pair, needs, predictor_of) else pair[:1]
-                readings += [reader.submit(read, later) for later in near[len(readings) :]]
+                predictor = predictor_of(job.model)
+                fits = partial(_fit, job, _held_gib(readings), predictor, needs)
+                if writing is not None and not fits(writing=jobs[number - 1]):
+                    yield writing.result()
+                    writing = None
+                last = None if writing is None else jobs[number - 1]
+                later = [one for one in jobs[number + 1 : number + 2] if ahead and fits(reading=one, writing=last)]
+                readings = readings or [reader.submit(read, job)]
+                readings += [reader.submit(read, one, known_to_fit=True) for one in later]
                 begun(job.id)
-                following = _work(job, readings.pop(0), predictor_of(job.model), writer)
+                writing_gib = needs[job.id].fp32.writing if job.id in needs else 0.0
+                following = _work(job, readings.pop(0), predictor, writer, writing_gib, peaks)
                 if writing is not None:
                     yield writing.result()
                 writing = following
@@ -97,9 +105,9 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
     for job in jobs:
         predictor = predictor_of(job.model)
         try:
-            grid = read_header(job.images[0]).grid
-            predictor.enlargement(grid)
-            needs[job.id] = predictor.needs(grid)
+            headers = [read_header(path) for path in job.images]
+            predictor.enlargement(headers[0].grid)
+            needs[job.id] = predictor.needs(headers[0].grid, bytes_as_read(headers))
         except CASE_FAULTS:
             continue  # reading the case will say what is wrong with it
     if needs:
@@ -110,33 +118,64 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
     return needs
 
 
-def _both_fit(pair: Sequence[Job], needs: Mapping[str, Needs], predictor_of: Callable[[str], Predictor]) -> bool:
-    """Whether the second case may be read while the first is worked on."""
-    if len(pair) < 2 or any(job.id not in needs for job in pair):
+def _held_gib(readings: Sequence[Future[Reading]]) -> float:
+    """What of the case at hand is in memory already: its image, where it was read ahead. Waits for that to end."""
+    if not readings or readings[0].exception() is not None:
+        return 0.0
+    return readings[0].result().prepared.conformed.image.nbytes / 2**30
+
+
+def _fit(
+    job: Job,
+    held_gib: float,
+    predictor: Predictor,
+    needs: Mapping[str, Needs],
+    reading: Job | None = None,
+    writing: Job | None = None,
+) -> bool:
+    """Whether a case, of which `held_gib` is there, may be worked on and the next one be read (where there is room for
+    all of it too, once this one is done), beside what the writing of the last one may yet take."""
+    if any(one is not None and one.id not in needs for one in (job, reading, writing)):
         return True
-    first, second = needs[pair[0].id], needs[pair[1].id]
-    free = free_memory_gib(predictor_of(pair[0].model).settings)
-    return first.fp32.peak + second.fp32.reading + second.fp32.held <= free
+    wanted = predictor.here_gib(needs[job.id].fp32) - held_gib
+    wanted += 0.0 if writing is None else needs[writing.id].fp32.writing
+    if reading is not None:
+        following = needs[reading.id].fp32
+        wanted = max(wanted + following.reading, predictor.here_gib(following))
+    return wanted <= make_room_gib(wanted, predictor.settings)
 
 
-def _work(job: Job, reading: Future[Reading], predictor: Predictor, writer: ThreadPoolExecutor) -> Future[CaseResult]:
-    """Predicts one case here and leaves the writing to `writer`."""
+def _work(
+    job: Job,
+    reading: Future[Reading],
+    predictor: Predictor,
+    writer: ThreadPoolExecutor,
+    writing_gib: float,
+    peaks: CasePeaks,
+) -> Future[CaseResult]:
+    """Predicts one case here and leaves the writing, which takes `writing_gib`, to `writer`."""
     started = time.monotonic()
-    forget_peak()
+    peaks.begin(job.id)
+
+    def failure(error: BaseException) -> CaseResult:
+        return CaseResult(job.id, "failed", _message(job, error), time.monotonic() - started, peaks.gib(job.id))
+
     try:
         _remove_earlier(job)
         remarks = reading.result().remarks
-        prediction = predictor.predict_prepared(reading.result().prepared)
+        made = [predictor.predict_prepared(reading.result().prepared)]
     except CASE_FAULTS as error:
-        return _already(_failure(job, error, started))
+        return _already(failure(error))
 
     def finish() -> CaseResult:
+        prediction = made.pop()  # out of this function, which the thread lets go of only after the result is told
         try:
+            make_room_gib(writing_gib, predictor.settings)
             _write(job, prediction, predictor)
         except CASE_FAULTS as error:
-            return _failure(job, error, started)
-        seconds = time.monotonic() - started
-        return CaseResult(job.id, "done", remarks, seconds, peak_memory_gib(), prediction.score, job.output.name)
+            return failure(error)
+        measured, backend = (time.monotonic() - started, peaks.gib(job.id)), predictor.model.backend
+        return CaseResult(job.id, "done", remarks, *measured, prediction.score, job.output.name, backend)
 
     return writer.submit(finish)
 
@@ -168,8 +207,9 @@ def _already(result: CaseResult) -> Future[CaseResult]:
     return future
 
 
-def _failure(job: Job, error: BaseException, started: float) -> CaseResult:
+def _message(job: Job, error: BaseException) -> str:
+    """What to say of a fault, whose traceback then holds no image any more."""
     if not isinstance(error, SegpipeError):
         log.debug("case %s", job.id, exc_info=error)
-    message = str(error) if isinstance(error, SegpipeError) else f"{type(error).__name__}: {error}"
-    return CaseResult(job.id, "failed", message, time.monotonic() - started, peak_memory_gib())
+    traceback.clear_frames(error.__traceback__)
+    return str(error) if isinstance(error, SegpipeError) else f"{type(error).__name__}: {error}"

@@ -23,12 +23,16 @@ from pipeline.inference.postprocess import (
     components_of,
     enclosed,
     postprocess,
+    structure_mask,
     voxel_volume_ml,
+    voxels_of_each,
 )
 from pipeline.inference.settings import PostprocessSettings
 
 SMALLEST_GAIN = 1e-4
 """A rise of the mean Dice below this is no help, whatever its sign."""
+FEWEST_CASES = 3
+"""What helps on fewer validation cases may be their chance."""
 VOLUMES_ML = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Least volumes that are tried; few and far apart, so that none fits the validation cases by chance."""
 
@@ -94,7 +98,7 @@ def look_at(pair: LabelPair, plan: Plan) -> dict[str, Seen]:
     voxel_ml = voxel_volume_ml(pred)
     seen = {}
     for name, values in plan.structures.items():
-        mask, reference = np.isin(pred.array, values), np.isin(ref.array, values) & valid
+        mask, reference = structure_mask(pred.array, values), structure_mask(ref.array, values) & valid
         filled = mask | (enclosed(mask) & (pred.array == 0))
         plain = _pieces(mask, reference, valid, voxel_ml)
         seen[name] = Seen(plain, plain if (filled == mask).all() else _pieces(filled, reference, valid, voxel_ml))
@@ -112,7 +116,8 @@ def dice_after(pair: LabelPair, settings: PostprocessSettings, plan: Plan) -> di
 def choose(seen: Sequence[Mapping[str, Seen]]) -> Choice:
     """For each structure the steps that raise its mean Dice over the cases and help more of them than they harm.
 
-    Holes are tried first; then, with or without them filled, the largest component and each of VOLUMES_ML.
+    None where there are fewer than FEWEST_CASES. Holes are tried first; then, with or without them filled, the largest
+    component and each of VOLUMES_ML.
     """
     fill, largest, volumes = list[str](), list[str](), dict[str, float]()
     structures: dict[str, dict[str, Any]] = {}
@@ -170,7 +175,7 @@ def _after(pieces: Sequence[Pieces], removal: float | None) -> NDArray[np.float6
 
 def _helps(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
     gain = after - before
-    return bool(gain.mean() >= SMALLEST_GAIN and (gain > 0).sum() > (gain < 0).sum())
+    return bool(len(gain) >= FEWEST_CASES and gain.mean() >= SMALLEST_GAIN and (gain > 0).sum() > (gain < 0).sum())
 
 
 def _read(pair: LabelPair) -> tuple[Volume, Volume]:
@@ -189,14 +194,14 @@ def _pieces(mask: NDArray, reference: NDArray, valid: NDArray, voxel_ml: float) 
     total = int(reference.sum())
     for box in bounding_box(mask):
         components, sizes = components_of(mask[box])
-        counted = np.bincount(components[valid[box]], minlength=len(sizes) + 1)[1:]
-        hits = np.bincount(components[reference[box]], minlength=len(sizes) + 1)[1:]
+        counted = voxels_of_each(components, len(sizes), valid[box])
+        hits = voxels_of_each(components, len(sizes), reference[box])
         return Pieces(sizes, counted, hits, total, voxel_ml)
     nothing = np.zeros(0, np.int64)
     return Pieces(nothing, nothing, nothing, total, voxel_ml)
 
 
 def _dice(pred: NDArray, ref: NDArray, values: tuple[int, ...], valid: NDArray) -> float:
-    mask, reference = np.isin(pred, values) & valid, np.isin(ref, values) & valid
+    mask, reference = structure_mask(pred, values) & valid, structure_mask(ref, values) & valid
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else 1.0

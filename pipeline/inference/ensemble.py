@@ -47,6 +47,7 @@ class TorchModel:
         self.overlapping = overlapping
         self.disagreement = disagreement and len(networks) > 1
         self.arrays = TorchArrays(device)
+        self.backend = f"torch, {device.type}, {precision}"
 
     @contextmanager
     def working(self) -> Iterator[None]:

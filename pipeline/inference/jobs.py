@@ -37,8 +37,12 @@ class Job:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What became of one case. score: mean uncertainty of what was found, where it was asked for. output: the name of
-    its file, if one was written."""
+    """What became of one case.
+
+    peak_memory_gib: the largest resident set of the process from its beginning to that of the next one. score: mean
+    uncertainty of what was found (of everything where nothing was), where it was asked for. output: the name of its
+    file, if one was written. backend: what ran the networks.
+    """
 
     id: str
     status: Literal["done", "failed"]
@@ -47,6 +51,7 @@ class CaseResult:
     peak_memory_gib: float = 0.0
     score: float | None = None
     output: str | None = None
+    backend: str = ""
 
 
 class Journal:

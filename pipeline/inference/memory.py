@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
-from pipeline.base.resident import resident_memory_gib
+from pipeline.base.allocator import give_back_freed_memory
+from pipeline.base.resident import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.base.runtime import available_memory_gib
+from pipeline.data.header import Header
 from pipeline.data.plan import Plan
 from pipeline.inference.paint import label_type
+from pipeline.inference.postprocess import BYTES_A_VOXEL
 from pipeline.inference.restore import CHUNK_VOXELS
-from pipeline.inference.settings import InferenceSettings
+from pipeline.inference.settings import InferenceSettings, PostprocessSettings
 from pipeline.inference.slab import SlabLayout, best_layout
 
 _GIB = 2**30
@@ -23,18 +27,31 @@ _SAFE_SHARE = 0.9
 class Need:
     """Predicted memory of one case in GiB, on top of what the process has when it starts.
 
-    reading: while the image is brought onto the planned grid. held: image and results while windows are blended.
-    stores: what blending takes, where the network's logits live (a GPU's memory, or the same).
+    reading: while the image is read and brought onto the planned grid. conformed: the image there. results: label map
+    and maps. stores: what the network and blending take, where logits live (a GPU's memory, or the same). writing: what
+    postprocessing takes beside the results, when the image has been let go of.
     """
 
     reading: float
-    held: float
+    conformed: float
+    results: float
     stores: float
+    writing: float
+
+    @property
+    def held(self) -> float:
+        """Image and results, while windows are blended."""
+        return self.conformed + self.results
 
     @property
     def peak(self) -> float:
         """Where all is in one memory."""
-        return max(self.reading, self.held + self.stores)
+        return max(self.beside_stores, self.held + self.stores)
+
+    @property
+    def beside_stores(self) -> float:
+        """The most of what is never on a GPU."""
+        return max(self.reading, self.held, self.results + self.writing)
 
 
 @dataclass(frozen=True)
@@ -57,18 +74,22 @@ def predict_need(
     half: bool,
     network_gib: float = 0.0,
     maps: int = 0,
+    as_read_bytes: int | None = None,
 ) -> Need:
     """What segmenting an image of `image_shape` on a grid of `planned_shape` takes.
 
     network_gib: of one call of the network, its result included. maps: channels beside the classes (disagreement).
+    as_read_bytes: see `bytes_as_read`; None: of one channel in four bytes.
     """
     channels_in, channels = len(plan.channels), plan.out_channels + maps
     voxels, planned = math.prod(image_shape), math.prod(planned_shape)
     conformed = 4 * channels_in * planned
     between = 0 if tuple(image_shape) == tuple(planned_shape) else 4 * max(voxels, planned)
-    reading = 4 * channels_in * voxels + max(conformed + between, 4 * voxels)  # a channel as read, or the planned grid
+    as_read = 4 * voxels if as_read_bytes is None else as_read_bytes
+    reading = 4 * channels_in * voxels + max(conformed + between, as_read)
 
-    results = voxels * label_type(plan.structures).itemsize
+    labels = voxels * label_type(plan.structures).itemsize
+    results = labels
     if settings.uncertainty:
         results += 4 * voxels * (1 + maps)
     if settings.probabilities:
@@ -80,13 +101,57 @@ def predict_need(
     stores += _restoring(layout, planned_shape, image_shape, axes, channels)
     if settings.uncertainty or settings.probabilities:  # all classes of a block, on the image's grid
         stores += int(4 * plan.out_channels * layout.voxels_finished() * max(voxels / planned, 1.0))
-    return Need(reading / _GIB, (conformed + results) / _GIB, stores / _GIB + network_gib)
+    steps = not isinstance(settings.postprocess, str) and settings.postprocess != PostprocessSettings()
+    writing = labels + BYTES_A_VOXEL * voxels if steps else 0
+    gib = [size / _GIB for size in (reading, conformed, results, stores, writing)]
+    return Need(gib[0], gib[1], gib[2], gib[3] + network_gib, gib[4])
+
+
+def bytes_as_read(headers: Sequence[Header]) -> int:
+    """The most that reading these files holds beside the image in fp32.
+
+    Of one file all its voxels as stored; of several those of one, as stored or as fp32 before they join the others.
+    """
+    if len(headers) == 1:
+        return headers[0].voxel_bytes
+    return max(max(header.voxel_bytes, 4 * header.voxel_bytes // header.dtype.itemsize) for header in headers)
 
 
 def free_memory_gib(settings: InferenceSettings) -> float:
     """What may still be taken: what is free, or what the settings leave beside what the process has."""
     free = _SAFE_SHARE * available_memory_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
+
+
+def make_room_gib(wanted_gib: float, settings: InferenceSettings) -> float:
+    """What may still be taken. Where that is less than is wanted, the process gives back first what it keeps unused."""
+    free = free_memory_gib(settings)
+    if free < wanted_gib and give_back_freed_memory():
+        free = free_memory_gib(settings)
+    return free
+
+
+class CasePeaks:
+    """The largest resident set of the process while each case was at hand: from its beginning to that of the next one.
+
+    A process has one peak, and a case is still being written when the next one begins: what is seen then is the
+    next one's.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._at_hand, self._gib = Lock(), "", dict[str, float]()
+
+    def begin(self, case: str) -> None:
+        """From now on `case` is at hand."""
+        with self._lock:
+            self._gib[self._at_hand] = peak_memory_gib()
+            forget_peak()
+            self._at_hand = case
+
+    def gib(self, case: str) -> float:
+        """Of a case that has begun; until now, where it is at hand."""
+        with self._lock:
+            return peak_memory_gib() if case == self._at_hand else self._gib[case]
 
 
 def _restoring(

@@ -19,6 +19,7 @@ class OnnxModel:
     """The networks of an ensemble as one function of windows; logits are averaged, over mirrored views too."""
 
     disagreement = False
+    backend = "onnx, cpu, fp32"
 
     def __init__(self, paths: Sequence[Path], mirror_axes: Sequence[int] = (), threads: int | None = None) -> None:
         """Raises ConfigError where ONNX Runtime is not installed."""

@@ -38,6 +38,7 @@ class OpenVinoModel:
         sizes = range(len(mirror_axes) + 1)
         self.views = [axes for size in sizes for axes in itertools.combinations(mirror_axes, size)]
         self.arrays = NumpyArrays()
+        self.backend = f"openvino, cpu, {'bf16' if bf16 else 'fp32'}"
 
     def working(self) -> AbstractContextManager[None]:
         """Nothing is needed around the work with it."""

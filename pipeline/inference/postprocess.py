@@ -5,7 +5,7 @@ Nothing is done unless it is asked for, or was found to help in cross-validation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,10 @@ from pipeline.inference.settings import PostprocessSettings
 Structures = Mapping[str, tuple[int, ...]]
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
+
+BYTES_A_VOXEL = 6
+"""Beside the label map and its copy, where one structure fills the volume: its mask (1), the components (4) and which
+of them go (1), or the masks (1 each) that filling holes works with."""
 
 
 def postprocess(labels: Volume, settings: PostprocessSettings | Literal["none", "auto"], plan: Plan) -> Volume:
@@ -72,7 +76,17 @@ def around(name: str, structures: Structures) -> int:
 
 def fill_holes(labels: NDArray, values: tuple[int, ...], written: int) -> None:
     """Gives background that a structure encloses wholly (6 neighbours) the value `written`, in place."""
-    labels[enclosed(np.isin(labels, values)) & (labels == 0)] = written
+    inside = enclosed(structure_mask(labels, values))
+    inside &= labels == 0
+    labels[inside] = written
+
+
+def structure_mask(labels: NDArray, values: Sequence[int]) -> NDArray[np.bool_]:
+    """Where a label map has one of the values; a byte a voxel and another, where isin takes eight more."""
+    mask = np.zeros(labels.shape, bool)
+    for value in values:
+        mask |= labels == value
+    return mask
 
 
 def enclosed(mask: NDArray) -> NDArray[np.bool_]:
@@ -92,9 +106,9 @@ def keep_components(
 
     keep: from the number of voxels of each component to a mask.
     """
-    for box in bounding_box(np.isin(labels, values)):
+    for box in bounding_box(structure_mask(labels, values)):
         part = labels[box]
-        components, sizes = components_of(np.isin(part, values))
+        components, sizes = components_of(structure_mask(part, values))
         part[np.concatenate([[False], ~keep(sizes)])[components]] = removed_to
 
 
@@ -103,10 +117,15 @@ def components_of(mask: NDArray) -> tuple[NDArray, NDArray]:
     from scipy.ndimage import label
 
     components, number = label(mask, _ALL_NEIGHBOURS)
+    return components, voxels_of_each(components, number)
+
+
+def voxels_of_each(components: NDArray, number: int, where: NDArray | None = None) -> NDArray[np.int64]:
+    """How many voxels (of those in the mask `where`) each of so many components has."""
     sizes = np.zeros(number + 1, np.int64)
-    for plane in components:  # a count over all at once would copy them in eight bytes each
-        sizes += np.bincount(plane.ravel(), minlength=number + 1)
-    return components, sizes[1:]
+    for index, plane in enumerate(components):  # a count over all at once would copy them in eight bytes each
+        sizes += np.bincount((plane if where is None else plane[where[index]]).ravel(), minlength=number + 1)
+    return sizes[1:]
 
 
 def bounding_box(mask: NDArray) -> list[tuple[slice, ...]]:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.allocator import give_back_freed_memory
 from pipeline.base.errors import DataError
 from pipeline.base.resident import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.data.conform import Conformed, conform
@@ -20,7 +21,7 @@ from pipeline.data.geometry import Grid, resampled_grid, to_canonical
 from pipeline.data.plan import Plan
 from pipeline.data.volume import Volume
 from pipeline.inference.arrays import Array, Arrays
-from pipeline.inference.memory import Needs, free_memory_gib, predict_need
+from pipeline.inference.memory import Need, Needs, make_room_gib, predict_need
 from pipeline.inference.paint import Painter, Painting, label_type
 from pipeline.inference.restore import Resampler
 from pipeline.inference.settings import InferenceSettings
@@ -39,6 +40,10 @@ class WindowModel(Protocol):
         """Where its logits live."""
 
     @property
+    def backend(self) -> str:
+        """What runs the networks, in words: the program, the device and the arithmetic."""
+
+    @property
     def disagreement(self) -> bool:
         """Whether a channel after the classes says how much an ensemble's networks disagree."""
 
@@ -54,7 +59,8 @@ class Prediction:
     """A segmentation on the grid of its image.
 
     uncertainty: entropy map, disagreement: of an ensemble, probabilities (K, X, Y, Z): only where asked for. score: the
-    mean entropy of the voxels that were found to belong to a structure, None where there are none or it was not asked.
+    mean entropy of the voxels that were found to belong to a structure, or where there are none, of all that were
+    predicted (the whole volume but what a crop leaves out); None where it was not asked for.
     """
 
     labels: Volume
@@ -91,9 +97,12 @@ class Predictor:
         outline = image.with_array(np.broadcast_to(np.zeros((), np.uint8), image.grid.shape))
         return Prepared(conform(image, self.plan), outline)
 
-    def needs(self, grid: Grid) -> Needs:
-        """The memory that an image on `grid` will take, cropping aside: known from its header alone."""
-        return self._needs(grid.shape, self._planned(grid).shape)
+    def needs(self, grid: Grid, as_read_bytes: int | None = None) -> Needs:
+        """The memory that an image on `grid` will take, cropping aside: known from its header alone.
+
+        as_read_bytes: see `pipeline.inference.memory.bytes_as_read`; None: of one channel in four bytes.
+        """
+        return self._needs(grid.shape, self._planned(grid).shape, as_read_bytes)
 
     def enlargement(self, grid: Grid) -> str:
         """A sentence with both grids where the model's has many times the voxels of an image on `grid`; else empty.
@@ -122,12 +131,13 @@ class Predictor:
 
         held_gib: what is in memory already of what was predicted. Raises a DataError where neither fits.
         """
-        asked, ours, theirs = self.settings.accumulate, free_memory_gib(self.settings), self.model.arrays.free_gib()
+        asked, theirs = self.settings.accumulate, self.model.arrays.free_gib()
+        first = needs.half if asked == "half" else needs.fp32
+        ours = make_room_gib(self.here_gib(first) - held_gib, self.settings)
         for half, need in ((False, needs.fp32), (True, needs.half)):
             if asked != "auto" and (asked == "half") != half:
                 continue
-            here = need.peak if theirs is None else max(need.reading, need.held)
-            if here - held_gib <= ours and (theirs is None or need.stores <= theirs):
+            if self.here_gib(need) - held_gib <= ours and (theirs is None or need.stores <= theirs):
                 return half
         tried = needs.fp32 if asked == "fp32" else needs.half
         raise DataError(
@@ -136,19 +146,29 @@ class Predictor:
             + ("" if theirs is None else f" ({tried.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)")
         )
 
+    def here_gib(self, need: Need) -> float:
+        """What of a need is taken of this machine's own memory: what blending takes may lie on a GPU."""
+        return need.peak if self.model.arrays.free_gib() is None else need.beside_stores
+
     @cached_property
     def network_gib(self) -> float:
-        """The memory that one call of the network takes, its result included: measured once."""
+        """The memory that one call of the network takes, its result included, where its logits live: measured once."""
         shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.settings.window(self.plan))
         with self.model.working():
+            give_back_freed_memory()  # else the call may take what the process has already, which no peak shows
             forget_peak()
+            self.model.arrays.forget_peak()
             self.model(np.zeros(shape, np.float32))
-            return max(peak_memory_gib() - resident_memory_gib(), 0.0)
+            peak, theirs = peak_memory_gib(), self.model.arrays.peak_gib()
+            give_back_freed_memory()
+        return max(peak - resident_memory_gib(), 0.0) if theirs is None else theirs
 
-    def _needs(self, image_shape: Sequence[int], planned_shape: Sequence[int]) -> Needs:
+    def _needs(
+        self, image_shape: Sequence[int], planned_shape: Sequence[int], as_read_bytes: int | None = None
+    ) -> Needs:
         maps, network = int(self.model.disagreement), self.network_gib
         fp32, half = (
-            predict_need(image_shape, planned_shape, self.plan, self.settings, half, network, maps)
+            predict_need(image_shape, planned_shape, self.plan, self.settings, half, network, maps, as_read_bytes)
             for half in (False, True)
         )
         return Needs(fp32, half, resident_memory_gib())
@@ -165,7 +185,8 @@ class Predictor:
         if probabilities is not None and not self.plan.overlapping:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
-        windows = self._paint(conformed, half, [None if a is None else _inside(a, conformed) for a in everything])
+        targets = [None if a is None else _inside(a, conformed) for a in everything]
+        windows = self._paint(conformed, half, targets)
         _, uncertainty, divergence, chances = (
             None if a is None else prepared.outline.with_array(a) for a in everything
         )
@@ -175,7 +196,7 @@ class Predictor:
             uncertainty=uncertainty,
             disagreement=divergence,
             probabilities=chances,
-            score=float(entropy[labels > 0].mean()) if entropy is not None and labels.any() else None,
+            score=_mean_entropy(targets[0], targets[1]),
         )
 
     def _check(self, image: Volume) -> None:
@@ -220,6 +241,13 @@ class Predictor:
             windows = np.stack([layout.windows.cut(image, corner).transpose(back) for corner in batch])
             # map keeps nothing of the last result, which a loop variable would, while the next one is computed
             yield from map(partial(self.model.arrays.permute, axes=forth), self.model(windows))
+
+
+def _mean_entropy(labels: NDArray | None, entropy: NDArray | None) -> float | None:
+    """Of what was found, or of everything where nothing was."""
+    if labels is None or entropy is None:
+        return None
+    return float(entropy[labels > 0].mean(dtype=np.float64) if labels.any() else entropy.mean(dtype=np.float64))
 
 
 def _by(values: Sequence[float]) -> str:

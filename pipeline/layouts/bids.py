@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
@@ -17,8 +18,8 @@ from pipeline.layouts.labelling import Labelling
 _NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
 _LABELS = {"dseg", "mask"}
 _OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den", "hemi"}
-_Kind = tuple[str, str, str, str]
-"""Pipeline folder, suffix, desc and space of a derivative."""
+_OF_A_CASE = {"sub", "ses", "run"}
+_OF_A_STRUCTURE = {"label", "hemi"}
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,7 @@ class Scan:
 
     def key(self, whole: bool) -> str:
         """What is common to a case's files: subject, session and run; all entities of the scan where `whole`."""
-        kept = [
-            f"{name}-{value}"
-            for name, value in self.entities
-            if (name not in _OF_DERIVATIVES if whole else name in {"sub", "ses", "run"})
-        ]
-        return "_".join(kept)
+        return "_".join(f"{name}-{value}" for name, value in self.entities if _names_a_case(name, whole))
 
     def entity(self, name: str) -> str:
         return dict(self.entities).get(name, "")
@@ -45,6 +41,18 @@ class Scan:
     def structure(self) -> str:
         """What a mask is of: `HC`, `HC_L` of one hemisphere."""
         return "_".join(filter(None, (self.entity("label"), self.entity("hemi")))) or "structure"
+
+
+class Kind(NamedTuple):
+    """What label maps that belong together have in common: where they lie, suffix, entities that name no case."""
+
+    pipeline: str
+    suffix: str
+    entities: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        entities = [f"{name}-{value}" for name, value in self.entities]
+        return f"{self.pipeline} {'_'.join(['*', *entities, self.suffix])}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def read(folder: Path) -> Found:
     for scan in scans:
         refuse_shared_ids({scan.key(whole): [p for p in (images[scan.key(whole)].get(scan.suffix), scan.path) if p]})
         images[scan.key(whole)][scan.suffix] = scan.path
-    labelled = _labelled(folder, [scan for scan in named if scan.suffix in _LABELS], whole, notes)
+    labelled = _labelled(folder, [scan for scan in named if scan.suffix in _LABELS], whole, notes, problems)
     channels = _channels(images, labelled.cases, notes)
     problems += [
         Problem(key, "has a label map and no scan; left out") for key in sorted(labelled.cases) if key not in images
@@ -158,34 +166,68 @@ def _complete(key: str, by_suffix: Mapping[str, Path], channels: Sequence[str], 
     return not missing
 
 
-def _labelled(folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str]) -> Labelled:
-    """The label maps or masks of the kind (pipeline, suffix, desc, space) that has the most cases, and their names."""
-    groups: dict[_Kind, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
-    for scan in maps:
-        parts = scan.path.relative_to(folder).parts
-        pipeline = "/".join(parts[:2]) if parts[0] == "derivatives" else "beside the scans"
-        kind = (pipeline, scan.suffix, scan.entity("desc"), scan.entity("space"))
-        groups[kind][scan.key(whole)][scan.structure] = scan.path
+def _names_a_case(entity: str, whole: bool) -> bool:
+    return entity not in _OF_DERIVATIVES if whole else entity in _OF_A_CASE
+
+
+def _labelled(folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str], problems: list[Problem]) -> Labelled:
+    """The label maps or masks of the kind that has the most cases, and their names."""
+    groups = _by_kind(folder, maps, whole)
     if not groups:
         return Labelled({}, {}, None)
-    chosen = max(groups, key=lambda kind: (len(groups[kind]), kind[1] == "dseg", kind))
-    found = groups[chosen]
-    notes.add(f"label maps: {_kind(chosen)} ({len(found)} cases)")
-    for kind in sorted(set(groups) - {chosen}):
-        notes.add(f"not used: {_kind(kind)} ({len(groups[kind])} cases)")
+    cases = {kind: len({scan.key(whole) for scan in scans}) for kind, scans in groups.items()}
+    chosen = max(groups, key=lambda kind: (cases[kind], kind.suffix == "dseg", kind))
+    notes.add(f"label maps: {chosen} ({cases[chosen]} cases)")
+    notes.update(f"not used: {kind} ({cases[kind]} cases)" for kind in groups if kind != chosen)
+    found = _by_case(folder, groups[chosen], whole, problems)
     structures = {name for own in found.values() for name in own}
     if len(structures) > 1:
         return Labelled({}, found, None)
     single = {case: path for case, own in found.items() for path in own.values()}
-    if chosen[1] == "mask":
+    if chosen.suffix == "mask":
         return Labelled(single, {}, Labelling({structures.pop(): (1,)}))
-    return Labelled(single, {}, _lookup(folder / chosen[0], next(iter(single.values()))))
+    return Labelled(single, {}, _lookup(folder / chosen.pipeline, next(iter(single.values()))))
 
 
-def _kind(kind: _Kind) -> str:
-    pipeline, suffix, desc, space = kind
-    entities = [f"{name}-{value}" for name, value in (("space", space), ("desc", desc)) if value]
-    return f"{pipeline} {'_'.join(['*', *entities, suffix])}"
+def _by_kind(folder: Path, maps: Sequence[Scan], whole: bool) -> dict[Kind, list[Scan]]:
+    """Label maps that belong together.
+
+    What scans are called too (acq, ce, rec) tells kinds apart only where one case has several of them: else it may be
+    one kind, drawn on scans of different protocols.
+    """
+    groups = _grouped(folder, maps, _OF_DERIVATIVES - _OF_A_STRUCTURE)
+    result = dict[Kind, list[Scan]]()
+    for kind, scans in groups.items():
+        if len({(scan.key(whole), scan.structure) for scan in scans}) == len(scans):
+            result[kind] = scans
+        else:
+            others = {name for scan in scans for name, _ in scan.entities if not _names_a_case(name, whole)}
+            result |= _grouped(folder, scans, others - _OF_A_STRUCTURE)
+    return result
+
+
+def _grouped(folder: Path, maps: Sequence[Scan], names: set[str]) -> dict[Kind, list[Scan]]:
+    """By pipeline folder, suffix and the entities of these names."""
+    groups: dict[Kind, list[Scan]] = defaultdict(list)
+    for scan in maps:
+        parts = scan.path.relative_to(folder).parts
+        # A subject's folder right below derivatives/ is no pipeline.
+        above = [part for part in parts[:2] if not part.startswith("sub-")]
+        pipeline = "/".join(above) if parts[0] == "derivatives" else "beside the scans"
+        entities = tuple(sorted(pair for pair in scan.entities if pair[0] in names))
+        groups[Kind(pipeline, scan.suffix, entities)].append(scan)
+    return dict(groups)
+
+
+def _by_case(folder: Path, maps: Sequence[Scan], whole: bool, problems: list[Problem]) -> dict[str, dict[str, Path]]:
+    """Case to structure to file; a second file of one name is left out by name."""
+    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    for scan in maps:
+        used = found[scan.key(whole)].setdefault(scan.structure, scan.path)
+        if used != scan.path:
+            other, first = (path.relative_to(folder) for path in (scan.path, used))
+            problems.append(Problem(scan.key(whole), f"{other} is a label map of the same kind as {first}; left out"))
+    return dict(found)
 
 
 def _lookup(pipeline: Path, label: Path) -> Labelling | None:

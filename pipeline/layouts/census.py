@@ -63,9 +63,10 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
 def _hash(case: FoundCase) -> dict[Path, str]:
     """Of the files that can be read; what is wrong with the others is `_look`'s to say."""
     hashes = {}
-    for path in filter(Path.is_file, case.files):
+    for path in case.files:
         with suppress(OSError):
-            hashes[path] = file_digest(path)
+            if path.is_file():
+                hashes[path] = file_digest(path)
     return hashes
 
 
@@ -77,8 +78,8 @@ def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
         return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))
-    except OSError as error:
-        return Problem(case.id, f"{error.filename or case.files[0]}: cannot be read ({error.strerror})")
+    except MemoryError:
+        return Problem(case.id, "there is not enough memory to read it; crop that scan, or use a machine with more")
 
 
 def _counts(label: NDArray) -> dict[int, int]:

@@ -36,7 +36,7 @@ def read(folder: Path) -> Found:
             "name them alike, or write a table with columns id, image and label"
         )
     refuse_shared_ids({key: [str(name.path) for name in group] for key, group in labels.items()})
-    channels = _channels(images)
+    channels = _channels(images, labels.keys() & images.keys() or images.keys())
     problems = [
         Problem(group[0].path.name, "label map without an image of its name; left out")
         for key, group in sorted(labels.items())
@@ -51,7 +51,7 @@ def read(folder: Path) -> Found:
         layout="folders",
         folder=folder,
         name=folder.name,
-        channels=tuple(_channel(name) for name in channels),
+        channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
         notes=tuple(_notes(cases, channels)),
         problems=tuple(problems),
@@ -105,24 +105,33 @@ def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:
     return dict(groups)
 
 
-def _channels(images: Groups) -> list[str]:
-    """The channels that at least half of the multi-image cases have; [''] where no case has several images."""
-    several = [group for group in images.values() if len({name.channel for name in group}) > 1]
+def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
+    """The channels that at least half of the cases `trained` on have; [''] where no case has several images.
+
+    Where there is no such channel, those that half of the cases with several images have.
+    """
+    channels = {key: {name.channel for name in group} for key, group in images.items()}
+    several = [own for own in channels.values() if len(own) > 1]
     if not several:
         return [""]
-    counts = Counter(channel for group in several for channel in {name.channel for name in group})
-    return sorted(channel for channel, count in counts.items() if 2 * count >= len(several))
+    for counted in ([channels[key] for key in trained], several):
+        counts = Counter(channel for own in counted for channel in own)
+        if common := sorted(channel for channel, count in counts.items() if 2 * count >= len(counted)):
+            return common
+    return sorted(set.union(*several))
 
 
 def _case(
     folder: Path, group: Sequence[Name], labels: Sequence[Name], channels: Sequence[str], problems: list[Problem]
 ) -> FoundCase:
-    """The case of one key: its only image, or its channels in order."""
-    first = group[0]
-    case = first.id if channels == [""] else first.shared_id
+    """The case of one key: its only image, or its channels in order; others that lie beside these are named."""
+    first = next((name for name in group if name.channel == channels[0]), group[0])
+    case = first.id if len(channels) == 1 else first.shared_id
     refuse_shared_ids(_grouped_paths(case, group))
-    if channels == [""]:
+    if len(channels) == len(group) == 1:
         images: tuple[Path, ...] = (first.path,)
+        if channels[0] not in ("", first.channel):
+            problems.append(Problem(case, f"{first.path.name}: most cases have {channels[0]}; look whether it is that"))
     else:
         images = channel_stack(case, {name.channel: name.path for name in group}, channels, problems)
         others = [name.path.name for name in group if name.channel not in channels]
@@ -159,6 +168,6 @@ def _notes(cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
     notes = []
     if unlabelled := [case.id for case in cases if case.label is None]:
         notes.append(f"{len(unlabelled)} images without a label map became testing cases: {', '.join(unlabelled)}")
-    if channels != [""]:
-        notes.append(f"channels by file name: {', '.join(channels)}")
+    if len(channels) > 1:
+        notes.append(f"channels by file name: {', '.join(_channel(name).name for name in channels)}")
     return notes

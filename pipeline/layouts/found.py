@@ -138,17 +138,33 @@ def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]]) -> None:
 def channel_stack(
     case: str, files: Mapping[str, Path], channels: Sequence[str], problems: list[Problem]
 ) -> tuple[Path, ...]:
-    """A case's files in the order of `channels`; a missing one is named and stands with the name it should have."""
-    known_channel, known = next(iter(files.items()))
-    ending = image_ending(known)
-    front, told, behind = stem(known).rpartition(known_channel)
+    """A case's files in the order of `channels`; a missing one is named and stands with the name it should have.
+
+    The channel "" is that of a file whose name has no word for it.
+    """
     stack = []
     for channel in channels:
-        expected = known.with_name((f"{front}{channel}{behind}" if told else f"{behind}_{channel}") + ending)
-        if channel not in files:
-            problems.append(Problem(case, f"channel {channel} is missing; expected {expected.name}"))
-        stack.append(files.get(channel, expected))
+        if channel in files:
+            stack.append(files[channel])
+            continue
+        expected = _sister(*next(iter(files.items())), channel)
+        missing = f"channel {channel} is missing" if channel else "the image without a channel's name is missing"
+        problems.append(Problem(case, f"{missing}; expected {expected.name}"))
+        stack.append(expected)
     return tuple(stack)
+
+
+def _sister(known_channel: str, known: Path, channel: str) -> Path:
+    """The path of another channel, by the name of one that is there: `c1_t2` beside `c1_t1`, or beside `c1`."""
+    text, ending = stem(known), image_ending(known)
+    front, told, behind = text.rpartition(known_channel) if known_channel else ("", "", text)
+    if not told:
+        name = f"{text}_{channel or 'image'}"
+    elif channel:
+        name = f"{front}{channel}{behind}"
+    else:
+        name = f"{front.rstrip('_-. ')}{behind}" or "image"
+    return known.with_name(name + ending)
 
 
 def subject_of(case: str) -> str:

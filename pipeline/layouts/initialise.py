@@ -79,6 +79,9 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         found = _linked(found, config_path.absolute().with_suffix(".links"))
     if any(case.masks for case in found.cases):
         found = merge_masks(found, config_path.absolute().with_suffix(".labels"))
+    if not found.cases:
+        none = Problem("cases", "none is left, so there is nothing to learn from")
+        raise DataError(problem_list(str(found.folder), [*found.problems, none]))
     census = take_census(found.cases)
     labelling, notes, problems = _labelling(found, declared, census)
     found, channel_notes = with_inferred_channels(found, census)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -63,7 +63,10 @@ def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
 
 
 def from_option(text: str) -> Labelling:
-    """`liver=1,tumour=2`, regions as `whole=1+2`, the ignore value as `ignore=255`."""
+    """`liver=1,tumour=2`, regions as `whole=1+2`, the ignore value as `ignore=255`.
+
+    0 is the background and no structure; `background=0` may be said. A ConfigError for anything else.
+    """
     labels: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, sign, values = part.partition("=")
@@ -77,10 +80,25 @@ def from_option(text: str) -> Labelling:
                 f"--labels: {name.strip()!r} is named twice; join its values with '+', e.g. {name.strip()}=1+2"
             )
         labels[name.strip()] = [int(number) for number in numbers]
+        _refuse_other_background(part, name.strip(), labels[name.strip()])
     try:
         return from_descriptor(labels, "--labels")
     except DataError as error:
         raise ConfigError(str(error)) from None
+
+
+def _refuse_other_background(part: str, name: str, values: Sequence[int]) -> None:
+    """A structure of the value 0 would be dropped, and background of other values would be refused by the checks."""
+    if name.lower() == "background" and set(values) != {0}:
+        raise ConfigError(
+            f"--labels: {part!r}: background is the value 0 alone; set the other values to 0 in the label maps, or "
+            "declare them as a structure, such as other=2+3"
+        )
+    if name.lower() not in {"background", "ignore"} and 0 in values:
+        raise ConfigError(
+            f"--labels: {part!r}: 0 is the background of every label map and no structure's value; give the value "
+            f"that {name} has there, or leave it out"
+        )
 
 
 def to_descriptor(values: tuple[int, ...]) -> int | list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
+from pipeline.data.formats import IMAGE_ENDINGS
 from pipeline.layouts.descriptor import NAME, Descriptor, Listed, read_descriptor
 from pipeline.layouts.found import Found, FoundCase, by_channel, channel_stack, image_files
 from pipeline.layouts.labelling import Labelling
@@ -30,6 +32,8 @@ def read(folder: Path) -> Found:
     listed = descriptor.dataset
     cases = _listed(folder, listed, problems) if listed else _training(folder, len(channels), problems)
     cases += _testing(folder, len(channels), problems)
+    if not cases:
+        raise DataError(_nothing_in(folder))
     notes += _class_order_note(descriptor, labelling or Labelling())
     notes += [
         f"channel {channel.name}: nnU-Net does not normalise it; set plan.normalisation: {{{channel.name}: none}}"
@@ -52,6 +56,19 @@ def read(folder: Path) -> Found:
         source=descriptor.reference,
         notes=tuple(notes),
         problems=tuple(problems),
+    )
+
+
+def _nothing_in(folder: Path) -> str:
+    """Why there is no case, with the endings of the files that are there: nnU-Net reads .png and .tif too."""
+    files = [path for name in ("imagesTr", "imagesTs") for path in (folder / name).glob("*")]
+    endings = Counter(path.suffix.lower() or "no ending" for path in files if not path.name.startswith("."))
+    if not endings:
+        return f"{folder}: there is no image in imagesTr or imagesTs; copy them there as CASE_0000.nii.gz"
+    found = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common())
+    return (
+        f"{folder}: no file in imagesTr or imagesTs is of a kind that can be read (found: {found}); convert them to "
+        f"one of {', '.join(IMAGE_ENDINGS)}"
     )
 
 

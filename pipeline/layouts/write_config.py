@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 
 import yaml
@@ -52,9 +53,15 @@ def keeping_the_old(path: Path, write: Callable[[], object]) -> list[str]:
     write()
     if before in (None, path.read_bytes()):
         return []
-    kept = path.with_name(f"{path.name}.previous")
+    kept = _unused(path.with_name(f"{path.name}.previous"))
     kept.write_bytes(before)
     return [f"{path.name} was there already; the old one is now {kept.name}"]
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or PATH.2, PATH.3, ... where it is there already: what was kept before stays."""
+    further = (path.with_name(f"{path.name}.{number}") for number in count(2))
+    return next(place for place in chain([path], further) if not place.exists())
 
 
 def config_name(text: str) -> str:

@@ -13,7 +13,8 @@ from pipeline.metrics.statistics import Bootstrap, describe, wilcoxon
 COMPARED = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "precision", "recall", "hd_mm", "lesion_f1")
 LOWER_IS_BETTER = frozenset({"hd95_mm", "assd_mm", "hd_mm"})
 
-_TIE = 1e-9
+TIE = 1e-9
+"""Differences up to this are rounding."""
 
 
 def paired(
@@ -33,7 +34,7 @@ def paired(
     difference = np.where(both, other - baseline, np.nan)
     bootstrap = Bootstrap.draw(subjects, resamples, seed)
     known = difference[both]
-    known = np.where(np.abs(known) <= _TIE, 0.0, known)
+    known = np.where(np.abs(known) <= TIE, 0.0, known)
     gain = -known if metric in LOWER_IS_BETTER else known
     return {
         "n": len(known),

@@ -21,6 +21,8 @@ from pipeline.models.dice_ce_binary import BinaryDiceCE
 
 _PIECE = 1 << 20
 """Numbers of which a copy may be made."""
+LEAST_WEIGHT = 1e-12
+"""What weights of voxels sum up to at the least: without any, 0 is divided by it, in fp16 times a large scale."""
 
 
 class FusedDiceCE(nn.Module):
@@ -90,7 +92,7 @@ class FusedDiceCE(nn.Module):
         if unequal and dist.is_available() and dist.is_initialized():
             dist.all_reduce(weight_sum)
             weight_sum /= dist.get_world_size()
-        return self.lambda_ce / weight_sum.clamp_min(torch.finfo(torch.float32).tiny)
+        return self.lambda_ce / weight_sum.clamp_min(LEAST_WEIGHT)
 
 
 class _DiceCE(torch.autograd.Function):

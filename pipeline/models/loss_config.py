@@ -5,10 +5,12 @@ Argument names are MONAI's. Class weights count every channel of the network, ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.strict import Strict
 
 ClassWeights = tuple[Annotated[float, Field(ge=0)], ...] | Literal["inverse_frequency"] | None
@@ -153,3 +155,45 @@ AnyLoss = (
     | TverskyConfig
 )
 LossConfig = Annotated[AnyLoss, Field(discriminator="name")]
+
+
+def uses_sigmoid(config: AnyLoss, overlapping: bool) -> bool:
+    """Whether channels are activated one by one (sigmoid) and not against each other (softmax).
+
+    Raises a ConfigError where the configuration asks for what does not suit structures that overlap, or that do not.
+    """
+    if overlapping and config.activation == "softmax":
+        raise ConfigError(
+            "train.loss.activation: softmax lets each voxel belong to one class only, but the structures of this data "
+            "overlap; use sigmoid or auto"
+        )
+    if not overlapping and config.activation == "sigmoid" and not config.one_vs_rest:
+        raise ConfigError(
+            "train.loss.activation: sigmoid answers yes or no per class, but the structures of this data exclude one "
+            "another; use softmax or auto, or ask for it with train.loss.one_vs_rest: true"
+        )
+    return overlapping or config.one_vs_rest
+
+
+def weights_of_classes(
+    config: AnyLoss, out_channels: int, inverse_frequency: Sequence[float] | None
+) -> tuple[float, ...] | None:
+    """The weight of each channel, None where the loss has none; a ConfigError where they do not suit the channels."""
+    given = getattr(config, "class_weights", None)
+    if given is None:
+        return None
+    if given == "inverse_frequency":
+        if inverse_frequency is None:
+            raise ConfigError(
+                "train.loss.class_weights: inverse_frequency needs the class volumes of the training data, which the "
+                "plan does not hold; run plan again, or give one weight per channel"
+            )
+        given = inverse_frequency
+    if len(given) != out_channels:
+        raise ConfigError(
+            f"train.loss.class_weights has {len(given)} weights, but the network has {out_channels} channels "
+            "(background first, then the structures; no background where they overlap); give one weight per channel"
+        )
+    if not any(given):
+        raise ConfigError("train.loss.class_weights are all 0, so that nothing would be learned")
+    return tuple(given)

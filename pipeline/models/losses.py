@@ -1,7 +1,7 @@
 """From settings to a loss: MONAI's losses behind one signature, loss(logits_BKXYZ, label_BXYZ).
 
 The label is stored small: the class index per voxel, or one bit per structure where structures overlap. Ignored voxels
-hold the largest value of the label's type and do not exist for any loss.
+hold one value (`labels.ignore_index`) and do not exist for any loss.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.base.errors import ConfigError
-from pipeline.models.dice_ce import FusedDiceCE
+from pipeline.models.dice_ce import LEAST_WEIGHT, FusedDiceCE
 from pipeline.models.loss_config import (
     AnyLoss,
     CrossEntropyConfig,
@@ -25,6 +25,8 @@ from pipeline.models.loss_config import (
     FocalConfig,
     GeneralizedDiceConfig,
     TverskyConfig,
+    uses_sigmoid,
+    weights_of_classes,
 )
 
 Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -42,8 +44,9 @@ def build_loss(
     inverse_frequency: the weights that class_weights: inverse_frequency stands for (`Plan.class_weights`). ignore: the
     label value of voxels that do not count. Raises a ConfigError where loss and data do not go together.
     """
-    sigmoid = _uses_sigmoid(config, overlapping)
-    weights = _class_weights(config, out_channels, inverse_frequency)
+    sigmoid = uses_sigmoid(config, overlapping)
+    given = weights_of_classes(config, out_channels, inverse_frequency)
+    weights = None if given is None else torch.tensor(given, dtype=torch.float32)
     if isinstance(config, DiceCEConfig) and not sigmoid:
         lambda_dice, lambda_ce = config.weights
         return FusedDiceCE(
@@ -119,43 +122,6 @@ def _over_valid(
         for logits_KV, target_KV, valid_V in zip(logits_BKV, target_BKV, valid_BV, strict=True)
     ]
     return torch.stack(samples).mean()
-
-
-def _uses_sigmoid(config: AnyLoss, overlapping: bool) -> bool:
-    if overlapping and config.activation == "softmax":
-        raise ConfigError(
-            "train.loss.activation: softmax lets each voxel belong to one class only, but the structures of this data "
-            "overlap; use sigmoid or auto"
-        )
-    if not overlapping and config.activation == "sigmoid" and not config.one_vs_rest:
-        raise ConfigError(
-            "train.loss.activation: sigmoid answers yes or no per class, but the structures of this data exclude one "
-            "another; use softmax or auto, or ask for it with train.loss.one_vs_rest: true"
-        )
-    return overlapping or config.one_vs_rest
-
-
-def _class_weights(
-    config: AnyLoss, out_channels: int, inverse_frequency: Sequence[float] | None
-) -> torch.Tensor | None:
-    given = getattr(config, "class_weights", None)
-    if given is None:
-        return None
-    if given == "inverse_frequency":
-        if inverse_frequency is None:
-            raise ConfigError(
-                "train.loss.class_weights: inverse_frequency needs the class volumes of the training data, which the "
-                "plan does not hold; run plan again, or give one weight per channel"
-            )
-        given = inverse_frequency
-    if len(given) != out_channels:
-        raise ConfigError(
-            f"train.loss.class_weights has {len(given)} weights, but the network has {out_channels} channels "
-            "(background first, then the structures; no background where they overlap); give one weight per channel"
-        )
-    if not any(given):
-        raise ConfigError("train.loss.class_weights are all 0, so that nothing would be learned")
-    return torch.tensor(given, dtype=torch.float32)
 
 
 def _terms(
@@ -253,17 +219,39 @@ class CrossEntropy(nn.Module):
             weight = None if self.weights is None else self.weights[:, None]
             losses = F.binary_cross_entropy_with_logits(logits_BKV, smoothed, weight=weight, reduction=reduction)
         else:
+            label_BV, weights = target_BKV.argmax(1), self.weights
+            by_weight = weights is not None and self.top_percent is None
             losses = F.cross_entropy(
                 logits_BKV,
-                target_BKV.argmax(1),
-                weight=self.weights,
+                label_BV,
+                weight=weights,
                 label_smoothing=self.label_smoothing,
-                reduction=reduction,
+                reduction="none" if by_weight else reduction,
             )
+            if weights is not None and by_weight:
+                losses = _over_weights(losses, weights[label_BV].sum())
         if self.top_percent is None:
             return losses
         hardest = max(int(losses.numel() * self.top_percent / 100), 1)
         return losses.flatten().topk(hardest, sorted=False).values.mean()
+
+
+def _over_weights(losses_BV: torch.Tensor, weight_sum: torch.Tensor) -> torch.Tensor:
+    """The losses' sum, divided by that of the voxels' weights; 0 where no voxel has any, which torch makes 0 / 0."""
+    mean = losses_BV.sum() / weight_sum.clamp_min(LEAST_WEIGHT)
+    return torch.where(weight_sum > 0, mean, torch.zeros_like(mean))
+
+
+def reduced_label(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The label at the size of a coarser level: the nearest voxel's, untouched, whatever its type and meaning.
+
+    By index: as floats, 24 bits would be left of a mask of overlapping structures, and not all marks of ignored voxels.
+    """
+    for axis, (given, wanted) in enumerate(zip(label_BXYZ.shape[1:], logits.shape[2:], strict=True), start=1):
+        if given != wanted:
+            centres = 2 * torch.arange(wanted, device=label_BXYZ.device) + 1  # in halves of a coarse voxel
+            label_BXYZ = label_BXYZ.index_select(axis, centres * given // (2 * wanted))
+    return label_BXYZ
 
 
 def check_gives_logits(network: nn.Module) -> None:

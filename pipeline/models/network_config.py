@@ -30,6 +30,7 @@ class UNetConfig(Strict):
     """Residual blocks in encoder and bottleneck."""
     norm: Literal["instance", "batch"] = "instance"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Probability with which single values are dropped behind every convolution."""
     deep_supervision: int | None = Field(default=None, ge=0)
     """Coarser levels that get their own loss in training; None: all but the two coarsest, at least one."""
 
@@ -61,8 +62,8 @@ class UNetConfig(Strict):
             raise ValueError(
                 f"strides must begin with [1, 1, 1] (the finest level is not halved), got {self.strides[0]}"
             )
-        levels = next(iter(lengths.values()), 4)
-        if self.deep_supervision is not None and self.deep_supervision > levels - 2:
+        levels = next(iter(lengths.values()), None)  # else planning chooses them, and looks at this again
+        if levels is not None and self.deep_supervision is not None and self.deep_supervision > levels - 2:
             raise ValueError(f"deep_supervision can be at most {levels - 2} with {levels} levels")
         return self
 
@@ -134,7 +135,8 @@ def network_config(values: Mapping[str, Any] | AnyNetwork) -> AnyNetwork:
     config = _ADAPTER.validate_python(dict(values)) if isinstance(values, Mapping) else values
     match config:
         case UNetConfig():
-            levels = len(config.channels or config.strides or config.kernel_size or (0,) * 4)
+            fewest = max(4, (config.deep_supervision or 0) + 2)
+            levels = len(config.channels or config.strides or config.kernel_size or (0,) * fewest)
             return config.model_copy(
                 update={
                     "channels": config.channels or tuple(min(16 * 2**level, 320) for level in range(levels)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from pipeline.planning.measure import Precision, Work, seconds_per_step
 from pipeline.planning.memory import predict_memory
 from pipeline.planning.settings import PlanConfig
 from pipeline.planning.shaping import Shaping, decide_shape
-from pipeline.planning.values import inverse_frequency
+from pipeline.planning.values import absent_structures, inverse_frequency
 
 # A batch larger than this share of all voxels of the data set would see the same again and again (nnU-Net).
 _BATCH_SHARE = 0.05
@@ -60,9 +61,12 @@ def make_plan(
 
     def decided(voxels: int) -> tuple[Shaping, Work, Effort]:
         shaping = decide_shape(
-            config, network, space.median_shape, space.spacing_mm, cases, out_channels, device, limit_gib, voxels
+            config, network, space.median_shape, space.spacing_mm, cases, out_channels, device, limit_gib, voxels,
+            space.largest_shape, accumulate,
+        )  # fmt: skip
+        work = Work(
+            shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping, accumulate
         )
-        work = Work(shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping)
         pins, largest = (config.batch_size, config.precision), _largest_batch(space, work)
         effort = decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest, fits)
         return shaping, work, effort
@@ -84,6 +88,8 @@ def make_plan(
     for key, cost in memory_reasons.items():
         reasons[key] += f"; {cost}"
     reasons |= _other_reasons(config, device)
+    if absent := absent_structures(cases):
+        reasons["class_weights"] += f"; no training case holds {', '.join(absent)}: as the smallest structure there is"
     return Plan(
         spacing_mm=space.spacing_mm,
         crop=space.crop,
@@ -134,7 +140,7 @@ def _predicted(
     """What the run will take, and what pins of batch and precision cost in memory, by key."""
 
     def train_gib(batch_size: int, precision: Any) -> float:
-        chosen = Work(effort.network, work.in_channels, work.out_channels, work.patch_size, batch_size)
+        chosen = replace(work, network=effort.network, batch_size=batch_size)
         return predict_memory(chosen, precision, device).total
 
     label_type = index_type(cases.structures, cases.overlapping)

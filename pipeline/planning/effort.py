@@ -21,8 +21,9 @@ from pipeline.planning.measure import Precision, Work
 # Time outside the steps: validation (5 % of the work), start-up, saving.
 BUDGET_SHARE = 0.92
 DEFAULT_BUDGET = "30m"
-# Drawing and augmenting run beside the network, and take cores from it on a CPU.
-_BESIDE = {"cpu": 1.05, "cuda": 1.0}
+# Drawing and augmenting run beside the network, and take cores from it on a CPU. On a GPU they share its queue with the
+# network's work; how much that costs is not measured, so that this is an allowance.
+_BESIDE = {"cpu": 1.05, "cuda": 1.05}
 # Patches that a network must get to see before its width pays.
 _PATCHES_FOR_WIDTH = {16: 0, 32: 40_000}
 # Patches in all from which on a larger batch pays.
@@ -50,11 +51,11 @@ class Goal:
         cls, budget: str | None, max_steps: int | None, max_epochs: int | None, cases: int, accumulate: int = 1
     ) -> tuple[Goal, str]:
         """The goal that the configuration sets, and how it was set; `max_steps` goes before the others."""
+        unused = f", so that the budget of {budget} is not looked at" if budget else ""
         if max_steps is not None:
-            unused = f", so that the budget of {budget} is not looked at" if budget else ""
             return cls(max_steps=max_steps, accumulate=accumulate), f"given (train.max_steps){unused}"
         if max_epochs is not None:
-            said = f"{max_epochs} epochs (train.max_epochs) of {cases} patches"
+            said = f"{max_epochs} epochs (train.max_epochs) of {cases} patches{unused}"
             return cls(patches=max_epochs * cases, accumulate=accumulate), said
         text = budget or DEFAULT_BUDGET
         said = f"{text} a fold" if budget else f"{text} a fold, since no train.budget is given"
@@ -101,7 +102,7 @@ def decide_effort(
     """
     reasons: dict[str, str] = {}
     narrow = widened(work, 16) if width_is_open else work
-    first = Work(narrow.network, work.in_channels, work.out_channels, work.patch_size, batch_pin or 2, work.overlapping)
+    first = replace(narrow, batch_size=batch_pin or 2)
     times = _precisions(first, precision_pin, device, timer, measured=goal.budget_seconds is not None)
     precision = min(times, key=lambda name: times[name] or math.inf)
     reasons["precision"] = _precision_reason(times, precision, precision_pin, device)
@@ -132,7 +133,7 @@ def widened(work: Work, width: int) -> Work:
         network["channels"] = [min(width * 2**level, _WIDEST) for level in range(len(network["strides"]))]
     elif network["name"] == "segresnet":
         network["init_filters"] = width
-    return Work(network, work.in_channels, work.out_channels, work.patch_size, work.batch_size, work.overlapping)
+    return replace(work, network=network)
 
 
 def has_width(network: Mapping[str, Any]) -> bool:

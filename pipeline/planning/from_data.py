@@ -35,6 +35,12 @@ class Space:
         """The median shape of the training cases on the planned grid."""
         return median_shape(self.grids, self.spacing_mm)
 
+    @property
+    def largest_shape(self) -> Shape:
+        """The longest of each axis among the training cases on the planned grid."""
+        x, y, z = (max(lengths) for lengths in zip(*self.planned_shapes(), strict=True))
+        return x, y, z
+
     def planned_shapes(self) -> list[Shape]:
         """Of each training case on the planned grid."""
         return [resampled_grid(grid, self.spacing_mm).shape for grid in self.grids]

@@ -16,7 +16,7 @@ from pipeline.base.runtime import usable_cores
 from pipeline.data.geometry import Shape
 from pipeline.models.cpu_bf16 import guard_convolutions
 from pipeline.models.loss_config import DiceCEConfig
-from pipeline.models.losses import build_loss
+from pipeline.models.losses import build_loss, reduced_label
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer
 from pipeline.models.optim_config import AdamWConfig
@@ -28,6 +28,8 @@ _WARM_UP, _MOST = 3, 40
 # Fewer are one mood of the machine: 12 short steps were up to a fifth faster than those of the training after them.
 # Steps of slow networks are measured a little shorter rather than stealing from their training.
 _SECONDS = 6.0
+# A GPU is waited for after as many steps as take about this long, since in training it is hardly ever waited for.
+_SECONDS_UNWATCHED, _MOST_UNWATCHED = 0.25, 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Work:
     patch_size: Shape
     batch_size: int
     overlapping: bool = False
+    accumulate: int = 1
+    """Batches that a step of training adds up: as many are drawn ahead, and one at a time is worked on."""
 
 
 def seconds_per_step(
@@ -52,6 +56,8 @@ def seconds_per_step(
     not suffice.
     """
     torch.set_num_threads(num_threads or usable_cores())
+    searched = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as training has it (unless train.deterministic)
     try:
         return _medians(work, precisions, device)
     except torch.OutOfMemoryError:
@@ -59,25 +65,39 @@ def seconds_per_step(
             f"plan: a step of {work.batch_size} patches of {list(work.patch_size)} does not fit into the memory of "
             f"{device}, which others may use too; set plan.memory_gib, or a smaller plan.patch_size or batch_size"
         ) from None
+    finally:
+        torch.backends.cudnn.benchmark = searched
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what the steps took is free for training, and for others
 
 
 def _medians(work: Work, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         steps = {precision: TrainingStep(work, precision, device) for precision in precisions}
-        _in_turns(steps, _WARM_UP, _SECONDS / 3)
-        return {name: statistics.median(times) for name, times in _in_turns(steps, _MOST, _SECONDS).items()}
+        quickest = min(min(times) for times in _in_turns(steps, _WARM_UP, _SECONDS / 3, device).values())
+        unwatched = max(min(int(_SECONDS_UNWATCHED / quickest), _MOST_UNWATCHED), 1) if device.type == "cuda" else 1
+        times = _in_turns(steps, _MOST, _SECONDS, device, unwatched)
+        return {name: statistics.median(each) for name, each in times.items()}
 
 
-def _in_turns(steps: Mapping[Precision, Callable[[], None]], most: int, seconds: float) -> dict[Precision, list[float]]:
-    """Seconds of each of at most `most` rounds of steps, fewer (but at least two) where they take long."""
+def _in_turns(
+    steps: Mapping[Precision, Callable[[], None]], most: int, seconds: float, device: torch.device, unwatched: int = 1
+) -> dict[Precision, list[float]]:
+    """Seconds of a step in each of at most `most` rounds, fewer (but at least two) where they take long.
+
+    unwatched: steps of a round, after which alone a GPU is waited for.
+    """
     times: dict[Precision, list[float]] = {name: [] for name in steps}
     begin, rounds = time.perf_counter(), 0
     while rounds < 2 or (rounds < most and time.perf_counter() - begin < seconds * len(steps)):
         for name, step in steps.items():
             started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
+            for _ in range(unwatched):
+                step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times[name].append((time.perf_counter() - started) / unwatched)
         rounds += 1
     return times
 
@@ -96,7 +116,7 @@ class TrainingStep:
         self.device, self.dtype = device, AUTOCAST[precision]
         shape = (work.batch_size, *work.patch_size)
         self.image = torch.randn(shape[0], work.in_channels, *shape[1:], device=device)
-        self.label = torch.randint(0, work.out_channels, shape, dtype=torch.uint8, device=device)
+        self.label = torch.randint(0, work.out_channels, shape, dtype=_label_type(work), device=device)
 
     def __call__(self) -> None:
         self.network.train()
@@ -104,17 +124,14 @@ class TrainingStep:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             output = self.network(self.image)
         levels = [output] if isinstance(output, torch.Tensor) else output
-        losses = [self.loss(logits, _reduced(self.label, logits)) for logits in levels]
+        losses = [self.loss(logits, reduced_label(self.label, logits)) for logits in levels]
         torch.stack(losses).mean().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
         self.optimizer.step()
         self.average.update(self.network, 100)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
-def _reduced(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    size = logits.shape[2:]
-    if label_BXYZ.shape[1:] == size:
-        return label_BXYZ
-    return nn.functional.interpolate(label_BXYZ[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.uint8)
+def _label_type(work: Work) -> torch.dtype:
+    """What labels are trained on as: indices with a mark for what is ignored, or one bit per structure."""
+    largest = 2**work.out_channels if work.overlapping else work.out_channels
+    return torch.uint8 if largest < 2**8 else torch.int32 if largest < 2**16 else torch.int64

@@ -31,9 +31,9 @@ _HEAP = 1.3
 # Weights, AdamW's two moments, the moving average of the weights and the network that validates, four bytes each.
 # Gradients are among the tensors that are counted.
 _BYTES_PER_PARAMETER = 20
-# Batches at once, by one drawing thread: the one in use, two ahead of it, and what drawing takes where images are
-# smaller than the patch: a margin of at most a quarter on each side is cut out (1.5³), and as much again for
-# resampling. Larger images are not cut, so that theirs is a little less.
+# Batches at once, each as large as a whole step, by one drawing thread: the one in use, two ahead of it, and what
+# drawing takes where images are smaller than the patch: a margin of at most a quarter on each side is cut out (1.5³),
+# and as much again for resampling. Larger images are not cut, so that theirs is a little less.
 _BATCHES = 3 + 2 * 1.5**3
 # Threads that a backward convolution in bf16 is seen to give buffers of their own to, at the most per sample.
 _BUFFERS_PER_SAMPLE = 2
@@ -57,12 +57,12 @@ def predict_memory(work: Work, precision: Precision, device: torch.device) -> Me
     """Peak memory of training: of the process on a CPU, of the device on a GPU."""
     network = guard_convolutions(build_network(work.network, work.in_channels, work.out_channels, work.patch_size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    voxels = work.batch_size * math.prod(work.patch_size)
+    drawn = work.accumulate * work.batch_size * math.prod(work.patch_size)
     on_cpu = device.type == "cpu"
     return Memory(
         process=_PROCESS_GIB if on_cpu else 0.0,
         weights=_BYTES_PER_PARAMETER * parameters / 2**30,
-        batches=_BATCHES * voxels * (4 * work.in_channels + 1) / 2**30,
+        batches=_BATCHES * drawn * (4 * work.in_channels + 1) / 2**30,
         step=(_HEAP if on_cpu else 1.0) * _peak_bytes(network, work, precision) / 2**30,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -25,15 +26,17 @@ class PlanConfig(Strict):
     image_interpolation: Literal["linear", "cubic"] | None = None
     label_interpolation: Literal["linear", "nearest"] | None = None
     """linear: structure by structure, the largest share wins."""
-    patch_size: tuple[_Size, _Size, _Size] | None = None
-    """Voxels of a patch on the planned grid; must suit the network's divisor."""
+    patch_size: tuple[_Size, _Size, _Size] | Literal["whole"] | None = None
+    """Voxels of a patch on the planned grid; must suit the network's divisor. whole: as large as the largest image, for
+    images that are small."""
     batch_size: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Arithmetic of the network in training; weights stay fp32."""
     mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
     """Axes that may be flipped: 0 left–right, 1 front–back, 2 head–feet. Never 0 where structures have sides."""
     left_right_pairs: tuple[tuple[str, str], ...] = ()
-    """Structures that change places when the image is flipped left–right, which then is allowed."""
+    """Structures that change places when the image is flipped left–right, which then is allowed: all that have sides,
+    or none."""
     num_threads: int | None = Field(default=None, ge=1)
     """Threads of a CPU training; null: all cores."""
     memory_gib: float | None = Field(default=None, gt=0)
@@ -45,6 +48,14 @@ class PlanConfig(Strict):
         if axes is not None and len(set(axes)) != len(axes):
             raise ValueError(f"names an axis twice: {list(axes)}")
         return axes
+
+    @field_validator("left_right_pairs")
+    @classmethod
+    def _each_in_one_pair(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        times = Counter(name for pair in pairs for name in pair)
+        if twice := [name for name, count in times.items() if count > 1]:
+            raise ValueError(f"names {', '.join(twice)} more than once; a structure changes places with one other")
+        return pairs
 
     @field_validator("left_right_pairs")
     @classmethod

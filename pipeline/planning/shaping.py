@@ -39,15 +39,22 @@ def decide_shape(
     device: torch.device,
     limit_gib: float,
     voxels: int,
+    largest: Shape,
+    accumulate: int = 1,
 ) -> Shaping:
-    """The largest patch of up to about `voxels` whose training fits into memory."""
+    """The largest patch of up to about `voxels` whose training fits into memory.
+
+    shape: the images' median on the planned grid. largest: the longest of each of their axes.
+    """
     while True:
         shaping = _shape_of(network, shape, spacing_mm, voxels)
+        if config.patch_size == "whole":
+            return _with_its_levels(_whole_patch(largest, network, shaping, spacing_mm))
         if config.patch_size is not None:
-            return _pinned_patch(config.patch_size, network, shaping, spacing_mm)
-        settings, channels = network_config(shaping.network).model_dump(), len(cases.channels)
+            return _with_its_levels(_pinned_patch(config.patch_size, network, shaping, spacing_mm))
+        settings, channels = network_config(_with_its_levels(shaping).network).model_dump(), len(cases.channels)
         batch = config.batch_size or 2
-        work = Work(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping)
+        work = Work(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping, accumulate)
         needed = predict_memory(work, config.precision or "fp32", device).total
         if needed <= limit_gib:
             shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with {batch} of them"
@@ -85,6 +92,18 @@ def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape
     return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
 
 
+def _with_its_levels(shaping: Shaping) -> Shaping:
+    """The same; a ConfigError where more levels should have a loss of their own than the network has for that."""
+    levels, wanted = len(shaping.network.get("strides") or ()), shaping.network.get("deep_supervision")
+    if levels and wanted is not None and wanted > levels - 2:
+        raise ConfigError(
+            f"train.network.deep_supervision: {wanted} coarser levels cannot have a loss of their own, since with a "
+            f"patch of {list(shaping.patch_size)} the network has {levels} levels: at most {levels - 2}; use that, "
+            "leave it open, or give a larger plan.patch_size"
+        )
+    return shaping
+
+
 def _with_levels(found: Topology, levels: int) -> Topology:
     """A topology cut, or continued without halving, to a given number of levels."""
     more = levels - len(found.strides)
@@ -102,6 +121,17 @@ def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: Shaping, spacin
             f"plan.patch_size: {list(pin)} is not divisible by {list(layout)}, as this {network.name} needs; "
             f"use {[x, y, z]}, or leave it open"
         )
-    ratio = math.prod(pin) / math.prod(open_shaping.patch_size)
-    cost = f"pinned; open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"
-    return Shaping(pin, filled, {"patch_size": cost, "network": why})
+    return Shaping(pin, filled, {"patch_size": f"pinned; {_cost(pin, open_shaping)}", "network": why})
+
+
+def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+    """A patch that every image fits into."""
+    filled, layout, why = _filled(network, topology(largest, spacing_mm))
+    patch = rounded_patch(largest, largest, layout)
+    reason = f"whole: the largest image, {list(largest)}, in steps of {list(layout)}; {_cost(patch, open_shaping)}"
+    return Shaping(patch, filled, {"patch_size": reason, "network": why})
+
+
+def _cost(patch: Shape, open_shaping: Shaping) -> str:
+    ratio = math.prod(patch) / math.prod(open_shaping.patch_size)
+    return f"open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"

@@ -69,7 +69,8 @@ if (cases) {
 
   const sortBy = (column, ascending) => {
     const keys = new Map(rows.map((row) => [row, row.cells[column].textContent]));
-    const words = rows.every((row) => value(keys.get(row)) === null);
+    // Ids such as 12 among case_3 and case_20 are words, with numbers in them; a dash is a number that there is not.
+    const words = rows.some((row) => keys.get(row) !== "\u2013" && value(keys.get(row)) === null);
     const order = (a, b) => {
       const [left, right] = [keys.get(a), keys.get(b)];
       if (words) return left.localeCompare(right, "en", { numeric: true }) * (ascending ? 1 : -1);

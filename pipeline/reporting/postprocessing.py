@@ -25,8 +25,12 @@ def postprocessing_section(postprocess: Mapping[str, Any]) -> Html:
     steps = applied if isinstance(applied, dict) else {}
     if asked != "auto":
         return join([tag("p", "None was asked for: scored is what the network made.")] if not steps else _fixed(steps))
-    count = plural(int(postprocess.get("cases", 0)), "validation case")
-    if not steps:
+    cases, fewest = int(postprocess.get("cases", 0)), int(postprocess.get("fewest_cases", 0))
+    count = plural(cases, "validation case")
+    if cases < fewest:
+        few = f"{count} {'is' if cases == 1 else 'are'} too few to choose it on"
+        told = tag("p", f"Asked for (auto), but {few} ({fewest} are needed), so nothing is done.")
+    elif not steps:
         told = tag("p", f"Looked for on {count} (auto): no step helps, so nothing is done.")
     else:
         told = tag(

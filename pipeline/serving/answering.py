@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,11 +25,15 @@ from pipeline.serving.receiving import receive, while_there
 from pipeline.serving.shown import OVERLAY, scan_name
 from pipeline.serving.supervisor import Supervisor
 from pipeline.serving.task import Task
-from pipeline.serving.uploads import Refused, Upload, accept
+from pipeline.serving.uploads import SCAN, Refused, Upload, accept
+
+log = logging.getLogger(__name__)
 
 Form = Literal["segmentation", "json", "dicom-seg", "view"]
 """What is sent back: a label map; its volumes; DICOM-SEG; or all that a page needs to show the result."""
 
+REQUEST_FOLDER = "segpipe-request-"
+"""What the name of a request's temporary folder begins with."""
 _LONGEST_HEADER = 3000
 """Proxies give all headers of an answer 4 to 8 KiB."""
 _BLOCK = 2**20
@@ -45,12 +51,12 @@ class Service:
 
 
 async def answer_upload(request: Request, service: Service, strict: bool, form: Form) -> Response:
-    """The answer to an uploaded scan, whose files go as soon as it is sent.
+    """The answer to an uploaded scan: its files go once it is segmented, the answer's when that is sent.
 
     strict: a scan unlike the training data is refused. Raises Busy, WorkerLost, Refused and ClientDisconnect.
     """
     async with service.supervisor.place():
-        folder = tempfile.TemporaryDirectory(prefix="segpipe-request-")
+        folder = tempfile.TemporaryDirectory(prefix=REQUEST_FOLDER)
         try:
             answer = await _answer(request, service, Path(folder.name), strict, form)
         except OSError as error:
@@ -62,7 +68,7 @@ async def answer_upload(request: Request, service: Service, strict: bool, form: 
             folder.cleanup()
             raise
     service.meters.count(200)
-    return _FromFolder(answer, folder)
+    return _FromFolder(answer, folder, service.limits.upload_s)
 
 
 async def _answer(request: Request, service: Service, folder: Path, strict: bool, form: Form) -> Response:
@@ -80,6 +86,8 @@ async def _answer(request: Request, service: Service, folder: Path, strict: bool
     )
     with service.meters.case():
         result = await while_there(request, service.supervisor.segment(task))
+    # Answers that are read slowly are no longer counted among the cases; what they hold must be little.
+    await asyncio.to_thread(shutil.rmtree, folder / SCAN, ignore_errors=True)
     message = _without_places(result["message"], folder, upload)
     if result["status"] != "done":
         raise Refused(422, message)
@@ -132,15 +140,19 @@ def _parts(about: Mapping[str, Any], task: Task, upload: Upload, channels: int) 
 
 
 class _FromFolder(Response):
-    """An answer whose files lie in a temporary folder, which goes when it is sent or the client has left."""
+    """An answer whose files lie in a temporary folder, which goes when it is sent, the client has left or takes longer
+    than `longest_s` to read it."""
 
-    def __init__(self, answer: Response, folder: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(self, answer: Response, folder: tempfile.TemporaryDirectory[str], longest_s: float) -> None:
         super().__init__(status_code=answer.status_code)
-        self.answer, self.folder = answer, folder
+        self.answer, self.folder, self.longest_s = answer, folder, longest_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.answer(scope, receive, send)
+            async with asyncio.timeout(self.longest_s):
+                await self.answer(scope, receive, send)
+        except TimeoutError:  # the server closes a connection whose answer is not whole
+            log.warning("an answer was not read within %g s (SEGPIPE_UPLOAD_S); it is cut off", self.longest_s)
         finally:
             self.folder.cleanup()
 
@@ -155,4 +167,4 @@ def _without_places(message: str, folder: Path, upload: Upload) -> str:
     """A message without our own names: those of temporary folders, and that of the only file."""
     if len(upload.images) == 1:
         message = message.removeprefix(f"{upload.images[0]}: ")
-    return message.replace(f"{folder}/scan/", "").replace(f"{folder}/", "")
+    return message.replace(f"{folder}/{SCAN}/", "").replace(f"{folder}/", "")

@@ -109,10 +109,11 @@ def _postprocessing(plan: Plan, inference: InferenceSettings, chosen: Mapping[st
     settings, count = inference.postprocess, chosen.get("cases", 0)
     on_validation = f"on {count} cases of cross-validation"
     if not isinstance(settings, PostprocessSettings):
-        tried = (
-            f" Steps were tried {on_validation}; none raised the mean Dice." if chosen.get("asked") == "auto" else ""
-        )
-        return f"None.{tried}"
+        if chosen.get("asked") != "auto":
+            return "None."
+        if count < (fewest := chosen.get("fewest_cases", 0)):
+            return f"None. Steps are chosen on {fewest} cases of cross-validation or more; here there were {count}."
+        return f"None. Steps were tried {on_validation}; none raised the mean Dice."
     seen = chosen.get("structures", {})
     lines = [
         f"- {name}: {', '.join(words)}{_gain(seen.get(name))}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.errors import SegpipeError
 from pipeline.base.stage import duration
 from pipeline.inference.predictor import WindowModel
 
@@ -58,11 +59,10 @@ class _Measured:
 def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty_window: NDArray[np.float32]) -> Models:
     """The opened models of the candidate that is best for this work; candidates come in the order of their start-up.
 
-    A candidate that cannot be opened or run (RuntimeError), or whose labels equal those of no reference in EQUAL_SHARE
-    of the voxels, is left out, and the log says so. Raises a RuntimeError where the first cannot be run.
+    A candidate that cannot be opened or run, or whose labels equal those of no reference in EQUAL_SHARE of the voxels,
+    is left out, and the log says so. Raises what the last one raises where none can be run, and every SegpipeError.
     """
-    first = candidates[0].open()
-    seconds = _seconds(first[work.model], empty_window, warm=False)
+    candidates, first, seconds = _begin(candidates, work.model, empty_window)
     window, measured = None, list[_Measured]()
     for candidate in candidates[1:]:
         best = min((one.seconds for one in measured), default=seconds)
@@ -74,14 +74,39 @@ def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty
             measured.append(_measure(candidates[0].name, first, work.model, window, overlapping))
         try:
             measured.append(_measure(candidate.name, candidate.open(), work.model, window, overlapping))
-        except RuntimeError as error:
-            log.warning("backend   %s cannot be used: %s", candidate.name, str(error).splitlines()[0])
+        except SegpipeError:
+            raise
+        except Exception as error:  # each of these libraries has kinds of its own, whose only common base this is
+            _say_unusable(candidate, error)
     if not measured:
         log.info(
             "backend   %s: %d windows take about %s", candidates[0].name, work.windows, duration(seconds * work.windows)
         )
         return first
     return _fastest_that_agrees(measured, {c.name for c in candidates if c.is_reference})
+
+
+def _begin(
+    candidates: Sequence[Candidate], model: str, window: NDArray[np.float32]
+) -> tuple[Sequence[Candidate], Models, float]:
+    """The first candidate that runs with those behind it, its models, and the seconds that it takes for a window."""
+    for number, candidate in enumerate(candidates):
+        try:
+            models = candidate.open()
+            return candidates[number:], models, _seconds(models[model], window, warm=False)
+        except SegpipeError:
+            raise
+        except Exception as error:
+            if number == len(candidates) - 1:
+                raise
+            _say_unusable(candidate, error)
+    raise AssertionError("there is at least one candidate")
+
+
+def _say_unusable(candidate: Candidate, error: Exception) -> None:
+    log.debug("backend   %s", candidate.name, exc_info=error)
+    said = str(error).splitlines() or [type(error).__name__]
+    log.warning("backend   %s cannot be used: %s", candidate.name, said[0])
 
 
 def _agree(measured: Sequence[_Measured]) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,7 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     this one process does all; else another one segments, so that one killed for want of memory costs a single case.
     dicom_seg: write CASE.dcm too for cases that are DICOM series.
     """
-    from pipeline.serving.dicom import require_highdicom, write_dicom_segs
+    from pipeline.serving.dicom import require_highdicom, without_dicom_seg, write_dicom_segs
     from pipeline.serving.inputs import list_scans, scans_in_sockets
     from pipeline.serving.model import load_package
     from pipeline.serving.predict import predict
@@ -111,10 +113,10 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
     channels = package.channels
     scans = scans_in_sockets(sockets, channels) if sockets else list_scans(places.input, channels)
     results = predict(package, scans, target, device, strict, isolated=not sockets, texts=False)
-    write_results(target, results, package)
-    failed = sum(result.status == "failed" for result in results)
     if dicom_seg:
-        failed += write_dicom_segs(scans, target, results, package)
+        results = write_dicom_segs(scans, target, results, package)
+    write_results(target, results, package)
+    failed = sum(result.status == "failed" for result in results) + without_dicom_seg(results)
     return EXIT_SOME_CASES if failed else EXIT_DONE
 
 
@@ -166,11 +168,21 @@ def _serve(places: Places, arguments: argparse.Namespace) -> int:
     from pipeline.serving.http import serve
 
     check_device(arguments.device)
+    _forget_requests()
     SERVING.write_text(str(arguments.port), encoding="utf-8")
     try:
         return serve(places.model, host=arguments.host, port=arguments.port, device=arguments.device)
     finally:
         SERVING.unlink(missing_ok=True)
+
+
+def _forget_requests() -> None:
+    """Removes what an earlier service left: where /tmp outlives a killed container (Kubernetes' emptyDir does), its
+    patients' scans would too."""
+    from pipeline.serving.answering import REQUEST_FOLDER
+
+    for left in Path(tempfile.gettempdir()).glob(f"{REQUEST_FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _package_in(folder: Path) -> Path:

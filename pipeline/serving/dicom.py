@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NO_DICOM_SEG = "no DICOM-SEG"
 _SERIES_NUMBER = 100
+_LONG_STRING = 64
+"""DICOM's most characters of a name."""
+_UTF_8 = "ISO_IR 192"
 _MAY_BE_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName",
     "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
@@ -43,28 +48,42 @@ _MAY_BE_EMPTY = (
 """What an object must have but may leave empty (type 2); anonymised series often lack it altogether."""
 
 
-def write_dicom_segs(scans: Sequence[Scan], output: Path, results: Sequence[CaseResult], package: ModelPackage) -> int:
-    """Writes CASE.dcm beside each segmentation of a DICOM series; returns how many could not be, which are named.
+def write_dicom_segs(
+    scans: Sequence[Scan], output: Path, results: Sequence[CaseResult], package: ModelPackage
+) -> list[CaseResult]:
+    """Writes CASE.dcm beside each segmentation of a DICOM series; returns the results with why there is none.
 
-    output: the folder or file of the segmentations, as `segpipe predict` takes it; results: what became of each scan.
-    Raises ConfigError where highdicom is not installed.
+    output: the folder or file of the segmentations, as `segpipe predict` takes it; results: what became of each scan. A
+    CASE.dcm of an earlier call goes. Raises ConfigError where highdicom is not installed.
     """
     require_highdicom()
     done = {result.id for result in results if result.status == "done"}
-    series = [scan for scan in scans if scan.id in done and scan.images[0].is_dir()]
-    if not series:
+    series = [scan for scan in scans if scan.images[0].is_dir()]
+    if not any(scan.id in done for scan in series):
         log.info("no DICOM-SEG is written: none of the segmented scans is a DICOM series")
-    failed = 0
+    reasons = dict[str, str]()
     for scan in series:
         segmentation = output / f"{scan.id}.nii.gz" if output.is_dir() else output
         target = segmentation.with_name(f"{segmentation.name.removesuffix(image_ending(segmentation))}.dcm")
+        target.unlink(missing_ok=True)
+        if scan.id not in done:
+            continue
         try:
             model = f"{package.name} {package.version}"
             write_dicom_seg(target, read_label(segmentation), scan.images[0], package.labels, model)
         except DataError as error:
-            log.warning("%s  no DICOM-SEG: %s", scan.id, error)
-            failed += 1
-    return failed
+            reasons[scan.id] = f"{NO_DICOM_SEG}: {error}"
+            log.warning("%s  %s", scan.id, reasons[scan.id])
+    return [_with_remark(result, reasons.get(result.id, "")) for result in results]
+
+
+def without_dicom_seg(results: Sequence[CaseResult]) -> int:
+    """How many of the results lack a DICOM-SEG that was asked for."""
+    return sum(NO_DICOM_SEG in result.message for result in results)
+
+
+def _with_remark(result: CaseResult, remark: str) -> CaseResult:
+    return replace(result, message="; ".join(text for text in (result.message, remark) if text))
 
 
 def require_highdicom() -> None:
@@ -137,11 +156,13 @@ def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: st
                 sop_instance_uid=highdicom.UID(),
                 instance_number=1,
                 manufacturer="segpipe",
-                manufacturer_model_name=model[:64],  # DICOM's long string
+                manufacturer_model_name=model[:_LONG_STRING],
                 software_versions=__version__,
                 device_serial_number="none",
                 content_description="Research use only",
                 content_label="SEGMENTATION",
+                series_description=f"Segmentation by {model}"[:_LONG_STRING],
+                specific_character_set=_UTF_8,  # names are decoded when they are read, whatever the series had
             )
     except (AttributeError, TypeError, ValueError, KeyError) as error:  # what highdicom raises for a series it refuses
         said = _without_identity(str(error), sources[0])
@@ -194,7 +215,7 @@ def _description(number: int, label: Label, model: str) -> Any:
     from pydicom.sr.codedict import codes
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=model, family=codes.cid7162.ArtificialIntelligence, version=__version__, source="segpipe"
+        name=model[:_LONG_STRING], family=codes.cid7162.ArtificialIntelligence, version=__version__, source="segpipe"
     )
     return highdicom.seg.SegmentDescription(
         segment_number=number,

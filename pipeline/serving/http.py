@@ -62,8 +62,10 @@ def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str 
         timeout_graceful_shutdown=int(limits.timeout_s),
     )  # fmt: skip
     log.info("serving %s %s on http://%s:%d", model.name, model.version, host, port)
-    _Server(config, supervisor).run()
-    return EXIT_DONE
+    server = _Server(config, supervisor)
+    supervisor.on_no_start = server.give_up
+    server.run()
+    return server.exit_code
 
 
 class _Server(uvicorn.Server):
@@ -71,7 +73,12 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, supervisor: Supervisor) -> None:
         super().__init__(config)
-        self.supervisor = supervisor
+        self.supervisor, self.exit_code = supervisor, EXIT_DONE
+
+    def give_up(self, code: int) -> None:
+        """Ends the service with a worker's exit code: what keeps the model from working is no passing trouble."""
+        log.error("no worker can work with this model here, so the service ends; what it said stands above")
+        self.exit_code, self.should_exit = code, True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.supervisor.draining = True
@@ -90,7 +97,9 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> ASG
         await supervisor.stop()
 
     service = Service(model, supervisor, limits, Meters(supervisor))
-    app = FastAPI(title=model.name, version=model.version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=model.name, version=model.version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
     app.include_router(_page())
     app.include_router(_probes(supervisor))
     app.include_router(_work(service))
@@ -173,27 +182,29 @@ def _work(service: Service) -> APIRouter:
 def _answer_errors(app: FastAPI, service: Service) -> None:
     """A status and a sentence for each way in which a request can fail."""
 
-    def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-        service.meters.count(status)
+    def refusal(request: Request, status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+        if request.url.path == "/predict":
+            service.meters.count(status)
         return JSONResponse({"detail": sentence}, status, headers)
 
     @app.exception_handler(Refused)
-    async def _refused(_: Request, refused: Refused) -> Response:
-        return refusal(refused.status, str(refused), {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None)
+    async def _refused(request: Request, refused: Refused) -> Response:
+        headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+        return refusal(request, refused.status, str(refused), headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _unknown_value(_: Request, error: RequestValidationError) -> Response:
+    async def _unknown_value(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return refusal(422, f"{first['loc'][-1]}: {first['msg']}")
+        return refusal(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(Busy)
-    async def _busy(_: Request, busy: Busy) -> Response:
+    async def _busy(request: Request, busy: Busy) -> Response:
         status = 503 if service.supervisor.draining else 429
-        return refusal(status, str(busy), {"Retry-After": str(busy.retry_after_s)})
+        return refusal(request, status, str(busy), {"Retry-After": str(busy.retry_after_s)})
 
     @app.exception_handler(WorkerLost)
-    async def _lost(_: Request, lost: WorkerLost) -> Response:
-        return refusal(503, str(lost), {"Retry-After": "10"})
+    async def _lost(request: Request, lost: WorkerLost) -> Response:
+        return refusal(request, 503, str(lost), {"Retry-After": "10"})
 
     @app.exception_handler(ClientDisconnect)
     async def _left(_: Request, __: ClientDisconnect) -> Response:
@@ -201,8 +212,8 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
         return Response(status_code=400)
 
     @app.exception_handler(Exception)
-    async def _our_fault(_: Request, __: Exception) -> Response:
-        return refusal(500, "a fault of the service, which its log describes; the scan is not kept")
+    async def _our_fault(request: Request, _: Exception) -> Response:
+        return refusal(request, 500, "a fault of the service, which its log describes; the scan is not kept")
 
 
 def describe(model: ModelPackage, limits: Limits) -> dict[str, Any]:

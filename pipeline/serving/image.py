@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 ENGINES = ("docker", "podman", "buildah")
 BASES = ("cpu", "cuda", "slim")
 _SECRETS = {"pip_conf": "SEGPIPE_PIP_CONF", "ca_certificates": "SEGPIPE_CA_CERTIFICATES"}
+_BUILD_ARGUMENTS = {"PYTHON_IMAGE": "SEGPIPE_PYTHON_IMAGE", "TORCH_CPU_INDEX": "SEGPIPE_TORCH_CPU_INDEX"}
 _SOURCE = Path(__file__).resolve().parents[2]
 _DOCKERFILE = _SOURCE / "docker" / "Dockerfile"
 
@@ -27,7 +28,8 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     base: cpu, cuda or slim (no torch). engine: docker, podman or buildah; None takes the first that works.
     What belongs to the build machine comes from its environment and leaves no trace in the image: SEGPIPE_WHEELS (a
     folder of wheels to install from, without a network), SEGPIPE_PIP_CONF (a pip.conf), SEGPIPE_CA_CERTIFICATES (a PEM
-    file for pip's connections), SEGPIPE_PYTHON_IMAGE (another base than docker.io/library/python). Raises ConfigError
+    file for pip's connections), SEGPIPE_PYTHON_IMAGE (another base than docker.io/library/python),
+    SEGPIPE_TORCH_CPU_INDEX (where torch's CPU builds come from: a mirror's address). Raises ConfigError
     where no engine works, this is no checkout of segpipe or the slim image could not run the package, DataError for a
     package that is not whole, SegpipeError where the build fails.
     """
@@ -80,20 +82,29 @@ def works(engine: str) -> bool:
     return asked.returncode == 0
 
 
+def _is_podman() -> bool:
+    """Whether what is called docker is podman, as some distributions have it."""
+    if shutil.which("docker") is None:
+        return False
+    asked = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    return "podman" in (asked.stdout + asked.stderr).lower()
+
+
 def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path) -> list[str]:
     """The engine's command line; `temporary` is where an empty folder may be made for a context that is not given."""
     empty = temporary / "empty"
     empty.mkdir(exist_ok=True)
     wheels = _given("SEGPIPE_WHEELS") or empty
     command = [engine, "build", "--file", str(_DOCKERFILE), "--tag", tag]
-    if engine != "docker":  # their default format has no health check
+    if engine != "docker" or _is_podman():  # their default format has no health check
         command += ["--format", "docker", "--ignorefile", f"{_DOCKERFILE}.dockerignore"]
     if engine == "buildah" and os.environ.get("BUILDAH_ISOLATION") is None and os.geteuid() == 0:
         command += ["--isolation", "chroot"]
     command += ["--build-context", f"model={model}", "--build-context", f"wheels={wheels}"]
     command += ["--build-arg", f"BASE={base}", "--build-arg", f"GIT_REVISION={_revision()}"]
-    if python_image := os.environ.get("SEGPIPE_PYTHON_IMAGE"):
-        command += ["--build-arg", f"PYTHON_IMAGE={python_image}"]
+    for argument, variable in _BUILD_ARGUMENTS.items():
+        if value := os.environ.get(variable):
+            command += ["--build-arg", f"{argument}={value}"]
     nothing = temporary / "nothing"
     nothing.write_text("", encoding="utf-8")
     for secret, variable in _SECRETS.items():

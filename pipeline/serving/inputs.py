@@ -43,20 +43,22 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
         raise DataError(f"{source}: there is no such file or folder; give a scan, a folder of scans or a manifest")
     own = _written_here(source)
     scans = _grouped([path for path in _images_in(source) if path.name not in own], channels)
-    series = [source] if holds_dicom(source) else []
+    series, unreadable = [source] if _holds_dicom(source) else [], list[Scan]()
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
             if files := _images_in(folder):
                 scans.append(_of_case_folder(folder.name, files, channels))
             else:
                 series += series_below(folder)
-        except OSError as error:
-            scans.append(Scan(folder.name, (folder,), f"the folder cannot be read ({error.strerror})"))
+        except OSError as error:  # whose name it bears is not known
+            case = f"unreadable_{len(unreadable) + 1:03d}"
+            unreadable.append(Scan(case, (folder,), f"a folder, or one below it, cannot be read ({error.strerror})"))
     for number, folder in enumerate(series, 1):
         # Below a folder of its own a series is one of several, and folders above it may be named by the patient.
         plain = folder.parent in (source, source.parent) and not _names_somebody(folder)
         case = folder.name if plain else f"series_{number:03d}"
         scans.append(Scan(case, (folder,)))
+    scans += unreadable
     if not scans:
         raise DataError(
             f"{source}: no image in it; files such as CASE.nii.gz or CASE_0000.nii.gz, or a folder per case"
@@ -79,6 +81,14 @@ def series_below(folder: Path) -> list[Path]:
         return [folder]
     inner = (place for place in sorted(folder.iterdir()) if place.is_dir() and not place.is_symlink())
     return [place for below in inner if not below.name.startswith(".") for place in series_below(below)]
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """As `holds_dicom`; a DataError, without the name of a file, where they may not be read."""
+    try:
+        return holds_dicom(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: its files cannot be read ({error.strerror}); check their permissions") from None
 
 
 def _names_somebody(folder: Path) -> bool:

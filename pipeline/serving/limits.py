@@ -21,7 +21,7 @@ class Limits:
     timeout_s: float = 600.0
     """Longest time for one case, waiting left aside. [SEGPIPE_TIMEOUT_S]"""
     upload_s: float = 120.0
-    """Longest time for an upload. [SEGPIPE_UPLOAD_S]"""
+    """Longest time for an upload, and for the answer to be read. [SEGPIPE_UPLOAD_S]"""
     token: str | None = None
     """Where set, requests need `Authorization: Bearer TOKEN`. [SEGPIPE_TOKEN]"""
 
@@ -47,10 +47,17 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
         return value
 
     standard = Limits()
+
+    def whole(name: str, default: int) -> int:
+        value = number(name, default)
+        if value != int(value):
+            raise ConfigError(f"{name}={environment[name]!r} must be a whole number, for instance {default}")
+        return int(value)
+
     return Limits(
-        queue=int(number("SEGPIPE_QUEUE", standard.queue)),
-        upload_mib=int(number("SEGPIPE_MAX_UPLOAD_MIB", standard.upload_mib)),
-        unpacked_mib=int(number("SEGPIPE_MAX_UNPACKED_MIB", standard.unpacked_mib)),
+        queue=whole("SEGPIPE_QUEUE", standard.queue),
+        upload_mib=whole("SEGPIPE_MAX_UPLOAD_MIB", standard.upload_mib),
+        unpacked_mib=whole("SEGPIPE_MAX_UNPACKED_MIB", standard.unpacked_mib),
         timeout_s=number("SEGPIPE_TIMEOUT_S", standard.timeout_s),
         upload_s=number("SEGPIPE_UPLOAD_S", standard.upload_s),
         token=environment.get("SEGPIPE_TOKEN", "").strip() or None,  # a secret's file often ends with a new line

@@ -28,9 +28,11 @@ from pipeline.data.plan import Plan, read_plan
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.labels import Label, read_labels
 
-FORMAT = 1
+FORMAT = 2
 SEAL = "package.json"
 REQUIRED = ("plan.json", "labels.json", "inference.json", "fingerprint.json", "config.yaml", "MODEL_CARD.md")
+_SEALED_SINCE = 2
+"""The format from which on the seal covers itself too."""
 _LARGEST_SEAL = 4 * 2**20
 
 
@@ -54,6 +56,12 @@ class Seal(Strict):
     output_slug: str
     """The grand-challenge socket that segmentations are written to."""
     files: dict[str, FileSeal]
+    seal: str = ""
+    """Of everything above; format 1 had none."""
+
+    def own_digest(self) -> str:
+        """What `seal` must be."""
+        return digest_of(self.model_dump(mode="json", exclude={"seal"}))
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ def write_seal(folder: Path, name: str, version: str, weights: Iterable[str], ou
         output_slug=output_slug,
         files={path: entry for path, entry in files.items() if path not in records},
     )
+    seal = seal.model_copy(update={"seal": seal.own_digest()})
     write_json(folder / SEAL, seal.model_dump(mode="json"))
     return seal
 
@@ -182,6 +191,8 @@ def _checked_seal(content: Any, place: Path) -> Seal:
         seal = Seal.model_validate(content)
     except ValidationError as error:
         raise DataError(f"{place}: {_first(error)}") from None
+    if seal.seal != ("" if seal.format < _SEALED_SINCE else seal.own_digest()):
+        raise DataError(f"{place}: altered since it was packaged (its own seal differs); copy or package it again")
     unlisted = [name for name in (*REQUIRED, *seal.weights) if name not in seal.files]
     if unlisted or not seal.weights:
         raise DataError(f"{place}: does not list {', '.join(unlisted) or 'any weights'}; package it again")

@@ -41,9 +41,9 @@ def cases_csv(results: Sequence[CaseResult]) -> str:
     """One row per case: what became of it, how long it took and what there is to say about it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "status", "seconds", "peak_memory_gib", "message"])
+    writer.writerow(["case", "status", "seconds", "peak_memory_gib", "backend", "message"])
     for r in results:
-        writer.writerow([r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", r.message])
+        writer.writerow([r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", r.backend, r.message])
     return text.getvalue()
 
 

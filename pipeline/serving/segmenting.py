@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from pipeline.base.allocator import ONE_POOL
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.runtime import available_memory_gib, with_this_program
 from pipeline.inference.jobs import CaseResult, Job
@@ -22,11 +23,11 @@ WORKER = (sys.executable, "-P", "-m", "pipeline.serving.batch_worker")
 
 
 class WorkerKilled(Exception):
-    """The worker ended by a signal, with a case in its hands (None: with none)."""
+    """The worker ended by a signal, with so many cases in its hands: one with the network, another being written."""
 
-    def __init__(self, number: int, case: str | None) -> None:
+    def __init__(self, number: int, in_hands: int) -> None:
         super().__init__(f"signal {number}")
-        self.number, self.case = number, case
+        self.number, self.in_hands = number, in_hands
 
 
 def segment_here(
@@ -47,34 +48,29 @@ def segment_here(
 
 
 def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
-    """Segments every job in a process of its own and yields what became of it, in order but for what follows.
+    """Segments every job in a process of its own and yields what became of it, in order.
 
-    Where the kernel kills that process, the case in its hands is named and tried next, alone, with nothing else in
-    memory; killed again, it fails and the others go on.
+    Where the kernel kills that process, any case in its hands may be the cause: each is tried once more, alone, with
+    nothing else in memory. One that is killed again fails, and the others go on.
     """
-    left, alone = list(jobs), False
+    left, suspects = list(jobs), 0
     while left:
-        first = left[0]
+        first, alone = left[0], suspects > 0
         try:
             for result in _in_worker([first] if alone else left, spec, ahead=not alone):
                 left.pop(0)
                 yield result
-            alone = False
         except WorkerKilled as killed:
             reason = _reason(killed.number)
-            if alone:
-                alone = False
-                if left and left[0] is first:  # else it was killed after its result
-                    left.pop(0)
-                    yield CaseResult(first.id, "failed", f"the process that segmented it was {reason}, twice")
-            elif left:
-                left.sort(key=partial(_comes_after, killed.case))  # stable: the one in its hands first
-                log.warning("%s  the process that segmented it was %s; trying it once more alone", left[0].id, reason)
-                alone = True
-
-
-def _comes_after(case: str | None, job: Job) -> bool:
-    return job.id != case
+            if not alone:
+                suspects = min(max(killed.in_hands, 1), len(left))
+                for job in left[:suspects]:
+                    log.warning("%s  the process that segmented it was %s; trying it once more alone", job.id, reason)
+                continue
+            if left and left[0] is first:  # else it was killed after its result
+                left.pop(0)
+                yield CaseResult(first.id, "failed", f"the process that segmented it was {reason}, twice")
+        suspects = max(suspects - 1, 0)
 
 
 def _reason(number: int) -> str:
@@ -93,11 +89,11 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=with_this_program(),
+        env=with_this_program() | ONE_POOL,
     )
     if worker.stdin is None or worker.stdout is None:
         raise AssertionError("the worker was started with pipes")
-    done, in_hands = 0, None
+    done, begun = 0, 0
     try:
         worker.stdin.write(json.dumps(request) + "\n")
         worker.stdin.flush()
@@ -107,7 +103,7 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
                 done += 1
                 yield CaseResult(**answer["result"])
             elif "begun" in answer:
-                in_hands = answer["begun"]
+                begun += 1
             elif "error" in answer:
                 raise _raised(answer["error"], answer["exit_code"])
             else:
@@ -119,7 +115,7 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
         worker.kill()
         worker.wait()
     if code < 0:
-        raise WorkerKilled(-code, in_hands)
+        raise WorkerKilled(-code, begun - done)
     if code > 0 or done < len(jobs):
         raise RuntimeError(
             f"the process that segments ended with {code} before all cases were done; what it said stands above"

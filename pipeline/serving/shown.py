@@ -41,9 +41,12 @@ def overlay_values(labels: Sequence[Label]) -> list[int]:
 
 
 def numbered(labels: NDArray[Any], groups: Sequence[Sequence[int]]) -> NDArray[np.unsignedinteger[Any]]:
-    """0 is background, i a voxel with a value of the i-th group; where groups share a value, the last one counts."""
+    """0 is background, i a voxel with a value of the i-th group.
+
+    Where groups share a value, the smallest counts, so that a part is seen in its whole; of two as large, the later.
+    """
     indices = np.zeros(labels.shape, np.min_scalar_type(len(groups)))
-    for index, values in enumerate(groups, start=1):
+    for index, values in sorted(enumerate(groups, start=1), key=lambda group: -len(group[1])):
         indices[np.isin(labels, values)] = index
     return indices
 

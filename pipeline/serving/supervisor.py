@@ -7,12 +7,13 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import EXIT_DATA, EXIT_USAGE
 from pipeline.base.runtime import with_this_program
 from pipeline.serving.task import Task
 
@@ -54,6 +55,8 @@ class Supervisor:
     peak_memory_gib: float = 0.0
     seconds_per_case: float | None = None
     """A moving average, once there is a case."""
+    on_no_start: Callable[[int], object] = lambda code: None  # noqa: ARG005
+    """Told the exit code of a first worker that never came so far as to be ready: no other one will."""
     _process: asyncio.subprocess.Process | None = None
     _keeper: asyncio.Task[None] | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,8 +70,7 @@ class Supervisor:
         """Ends the worker; it finishes nothing more."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])
         await self._end_worker()
 
     @asynccontextmanager
@@ -138,23 +140,38 @@ class Supervisor:
         return dict(json.loads(line))
 
     async def _keep_alive(self) -> None:
+        ever_ready = False
         while True:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "pipeline.serving.worker", str(self.package.absolute()), self.device,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program(),
-            )  # fmt: skip  # its own session: Ctrl-C and SIGTERM are for the service, which lets it finish
+            try:
+                process = await self._new_worker()
+            except OSError as error:  # no memory, no process: for now
+                log.warning("no worker could be started (%s); trying again", error.strerror)
+                await asyncio.sleep(_PAUSE_AFTER_A_FAILED_START_S)
+                continue
             self._process, self.started = process, self.started + 1
             first = await process.stdout.readline() if process.stdout is not None else b""
             if first:
-                self.ready = True
+                self.ready = ever_ready = True
                 self._became_ready.set()
                 log.info("worker %d is ready", self.started)
             code = await process.wait()
             self._not_ready()
+            if not ever_ready and code in (EXIT_USAGE, EXIT_DATA):
+                self.draining = True
+                self._became_ready.set()  # who waits for a worker learns that there will be none
+                self.on_no_start(code)
+                return
             log.warning("worker %d ended with code %d; starting another", self.started, code)
             if not first:
                 await asyncio.sleep(_PAUSE_AFTER_A_FAILED_START_S)
+
+    async def _new_worker(self) -> asyncio.subprocess.Process:
+        """In a session of its own: Ctrl-C and SIGTERM are for the service, which lets it finish."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "pipeline.serving.worker", str(self.package.absolute()), self.device,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program(),
+        )  # fmt: skip
 
     async def _end_worker(self) -> None:
         process = self._process

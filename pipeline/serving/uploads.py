@@ -7,9 +7,12 @@ number of entries and bytes; headers are checked before any voxel is unpacked, a
 from __future__ import annotations
 
 import errno
+import os
 import re
+import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,16 +20,21 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.data.dicom_series import is_dicom
-from pipeline.data.formats import image_ending, read_header
+from pipeline.data.formats import CHANNEL_SUFFIX, image_ending, read_header
 from pipeline.data.geometry import to_canonical
 from pipeline.data.header import FileFault
 from pipeline.data.plan import Plan
 from pipeline.serving.inputs import list_scans
 
+SCAN = "scan"
+"""The folder of a request's image files, below its own."""
 MOST_ENTRIES = 4096
 _TAKEN = "NIfTI, .mha, .nrrd, or a zip of one DICOM series"
 _DAMAGED_ZIP = "the zip is damaged; pack or copy it again"
 _PIECE = 2**20
+_LONGEST_END = 2**16 + 21
+"""Of a zip: its end record with a comment."""
+_LARGEST_DIRECTORY = 4 * 2**20
 _HEADER_LIMIT = 2**20
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """Others need as much memory to unpack as the archive says (LZMA's dictionary: up to 4 GiB)."""
@@ -51,11 +59,8 @@ class Upload:
 
     images: tuple[Path, ...]
     ending: str
-
-    @property
-    def is_series(self) -> bool:
-        """Whether it is a DICOM series: one folder of files."""
-        return self.images[0].is_dir()
+    is_series: bool = False
+    """Whether it is a DICOM series: one folder of files."""
 
 
 def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
@@ -65,11 +70,11 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     for what is too large, 422 for a scan that does not fit the model or is damaged.
     """
     channels = tuple(channel.name for channel in plan.channels)
-    place = folder / "scan"
+    place = folder / SCAN
     place.mkdir()
     ending = kind_of(received)
     if ending == ".zip":
-        _unzip(received, place, most_bytes)
+        _unzip(received, place, most_bytes, channels)
         received.unlink()
     else:
         received.rename(place / f"scan{ending}")
@@ -86,7 +91,7 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
         _refuse_other_files(path)
     _check_headers(scans[0].images, plan, most_bytes)
     kept = image_ending(scans[0].images[0])
-    return Upload(scans[0].images, kept if kept in {".mha", ".nrrd"} else ".nii.gz")
+    return Upload(scans[0].images, kept if kept in {".mha", ".nrrd"} else ".nii.gz", scans[0].images[0].is_dir())
 
 
 def _endings(channels: tuple[str, ...]) -> str:
@@ -146,8 +151,9 @@ def _refuse_other_files(path: Path) -> None:
         raise Refused(422, "its voxels lie in another file; send one file with header and voxels")
 
 
-def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
+def _unzip(archive: Path, folder: Path, most_bytes: int, channels: tuple[str, ...]) -> None:
     left = most_bytes
+    _refuse_large_directory(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
@@ -159,8 +165,9 @@ def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
                 raise Refused(422, "the zip is encrypted; send it without a password")
             if any(entry.compress_type not in _METHODS for entry in entries):
                 raise Refused(422, "the zip is packed in an unusual way; pack it again as a plain zip")
-            for number, entry in enumerate(entries):
-                left -= _extract(opened, entry, folder / _our_name(entry.filename, number), left)
+            ours = _our_names([entry.filename for entry in entries], channels)
+            for entry, name in zip(entries, ours, strict=True):
+                left -= _extract(opened, entry, folder / name, left)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise Refused(422, _DAMAGED_ZIP) from None
     except OSError as error:
@@ -172,19 +179,56 @@ def _unzip(archive: Path, folder: Path, most_bytes: int) -> None:
             path.unlink()
 
 
-def _our_name(theirs: str, number: int) -> str:
-    """A name of ours; of theirs only an image ending and a channel number are kept."""
-    name = PurePosixPath(theirs.replace("\\", "/")).name
-    ending = image_ending(Path(name))
-    if not ending or name.startswith("."):
-        return f"{number:05d}"
-    channel = re.search(r"_(\d{4})$", name[: -len(ending)])
-    return f"scan_{channel.group(1)}{ending}" if channel else f"scan{number}{ending}"
+def _refuse_large_directory(archive: Path) -> None:
+    """Looks at a zip's end before its directory is read, which takes memory for every entry that it lists."""
+    with archive.open("rb") as stream:
+        stream.seek(-min(archive.stat().st_size, _LONGEST_END), os.SEEK_END)
+        tail = stream.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise Refused(422, _DAMAGED_ZIP)
+    entries, size = struct.unpack_from("<HI", tail, at + 10)
+    if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):  # a second end, for more than any scan has
+        raise Refused(413, "the zip has the form for over 4 GiB or 65535 files; pack it again as a plain zip")
+    if entries > MOST_ENTRIES or size > _LARGEST_DIRECTORY:
+        raise Refused(413, f"{entries} files in the zip; at most {MOST_ENTRIES} are taken")
+
+
+def _our_names(theirs: Sequence[str], channels: tuple[str, ...]) -> list[str]:
+    """Names of ours: which file is which case's and channel's, and of theirs an image ending alone.
+
+    A channel is a number at the end (`_0001`), or for a model of several its name in the file's. What is left of the
+    name, with its folder, tells cases apart.
+    """
+    cases: dict[tuple[str, str], int] = {}
+    names = []
+    for number, entry in enumerate(theirs):
+        path = PurePosixPath(entry.replace("\\", "/"))
+        ending = image_ending(Path(path.name))
+        if not ending or path.name.startswith("."):
+            names.append(f"{number:05d}")
+            continue
+        case, channel = _case_and_channel(path.name[: -len(ending)], channels)
+        which = cases.setdefault((str(path.parent), case), len(cases))
+        names.append(f"case{which}{'' if channel is None else f'_{channel:04d}'}{ending}")
+    return names
+
+
+def _case_and_channel(stem: str, channels: tuple[str, ...]) -> tuple[str, int | None]:
+    if numbered := CHANNEL_SUFFIX.search(stem):
+        return stem[: numbered.start()], int(numbered.group(1))
+    held = [name for name in channels if name.lower() in stem.lower()] if len(channels) > 1 else []
+    if not held:
+        return stem, None
+    name = max(held, key=len)  # T1C, not T1
+    return stem.lower().replace(name.lower(), "", 1), channels.index(name)
 
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most_bytes: int) -> int:
     """Writes one entry and returns its size; a zip that lies about sizes is stopped where it passes the limit."""
     written = 0
+    if target.exists():
+        raise Refused(422, "two files in the zip are one case's and channel's by their names; send one case at a time")
     with opened.open(entry) as source, target.open("wb") as out:
         while block := source.read(_PIECE):
             written += len(block)

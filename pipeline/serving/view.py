@@ -1,7 +1,8 @@
 """`segpipe view`: go through a run's cases in the browser. For this user on this machine only, and offline.
 
 The server listens on loopback. Every address begins with a random token, so that other users of the machine cannot
-guess it; requests for another host name are refused, so that no web page can reach it by rebinding a name (DNS). What
+guess it; the browser is started with another one, which is good once, since all users see the command lines of
+programs. Requests for another host name are refused, so that no web page can reach it by rebinding a name (DNS). What
 is asked for is a number or one of a few words, never a path.
 """
 
@@ -12,6 +13,7 @@ import logging
 import re
 import secrets
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,6 +38,8 @@ class Answer:
     status: HTTPStatus
     kind: str
     body: bytes
+    location: str | None = None
+    """Where to go on."""
 
 
 class Viewer(ThreadingHTTPServer):
@@ -45,6 +49,7 @@ class Viewer(ThreadingHTTPServer):
 
     def __init__(self, run: ViewedRun, port: int = 0) -> None:
         self.run, self.token = run, secrets.token_urlsafe(24)
+        self._tickets: set[str] = set()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -57,16 +62,24 @@ class Viewer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.server_port}/{self.token}/"
 
+    def url_for_once(self) -> str:
+        """An address that leads to `url` the first time that it is asked for, and nowhere after that."""
+        ticket = secrets.token_urlsafe(24)
+        self._tickets.add(ticket)
+        return f"http://{LOOPBACK}:{self.server_port}/{ticket}"
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that went on to the next case, or left, is no fault."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
-    def answer(self, path: str, host: str | None) -> Answer:
-        """The answer to a GET of `path` that names `host`."""
+    def answer(self, path: str, host: str | None, method: str = "GET") -> Answer:
+        """The answer to a request for `path` that names `host`."""
         if host not in self.hosts:
             return _refusal(HTTPStatus.FORBIDDEN, f"this viewer answers for {LOOPBACK} only")
         token, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
+        if method == "GET" and self._is_good_once(token):
+            return Answer(HTTPStatus.SEE_OTHER, "text/plain; charset=utf-8", b"", self.url)
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return _refusal(HTTPStatus.NOT_FOUND, "unknown address; use the one that `segpipe view` printed")
         if rest in VIEWER:
@@ -77,6 +90,14 @@ class Viewer(ThreadingHTTPServer):
         if found := _VOLUME.fullmatch(rest):
             return self._volume(int(found[1]), found[2], found[3] is not None)
         return _refusal(HTTPStatus.NOT_FOUND, "there is nothing here")
+
+    def _is_good_once(self, ticket: str) -> bool:
+        """Whether this is a ticket, which it is no more now: each request has a thread, and only one takes it out."""
+        try:
+            self._tickets.remove(ticket)
+        except KeyError:
+            return False
+        return True
 
     def _volume(self, case: int, channel: str | None, reference: bool) -> Answer:
         try:
@@ -103,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self.server.answer(self.path, self.headers.get("Host")))
 
     def do_HEAD(self) -> None:
-        self._send(self.server.answer(self.path, self.headers.get("Host")), body=False)
+        self._send(self.server.answer(self.path, self.headers.get("Host"), "HEAD"), body=False)
 
     def _send(self, answer: Answer, body: bool = True) -> None:
         headers: Mapping[str, str] = {
@@ -112,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if answer.location is not None:
+            self.send_header("Location", answer.location)
         self.end_headers()
         if body:
             self.wfile.write(answer.body)
@@ -130,7 +153,8 @@ def view(run: Path, port: int = 0, open_browser: bool = True) -> None:
         if open_browser:
             import webbrowser
 
-            webbrowser.open(viewer.url)
+            # in a thread: one that runs in the terminal returns only when its reader is done with it
+            threading.Thread(target=webbrowser.open, args=(viewer.url_for_once(),), daemon=True).start()
         try:
             viewer.serve_forever()
         except KeyboardInterrupt:

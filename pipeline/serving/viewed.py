@@ -14,7 +14,7 @@ from pipeline.base.stage import is_finished
 from pipeline.data.cases import Case, Cases, data_root, image_paths, read_cases
 from pipeline.data.plan import read_plan
 from pipeline.reporting.results import Results, read_results
-from pipeline.serving.shown import numbered, plain_nifti, planned_windows
+from pipeline.serving.shown import compact, numbered, plain_nifti, planned_windows
 
 _SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")
 
@@ -49,7 +49,7 @@ class ViewedRun:
         from pipeline.data.formats import read_image
 
         image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
-        return plain_nifti(image.array[channel], image.grid).to_bytes()
+        return plain_nifti(compact(image.array[channel]), image.grid).to_bytes()
 
     def reference(self, index: int) -> bytes | None:
         """A case's reference with voxels numbered by structure; None where it has none."""
@@ -61,7 +61,7 @@ class ViewedRun:
         return self._labels(self.predictions[self.order[index].id])
 
     def _labels(self, path: Path) -> bytes:
-        """0 is background, i the i-th structure; where structures overlap, the last one is on top."""
+        """0 is background, i the i-th structure; where structures overlap, the innermost is on top."""
         from pipeline.data.formats import read_label
 
         volume = read_label(path)

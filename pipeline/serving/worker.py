@@ -87,4 +87,8 @@ def _answer(stream: IO[str], content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    try:
+        main(Path(sys.argv[1]), sys.argv[2])
+    except SegpipeError as fault:  # a package or a setting that no worker can work with
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_code)

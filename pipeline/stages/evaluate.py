@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -12,7 +14,7 @@ from pydantic import Field, field_validator
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import Stage
+from pipeline.base.stage import Outcome, Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class EvaluateConfig(Strict):
     bootstrap_resamples: int = Field(default=2000, ge=100)
     """Resamples of subjects behind each 95 % interval."""
     groups: Literal["auto"] | tuple[str, ...] = "auto"
-    """Manifest columns with a table for each of their values; auto: every column with 2 to 10 different values."""
+    """Manifest columns with a table for each of their values; auto: those of 2 to 10 values that subjects share."""
 
     @field_validator("nsd_tolerance_mm", mode="before")
     @classmethod
@@ -57,8 +59,11 @@ class EvaluateReads(Strict):
     evaluate: EvaluateConfig
 
 
-def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
-    """Scores every prediction that has a reference; cases without a prediction are listed in the summary."""
+def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:
+    """Scores every prediction that has a reference; cases without a prediction are listed in the summary.
+
+    Cases whose files cannot be compared failed, and are listed there too.
+    """
     from pipeline.base.files import inside
     from pipeline.data.cases import data_root, read_cases
     from pipeline.evaluation import Evaluation, Pair, evaluate_pairs
@@ -93,7 +98,8 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
         raise DataError("evaluate: no case with a reference label map has a prediction, so there is nothing to score")
     if not pairs:  # as after train.folds: full without labelled testing cases: the model can still be shipped
         log.warning("evaluate: no segmented case has a reference label map, so nothing is scored")
-    evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
+    summary = evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
+    return Outcome(tuple(entry["case"] for entry in summary["not_scored"] if entry["case"] not in not_scored))
 
 
 def check_against_data(settings: EvaluateConfig, cases: Cases) -> None:
@@ -122,12 +128,19 @@ def _group_columns(cases: list[Case], wanted: Literal["auto"] | tuple[str, ...])
         if unknown := [column for column in wanted if column not in columns]:
             raise DataError(f"evaluate.groups: no case has a column {unknown[0]!r}; there are: {', '.join(columns)}")
         return list(wanted)
-    return [column for column in columns if 2 <= len({_group(case, column) for case in cases}) <= 10]
+    return [column for column in columns if _makes_groups(cases, column)]
+
+
+def _makes_groups(cases: list[Case], column: str) -> bool:
+    """Whether a column has 2 to 10 values and the typical one is of two subjects or more: birthdays and initials, which
+    single a patient out, make no groups."""
+    subjects_of = Counter(group for group, _ in {(_group(case, column), case.subject) for case in cases})
+    return 2 <= len(subjects_of) <= 10 and (column == "split" or median(subjects_of.values()) >= 2)
 
 
 STAGE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     config=EvaluateReads,
     reads={"evaluate": "evaluate"},
     inputs=("infer", "load"),

@@ -142,12 +142,14 @@ def _postprocess_all(
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
     from pipeline.data.formats import read_label, write_label
+    from pipeline.inference.choose import FEWEST_CASES
     from pipeline.inference.outputs import MAPS, map_path
     from pipeline.inference.postprocess import postprocess
 
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
-    _write_choice(out, choice.settings, {"asked": "auto", "cases": count, "structures": choice.structures})
+    grounds = {"asked": "auto", "cases": count, "fewest_cases": FEWEST_CASES, "structures": choice.structures}
+    _write_choice(out, choice.settings, grounds)
     _log_choice(choice, count)
     for job in jobs:
         if job.id not in raw:
@@ -186,10 +188,11 @@ def _choice(
 
 
 def _log_choice(choice: Choice, count: int) -> None:
-    from pipeline.inference.choose import steps_of
+    from pipeline.inference.choose import FEWEST_CASES, steps_of
 
-    if not count:
-        log.warning("infer     postprocessing: no validation case has a reference to choose it on, so nothing is done")
+    if count < FEWEST_CASES:
+        found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
+        log.warning("infer     postprocessing: %s, so nothing is done", found)
         return
     steps = {name: ", ".join(steps_of(choice.settings, name)) for name in choice.structures}
     for name, words in steps.items():
@@ -220,7 +223,7 @@ def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[
     entries = []
     with (out / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["case", "fold", "status", "seconds", "peak_memory_gib", "uncertainty", "message"])
+        table.writerow(["case", "fold", "status", "seconds", "peak_memory_gib", "uncertainty", "backend", "message"])
         for job in jobs:
             result = results[job.id]
             used = folds if job.model == ENSEMBLE else [job.model]
@@ -236,13 +239,13 @@ def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[
             )
             measured = f"{result.seconds:.3f}", f"{result.peak_memory_gib:.3f}"
             score = "" if result.score is None else f"{result.score:.6f}"
-            table.writerow([job.id, "+".join(used), result.status, *measured, score, result.message])
+            table.writerow([job.id, "+".join(used), result.status, *measured, score, result.backend, result.message])
     write_json(out / "cases.json", {"cases": entries})
 
 
 STAGE = Stage(
     name="infer",
-    version=2,
+    version=3,
     config=InferReads,
     reads={"infer": "infer"},
     inputs=("train", "plan", "load", "sample"),

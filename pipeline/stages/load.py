@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.files import sha256_of, write_json
+from pipeline.base.files import read_json, sha256_of, write_json
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import Outcome, Stage
+from pipeline.base.stage import RECORD, Outcome, Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
 
 log = logging.getLogger(__name__)
+
+_TO_TRAIN = "give cases a label map and the split training"
 
 
 class DataConfig(Strict):
@@ -60,11 +62,14 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
     from pipeline.data.manifest import read_manifest
 
     manifest, root = read_manifest(config.data.manifest), data_root(config.data)
-    examined = examine(manifest, root, runtime, config.load)
+    examined = examine(manifest, root, runtime, config.load, to_train=True)
     write_json(out / "faults.json", as_json(examined.faults))
     show_faults(examined.faults, len(manifest.cases))
     _refuse_faulty_training(manifest, examined.fatal, config, out)
+    _say_emptied_folds(manifest, examined.fatal)
     sound = [measured for measured in examined.measured if measured["id"] not in examined.fatal]
+    if not any(case.split == "training" for case in manifest.cases):
+        raise DataError(f"{config.data.manifest}: has no training case; {_TO_TRAIN}")
     if not any(case["split"] == "training" for case in sound):
         raise DataError(f"{config.data.manifest}: no sound training case is left; repair the faults above")
     cases = Cases.model_validate(
@@ -87,22 +92,31 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
     return Outcome(failed_cases=examined.fatal)
 
 
-def check(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig | None = None) -> tuple[Fault, ...]:
-    """Every fault of every case and between cases, for `segpipe check`: nothing is written, nothing computed on."""
-    return examine(manifest, root, runtime, config or LoadConfig()).faults
+def check(
+    manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig | None = None, to_train: bool = False
+) -> tuple[Fault, ...]:
+    """Every fault of every case and between cases, for `segpipe check`: nothing is written, nothing computed on.
+
+    to_train: the data is meant for training, so that testing cases alone are a fault.
+    """
+    return examine(manifest, root, runtime, config or LoadConfig(), to_train).faults
 
 
 def data_root(data: DataConfig) -> Path:
     """The folder that case paths are relative to; ConfigError where it does not exist."""
-    from pipeline.data.manifest import read_manifest
-
-    own = read_manifest(data.manifest).root
-    root = data.root or (data.manifest.parent / own if own else data.manifest.parent)
+    root = _root(data)
     if not root.is_dir():
         raise ConfigError(
             f"data.root: there is no folder {root}; give the folder of the scans with --set data.root=DIR"
         )
     return root.resolve()
+
+
+def _root(data: DataConfig) -> Path:
+    from pipeline.data.manifest import read_manifest
+
+    own = read_manifest(data.manifest).root
+    return data.root or (data.manifest.parent / own if own else data.manifest.parent)
 
 
 @dataclass(frozen=True)
@@ -114,22 +128,40 @@ class Examined:
     measured: tuple[dict[str, Any], ...]
 
 
-def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig) -> Examined:
+def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig, to_train: bool) -> Examined:
     """Checks all cases in parallel, then what only shows between them; in the manifest's order."""
-    from pipeline.data.checks import Task, check_case
+    from pipeline.data.checks import Task, check_case, killed_case
     from pipeline.data.cohort import between_cases
     from pipeline.executors import map_cases
 
     common = manifest.model_copy(update={"cases": ()})
     tasks = [Task(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases]
-    findings = list(map_cases(check_case, tasks, runtime, "checking"))
-    faults = [*(fault for finding in findings for fault in finding.faults), *between_cases(findings, manifest)]
+    findings = list(map_cases(check_case, tasks, runtime, "checking", killed_case))
+    faults = [
+        *_nothing_to_do(manifest, to_train),
+        *(fault for finding in findings for fault in finding.faults),
+        *between_cases(findings, manifest),
+    ]
     fatal = {fault.case for fault in faults if fault.severity == "fatal"}
     return Examined(
         tuple(faults),
         tuple(case.id for case in manifest.cases if case.id in fatal),
         tuple(finding.measured for finding in findings if finding.measured is not None),
     )
+
+
+def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
+    """The fault of a data set without a case, or without one to train on."""
+    from pipeline.data.cohort import ALL_CASES
+    from pipeline.data.faults import Fault
+
+    if not manifest.cases:
+        cure = "make it anew with `segpipe init`, from the folder that holds the scans"
+        return [Fault(ALL_CASES, "", "fatal", "no-case", "the manifest has no case", cure)]
+    if not to_train or any(case.split == "training" for case in manifest.cases):
+        return []
+    found = f"none of the {len(manifest.cases)} cases is for training"
+    return [Fault(ALL_CASES, "", "fatal", "no-training-case", found, _TO_TRAIN)]
 
 
 def show_faults(faults: Sequence[Fault], cases: int) -> None:
@@ -152,30 +184,80 @@ def _refuse_faulty_training(manifest: Manifest, fatal: Sequence[str], config: Lo
         )
 
 
+def _say_emptied_folds(manifest: Manifest, fatal: Sequence[str]) -> None:
+    """Which folds of the manifest have no case left, and whose cases are missing there."""
+    from pipeline.data.folds import given_folds
+
+    training = [case for case in manifest.cases if case.split == "training"]
+    given, left = given_folds(training), given_folds(case for case in training if case.id not in fatal)
+    for fold in (fold for fold in given if fold not in left):
+        gone = ", ".join(case.id for case in training if case.fold == fold)
+        log.warning("fold %d of the manifest is dropped, since all of its cases are left out: %s", fold, gone)
+    if left != given and left != list(range(len(left))):
+        now = ", ".join(f"{fold} is now {number}" for number, fold in enumerate(left))
+        log.warning("the other folds are counted anew: %s", now)
+
+
+def changed_since(config: LoadReads, folder: Path) -> list[str]:
+    """What the finished stage in `folder` was made from and is another now: load.* keys, the manifest, files.
+
+    Paths are not compared, nor what is not there: a run folder goes on where its data has moved, or never was, and a
+    stage that needs a scan says so itself. Of a file with another date the content counts.
+    """
+    request = read_json(folder / RECORD)["request"]
+    recorded, wanted = request["config"]["load"], config.load.model_dump(mode="json")
+    changed = [f"load.{key}" for key in sorted({*recorded, *wanted}) if recorded.get(key) != wanted.get(key)]
+    if not config.data.manifest.is_file():
+        return changed
+    if sha256_of(config.data.manifest) != request["sources"].get("manifest"):
+        return [*changed, f"the manifest {config.data.manifest}"]
+    return [*changed, *_changed_files(config.data, request["sources"], folder)]
+
+
+def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) -> list[str]:
+    from pipeline.data.cases import read_cases
+    from pipeline.data.digests import file_digest
+    from pipeline.data.manifest import read_manifest
+
+    root = _root(data)
+    stats = {file: _size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
+    there = {file: now for file, now in stats.items() if now.split()[-1].isdigit()}  # with a date
+    doubtful = [file for file, now in there.items() if now != recorded.get(file)]
+    if doubtful:
+        log.info("%d files are not of the date that they were loaded with; comparing their content", len(doubtful))
+    digests = {file: digest for case in read_cases(folder).cases for file, digest in case.sha256.items()}
+    return [file for file in doubtful if file_digest(root / file) != digests.get(file)]
+
+
 def _sources(config: LoadReads) -> Mapping[str, Any]:
     """The manifest's content, and size and date of every file: a replaced scan is noticed."""
     from pipeline.data.manifest import read_manifest
 
     root = data_root(config.data)
     result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
-    for case in read_manifest(config.data.manifest).cases:
-        for name in (*case.images, *([case.label] if case.label else [])):
-            result[name] = _size_and_date(root / name)
-    return result
+    return result | {file: _size_and_date(root / file) for file in _files(read_manifest(config.data.manifest))}
+
+
+def _files(manifest: Manifest) -> list[str]:
+    """All files of a data set, relative to its root."""
+    return [file for case in manifest.cases for file in (*case.images, *([case.label] if case.label else []))]
 
 
 def _size_and_date(path: Path) -> str:
     """Of a file (with the other one of a pair), or of all files of a DICOM series."""
     from pipeline.data.digests import voxel_files
 
-    files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]
-    stats = [file.stat() for file in files if file.is_file()]
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]
+        stats = [file.stat() for file in files if file.is_file()]
+    except OSError as error:  # the checks name it, with its case
+        return f"not readable: {error.strerror}"
     return f"{sum(s.st_size for s in stats)} {max((s.st_mtime_ns for s in stats), default='missing')}"
 
 
 STAGE = Stage(
     name="load",
-    version=6,
+    version=7,
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),

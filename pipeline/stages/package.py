@@ -94,7 +94,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     inference = InferenceSettings.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
     write_json(out / "inference.json", _settings(inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
-    write_json(out / "metrics" / "summary.json", summary)
+    write_json(out / "metrics" / "summary.json", _shipped(summary))
     write_text(out / CONFIG, portable_yaml((out / CONFIG).read_text(encoding="utf-8")))
     text = CardText(
         name=name,
@@ -172,6 +172,12 @@ def _write_bundle(settings: PackageConfig, *package: Any) -> None:
         log.info("package   is no MONAI bundle: %s", reason)
 
 
+def _shipped(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores without the cases that have none: their names and reasons are of the machine that trained."""
+    shipped = {key: value for key, value in summary.items() if key != "not_scored"}
+    return shipped | {"n_not_scored": len(summary.get("not_scored", ()))}
+
+
 def _settings(inference: InferenceSettings) -> dict[str, Any]:
     """The settings that a result depends on; what runs it and how much memory may be used is each machine's matter."""
     names = set(InferenceSettings.model_fields) - {"memory_gib", "backend"}
@@ -184,7 +190,7 @@ def _size(folder: Path) -> str:
 
 STAGE = Stage(
     name="package",
-    version=2,
+    version=3,
     config=PackageReads,
     reads={"package": "package", "inference": "infer"},
     inputs=("train", "plan", "load", "infer", "evaluate"),

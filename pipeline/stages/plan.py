@@ -53,7 +53,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
 
 STAGE = Stage(
     name="plan",
-    version=2,
+    version=3,
     config=PlanReads,
     reads={
         "plan": "plan",

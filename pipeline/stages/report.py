@@ -59,7 +59,7 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
 STAGE = Stage(
     name="report",
-    version=2,
+    version=3,
     config=ReportReads,
     reads={"report": "report", "name": "name", "seed": "seed"},
     inputs=("load", "plan", "sample", "train", "infer", "evaluate"),

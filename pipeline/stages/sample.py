@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from pipeline.base.stage import Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
+    from pipeline.data.cases import Case
     from pipeline.data.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class SampleConfig(Strict):
 
     store: Literal["ram", "disk", "auto"] = "auto"
     """Where training reads patches from: ram, disk (memory-mapped), or auto: a GPU's memory where training leaves room
-    there, else ram if the store takes under half of what is free. On disk it is in any case."""
+    there, else ram if the store takes under half of what training leaves free. On disk it is in any case."""
     folds: int = Field(default=5, ge=2)
     """Folds where the manifest gives none; fewer if there are fewer subjects."""
     locations_per_class: int = Field(default=5000, ge=1)
@@ -56,30 +57,38 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     from pipeline.executors import map_cases
 
     settings, plan = config.sample, read_plan(inputs["plan"])
-    cases, root = read_cases(inputs["load"]).training(), data_root(inputs["load"])
+    loaded, root = read_cases(inputs["load"]), data_root(inputs["load"])
+    cases = loaded.training()
     folds = make_folds(cases, settings.folds, settings.seed)
     write_json(out / "folds.json", folds)
-    log.info("%s", _said(folds, settings.folds, len({case.subject for case in cases})))
+    log.info("%s", _said(folds, settings.folds, cases))
 
     store = out / "store"
     store.mkdir(exist_ok=True)
     needed, free = require_disk(store, (stored_bytes(case, plan) for case in cases))
     log.info("patch store: %.2f GiB expected, %.1f GiB free on disk", needed, free)
-    work = [Preparation(case, root, plan, store, settings.locations_per_class, settings.seed) for case in cases]
+    shared = (root, plan, store, settings.locations_per_class, settings.seed, loaded.grid_tolerance_mm)
+    work = [Preparation(case, *shared) for case in cases]
     entries = dict(map_cases(prepare_case, work, runtime, "preparing"))
     write_index(store, entries, settings.store, index_type(plan.structures, plan.overlapping))
     _preview(store, plan, out / "preview.png")
 
 
-def _said(folds: Mapping[str, Any], wanted: int, subjects: int) -> str:
-    """The folds in a sentence, and why they are fewer than wanted."""
+def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
+    """The folds in a sentence, and why they are fewer than wanted or other than the manifest's."""
+    from pipeline.data.folds import given_folds
+
+    subjects, given = len({case.subject for case in cases}), given_folds(cases)
     sizes = ", ".join(str(len(fold["val"])) for fold in folds["folds"])
     if not sizes:
-        why = "there is one subject" if subjects == 1 else "the manifest puts all subjects into one"
+        why = "there is one subject" if subjects == 1 else "all subjects there are stand in one of the manifest's"
         return f"no folds, since {why}: only train.folds: full can be trained"
     said = f"folds ({folds['source']}), validation cases in each: {sizes}"
     if folds["source"] == "made" and len(folds["folds"]) < wanted:
         said += f"; {len(folds['folds'])} folds instead of {wanted}, since there are {subjects} subjects"
+    if given != list(range(len(given))):
+        numbers = ", ".join(map(str, given))
+        said += f"; the manifest's folds {numbers} are counted from 0 to {len(given) - 1}, as no case is in the others"
     return said
 
 
@@ -89,7 +98,8 @@ def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     from pipeline.data.preview import draw_preview
     from pipeline.data.store import open_store
 
-    store = open_store(store_folder)
+    reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
+    store = open_store(store_folder, reserved_gib=reserved_gib)
     batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)
     draw_preview(path, batch, len(plan.structures))
     log.info("patches are read from %s: %s", store.where, store.reason)
@@ -97,7 +107,7 @@ def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
 
 STAGE = Stage(
     name="sample",
-    version=1,
+    version=2,
     config=SampleReads,
     reads={"sample": "sample"},
     inputs=("load", "plan"),

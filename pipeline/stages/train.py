@@ -13,6 +13,7 @@ from pipeline.base.runtime import Runtime, resolve_device
 from pipeline.base.stage import Stage, duration
 from pipeline.base.strict import Strict
 from pipeline.data.plan import read_plan
+from pipeline.training.checks import check_against_plan, pretrained_weights
 from pipeline.training.settings import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,10 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """Trains the folds into `out`, one after the other or, on a machine with several GPUs, one on each at a time.
 
     Folds that are finished stay, an unfinished one goes on. Started by torchrun, all processes call it together, and
-    the first one writes.
+    the first one writes. What does not suit the plan is refused first (`check_against_plan`).
     """
+    plan = read_plan(inputs["plan"])
+    check_against_plan(config.train, plan)
     from pipeline.base.allocator import keep_freed_memory
 
     keep_freed_memory()
@@ -46,8 +49,8 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
         train_in_turn(order, order.folds, device, world)
         if not world.is_first:
             return
-        plan, results = read_plan(inputs["plan"]), {fold.name: order.result(fold) or {} for fold in order.folds}
-        if config.train.budget and config.train.max_steps is None:
+        results = {fold.name: order.result(fold) or {} for fold in order.folds}
+        if config.train.budget and config.train.max_steps is None and config.train.max_epochs is None:
             for fold in order.folds:
                 log.info("%s", _of_budget(fold.folder(out), config.train.budget))
         _write_summary(config.train, plan.network, plan.precision, results, out)
@@ -76,8 +79,6 @@ def _sources(config: TrainReads) -> Mapping[str, str]:
     """The digest of the weights that training begins from."""
     if config.train.pretrained is None:
         return {}
-    from pipeline.training.assemble import pretrained_weights
-
     try:
         return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
     except (DataError, OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from pipeline.models.losses import build_loss, check_gives_logits, is_mean_of_sa
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, highest_rate, learning_rate
 from pipeline.training.batches import Batch, to_device
+from pipeline.training.checks import pretrained_weights, require_a_weight_per_level, structure_weights
 from pipeline.training.compiled import compiled
 from pipeline.training.distributed import ALONE, World, processes_here
 from pipeline.training.folds import Fold
 from pipeline.training.learner import AUTOCAST, Learner
-from pipeline.training.loop import Course
+from pipeline.training.loop import Course, Validate
 from pipeline.training.pictures import Pictures
 from pipeline.training.settings import TrainConfig
 from pipeline.training.validation import Labelling, Look, ValidationPlan, plan_validation, validate
@@ -52,7 +53,7 @@ class Workshop:
 
     @property
     def labelling(self) -> Labelling:
-        """How stored labels are read: ignored voxels hold the largest value of their type."""
+        """How stored labels are read: ignored voxels hold one value."""
         plan = self.plan
         ignore = None if plan.ignore_value is None else ignore_index(plan.structures, plan.overlapping)
         return Labelling(tuple(plan.structures), plan.overlapping, ignore)
@@ -83,7 +84,7 @@ def make_learner(shop: Workshop) -> Learner:
     if shop.device.type == "cuda":
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     check_gives_logits(network)
-    _require_a_weight_per_level(config, plan)
+    require_a_weight_per_level(config, plan)
     if config.pretrained is not None:
         log.info("%s", take_over(network, load_weights(pretrained_weights(config.pretrained))))
     loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
@@ -161,18 +162,6 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     )
 
 
-def pretrained_weights(path: Path) -> Path:
-    """The weights file that a package or a path stands for; of a package with several folds, the first."""
-    if path.is_file():
-        return path
-    found = sorted((path / "weights").glob("*.safetensors"))
-    if not found:
-        raise DataError(
-            f"train.pretrained: {path} is neither a safetensors file nor a package with weights/*.safetensors"
-        )
-    return found[0]
-
-
 def _require_channels_for_all_labels(shop: Workshop) -> None:
     """Refuses a store with more structures than the plan's network has channels for."""
     for case in shop.store.cases.values():
@@ -183,18 +172,10 @@ def _require_channels_for_all_labels(shop: Workshop) -> None:
             )
 
 
-def _require_a_weight_per_level(config: TrainConfig, plan: Plan) -> None:
-    outputs, weights = int(plan.network.get("deep_supervision") or 0) + 1, config.deep_supervision_weights
-    if weights is not None and len(weights) != outputs:
-        raise ConfigError(
-            f"train.deep_supervision_weights has {len(weights)} weights, but the network has {outputs} outputs"
-        )
-
-
 def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     """The batch of a step: drawn from the store, moved to the device and augmented there."""
     config, plan = shop.config, shop.plan
-    weights = _structure_weights(config.oversample_weights or {}, plan.structures)
+    weights = structure_weights(config.oversample_weights or {}, plan.structures)
 
     def draw(step: int) -> Batch:
         part = step * shop.world.size + shop.world.rank  # parts of one batch, as if it had been drawn whole
@@ -234,19 +215,7 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     return draw
 
 
-def _structure_weights(given: Mapping[str, float], structures: Collection[str]) -> list[float]:
-    """How often each structure is chosen, in their order."""
-    unknown = sorted(set(given) - set(structures))
-    if unknown:
-        raise ConfigError(
-            f"train.oversample_weights names {', '.join(unknown)}; the plan's structures are {', '.join(structures)}"
-        )
-    return [given.get(name, 1.0) for name in structures]
-
-
-def _validator(
-    shop: Workshop, validation: ValidationPlan, look: Look | None
-) -> Callable[[Mapping[str, torch.Tensor]], dict[str, float]]:
+def _validator(shop: Workshop, validation: ValidationPlan, look: Look | None) -> Validate:
     """Mean Dice per structure of given weights on whole cases, with a network of its own."""
     plan, dtype = shop.plan, AUTOCAST[shop.plan.precision]
     network: nn.Module = build_network(plan.network, len(plan.channels), plan.out_channels).to(shop.device).eval()
@@ -255,18 +224,25 @@ def _validator(
         with torch.autocast(shop.device.type, dtype, enabled=dtype is not None):
             return network(image)
 
-    def score(weights: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    def cases(before_each: Callable[[], None]) -> Iterator[str]:
+        for case in validation.cases:
+            before_each()
+            yield case
+
+    def score(
+        weights: Mapping[str, torch.Tensor], sw_batch_size: int, before_each: Callable[[], None]
+    ) -> dict[str, float]:
         network.load_state_dict(weights)
         return validate(
             logits,
             shop.store,
-            validation.cases,
+            cases(before_each),
             shop.labelling,
             plan.patch_size,
             shop.device,
             validation.overlap,
-            sw_batch_size=plan.batch_size,
-            look=look,
+            sw_batch_size,
+            look,
         )
 
     return score

@@ -32,18 +32,22 @@ def folds_to_train(wanted: Sequence[int] | Literal["all", "full"], sample_folder
     if wanted == "full":
         return [Fold("full", tuple(sorted(read_json(sample_folder / "store" / "store.json")["cases"])), ())]
     listed: list[dict[str, Any]] = read_json(sample_folder / "folds.json")["folds"]
-    if not listed:
+    numbers = fold_numbers(wanted, len(listed))
+    return [_with_cases(Fold(str(n), tuple(listed[n]["train"]), tuple(listed[n]["val"]))) for n in numbers]
+
+
+def fold_numbers(wanted: Sequence[int] | str, count: int) -> Sequence[int]:
+    """The folds asked for (or `all`) of `count` that there are; a ConfigError where one is not there, or none is."""
+    if not count:
         raise ConfigError(
             "train.folds: all training cases are of one subject, or in one fold of the manifest, so that no fold can "
             "train on some and validate on others; use train.folds: full (one model on every case, not validated), "
             "or add subjects"
         )
-    numbers = range(len(listed)) if isinstance(wanted, str) else wanted
-    if beyond := [number for number in numbers if number >= len(listed)]:
-        raise ConfigError(
-            f"train.folds names {', '.join(map(str, beyond))}, but there are only folds 0 to {len(listed) - 1}"
-        )
-    return [_with_cases(Fold(str(n), tuple(listed[n]["train"]), tuple(listed[n]["val"]))) for n in numbers]
+    numbers = range(count) if isinstance(wanted, str) else wanted
+    if beyond := [number for number in numbers if number >= count]:
+        raise ConfigError(f"train.folds names {', '.join(map(str, beyond))}, but there are only folds 0 to {count - 1}")
+    return numbers
 
 
 def _with_cases(fold: Fold) -> Fold:

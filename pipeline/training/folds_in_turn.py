@@ -26,6 +26,7 @@ from pipeline.base.files import read_json
 from pipeline.base.runtime import resolve_device, with_this_program
 from pipeline.data.plan import Plan, read_plan
 from pipeline.data.store import PatchStore, open_store
+from pipeline.inference.arrays import TorchArrays
 from pipeline.training.assemble import Workshop, make_course, make_learner, set_up_torch
 from pipeline.training.distributed import ALONE, World
 from pipeline.training.folds import Fold, folds_to_train
@@ -78,7 +79,8 @@ def train_in_turn(order: Order, folds: Sequence[Fold], device: torch.device, wor
         return
     plan = read_plan(order.plan)
     set_up_torch(order.train, plan, device)
-    store = _kept_near(open_store(order.sample / "store"), plan, device)
+    reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if device.type == "cpu" else 0.0
+    store = _kept_near(open_store(order.sample / "store", reserved_gib=reserved_gib), plan, device)
     shop = Workshop(order.train, plan, store, order.seed, device, world)
     for fold in left:
         fit(make_course(shop, fold, fold.folder(order.out)), make_learner(shop))
@@ -142,8 +144,8 @@ def _last_line(path: Path) -> str:
 
 def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
     """The store, on a GPU that has room for it beside the training."""
-    if device.type == "cuda":
-        free_gib = torch.cuda.mem_get_info(device)[0] / 2**30
+    free_gib = TorchArrays(device).free_gib()  # what torch keeps of an earlier fold, or of planning, is free too
+    if free_gib is not None:
         store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
     log.info("patches are read from %s: %s", store.where, store.reason)
     return store

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +22,24 @@ if TYPE_CHECKING:
     from pipeline.training.loop import Course
     from pipeline.training.pictures import Picture
 
+log = logging.getLogger(__name__)
+
 _PURPOSES = ("data", "step", "validation")
+_SAY_EVERY_S = 60.0
+"""Time between lines where nobody sees a progress bar."""
 
 
 class Journal:
     """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words.
 
-    Of several processes only the first writes rows.
+    Of several processes only the first writes and speaks.
     """
 
     def __init__(self, course: Course, standing: Standing, device: torch.device) -> None:
         self.course, self.standing, self.device = course, standing, device
+        done = standing.step - standing.validation_due  # the row of a validation that is due comes again
         self.records = (
-            Records(course.folder, course.structures, standing.step, course.tensorboard, course.mlflow)
+            Records(course.folder, course.structures, done, course.tensorboard, course.mlflow)
             if course.world.is_first
             else None
         )
@@ -41,7 +48,7 @@ class Journal:
         self.since_start = dict.fromkeys(_PURPOSES, 0.0)
         self.first_step = self.row_step = standing.step
         self.started, self.earlier = time.monotonic(), standing.seconds
-        self.last_loss = math.nan
+        self.last_loss, self.said_at = math.nan, self.started
 
     def __enter__(self) -> Journal:
         return self
@@ -120,17 +127,28 @@ class Journal:
         """Loss, Dice and where the time goes, in a few words."""
         losses = self.standing.losses
         loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}".replace("nan", "–")
-        dice = f"Dice {self.standing.mean_dice:.3f}" if self.standing.dice else ""
+        dice = [f"Dice {self.standing.mean_dice:.3f}"] if self.standing.dice else []
         total = sum(self.since_start.values()) or 1.0
-        return "  ".join([loss, dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
+        return "  ".join([loss, *dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
 
-    def line(self) -> str:
-        """A validation in one line: step, Dice per structure, loss, time left."""
+    def say(self) -> None:
+        """One line: step, loss, Dice per structure, time left."""
+        if self.course.world.is_first:
+            log.info("%s", self._line())
+        self.said_at = time.monotonic()
+
+    def say_now_and_then(self) -> None:
+        """A line a minute where there is no terminal, and so no progress bar."""
+        if not sys.stderr.isatty() and time.monotonic() - self.said_at >= _SAY_EVERY_S:
+            self.say()
+
+    def _line(self) -> str:
         standing, max_steps = self.standing, self.course.max_steps
         passed = max(time.monotonic() - self.started, 1e-9)
         left = passed / max(standing.step - self.first_step, 1) * (max_steps - standing.step)
         each = ", ".join(f"{name} {value:.3f}" for name, value in standing.dice.items())
-        return f"  step {standing.step}/{max_steps}  {self.note()}  ({each})  {duration(left)} left"
+        dice = f"  ({each})" if each else ""
+        return f"  step {standing.step}/{max_steps}  {self.note()}{dice}  {duration(left)} left"
 
     def _peak_memory_gib(self) -> float:
         if self.device.type == "cuda":

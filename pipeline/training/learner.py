@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from pipeline.base.errors import TrainingError
+from pipeline.models.losses import reduced_label
 from pipeline.models.networks import has_batch_norm
 from pipeline.models.optim import MovingAverage
 from pipeline.training.batches import Batch
@@ -102,12 +102,13 @@ class Learner:
             raise TrainingError(
                 f"train.deep_supervision_weights has {len(weights)} weights, but the network has {len(levels)} outputs"
             )
-        losses = (
-            weight / sum(weights) * self.loss(logits, _reduced(label, logits))
-            for weight, logits in zip(weights, levels, strict=True)
-            if weight
-        )
-        return sum(losses, start=torch.zeros((), device=self.device))
+        total = torch.zeros((), device=self.device)
+        for weight, logits in zip(weights, levels, strict=True):
+            if weight:
+                total = total + weight / sum(weights) * self.loss(logits, reduced_label(label, logits))
+            elif self.distributed:  # processes that average their gradients wait for one of every parameter: here 0
+                total = total + logits[:0].sum()
+        return total
 
     def _halve_micro_batch(self, message: str) -> None:
         if self.micro_batch == 1:
@@ -149,14 +150,6 @@ class Learner:
         self.micro_batch = state["micro_batch"]
         if self.average is not None:
             self.average.weights = {name: tensor.clone() for name, tensor in state["average"].items()}
-
-
-def _reduced(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The label at the size of a coarser level: the nearest voxel, which works for indices, bits and ignored alike."""
-    size = logits.shape[2:]
-    if label_BXYZ.shape[1:] == size:
-        return label_BXYZ
-    return F.interpolate(label_BXYZ[:, None].float(), size, mode="nearest-exact")[:, 0].to(label_BXYZ.dtype)
 
 
 def is_out_of_memory(error: Exception) -> bool:

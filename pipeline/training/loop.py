@@ -7,15 +7,17 @@ step. Rolling back after a loss that is not a number is resuming with a lower ra
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import ConfigError, TrainingError
 from pipeline.base.files import write_json
 from pipeline.base.stage import duration
 from pipeline.base.terminal import progress
@@ -23,9 +25,17 @@ from pipeline.models.checkpoint import save_weights
 from pipeline.training.batches import Batch, drawn_ahead
 from pipeline.training.distributed import ALONE, World
 from pipeline.training.journal import Journal
-from pipeline.training.learner import Learner
+from pipeline.training.learner import Learner, is_out_of_memory
 from pipeline.training.signals import asked_to_stop
-from pipeline.training.standing import NotFiniteError, Standing, has_state, load_standing, remove_state, save_standing
+from pipeline.training.standing import (
+    NotFiniteError,
+    Standing,
+    has_state,
+    load_standing,
+    remove_state,
+    save_standing,
+    seconds_between_saves,
+)
 from pipeline.training.validation import ValidationPlan
 
 if TYPE_CHECKING:
@@ -37,14 +47,18 @@ log = logging.getLogger(__name__)
 LAST, BEST, RESULT = "last.safetensors", "best.safetensors", "result.json"
 _RATE_AFTER_ROLLING_BACK = 0.5
 _MEET_EVERY = 20
+_WORTH_SAVING_S = 5.0
+"""Training since the last save that a validation, which may take minutes, is not begun with: a kill would cost it."""
+
+Validate = Callable[[Mapping[str, torch.Tensor], int, Callable[[], None]], dict[str, float]]
+"""Weights, the number of windows at once, and what is called before each case, to mean Dice per structure."""
 
 
 @dataclass(frozen=True)
 class Course:
     """What training one fold consists of, apart from what learns.
 
-    draw: step to batch. rate: step to learning rate. validate: weights to mean Dice per structure. pictures: of the
-    last validation, by case.
+    draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case.
     """
 
     name: str
@@ -55,7 +69,7 @@ class Course:
     batch_size: int
     draw: Callable[[int], Batch]
     rate: Callable[[int], float]
-    validate: Callable[[Mapping[str, torch.Tensor]], dict[str, float]]
+    validate: Validate
     validation: ValidationPlan
     pictures: Callable[[], Mapping[str, Picture]] = dict
     early_stopping: EarlyStoppingConfig | None = None
@@ -82,22 +96,25 @@ def fit(course: Course, learner: Learner) -> dict[str, Any]:
             _train(course, learner, standing)
             return _finish(course, learner, standing)
         except NotFiniteError as fault:
-            standing = _roll_back(course, learner, fault)
+            standing = _roll_back(course, learner, fault, standing.seconds)
 
 
 def _train(course: Course, learner: Learner, standing: Standing) -> None:
-    world, saved_at = course.world, time.monotonic()
-    if _patience_is_over(course, standing):  # stopped between the last validation and the end
-        return
+    world, saves = course.world, _Saves(course, learner, standing)
     with (
         Journal(course, standing, learner.device) as journal,
         drawn_ahead(course.draw, standing.step, course.max_steps, course.data_threads) as batches,
         asked_to_stop() as asked,
-        progress(course.name, course.max_steps, standing.step) as bar,
+        progress(course.name, course.max_steps, standing.step, shown=world.is_first) as bar,
     ):
+        if standing.validation_due:
+            _validate(course, learner, standing, journal, saves, asked)
         for step in range(standing.step, course.max_steps):
+            if _patience_is_over(course, standing):
+                log.info("stopped early: no better validation since step %s", standing.best_step)
+                return
             lr = course.rate(step) * standing.rate_factor
-            with journal.times("data"):
+            with journal.times("data"), _or_said(course, "drawing a batch"):
                 batch = next(batches)
             with journal.times("step"):
                 torch.manual_seed((course.seed * 1_000_003 + step) * world.size + world.rank)
@@ -109,43 +126,110 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
             # Several processes can only decide together, and meet now and then; one decides at any step.
             meet = row or world.size == 1 or standing.step % _MEET_EVERY == 0
             stop = meet and world.any(asked.is_set(), learner.device)
-            save = meet and world.any(
-                validate or stop or time.monotonic() - saved_at > course.save_every, learner.device
-            )
+            save = meet and world.any(stop or saves.due, learner.device)
             with journal.times("step"):  # on a GPU this waits for the steps
                 look = meet and (row or save or learner.device.type == "cpu")
                 journal.take_in(loss, norm, look=look, scaled=learner.scaled)
             if validate:
-                with journal.times("validation"):
-                    dice = course.validate(learner.validated_weights())
-                    standing.dice = world.as_first(dice, course.structures, learner.device)
-                    journal.show(course.pictures())
-                journal.look_at_the_clock()
-                _note_best(course, learner, standing)
-                log.info("%s", journal.line())
-            if row:
-                journal.write_row(lr, validated=validate)
-            if save:
-                _save(course, standing, learner)
-                saved_at = time.monotonic()
-            bar.advance(1, journal.note())
+                _validate(course, learner, standing, journal, saves, asked)
+            elif row:
+                journal.write_row(lr, validated=False)
             if stop:
-                log.info("stopped at step %d of %d, saved", standing.step, course.max_steps)
-                raise KeyboardInterrupt
-            if _patience_is_over(course, standing):
-                log.info("stopped early: no better validation since step %s", standing.best_step)
-                return
+                _stop(course, standing, saves)
+            if save and not validate:
+                saves.save()
+            bar.advance(1, journal.note())
+            journal.say_now_and_then()
+
+
+def _validate(
+    course: Course, learner: Learner, standing: Standing, journal: Journal, saves: _Saves, asked: threading.Event
+) -> None:
+    """Scores the weights after `standing.step`, writes the row and saves.
+
+    It can take minutes. Where it is killed or stopped in them, the saved state says that it is due, and going on begins
+    with it.
+    """
+
+    def stop_if_asked() -> None:
+        if course.world.any(asked.is_set(), learner.device):
+            _stop(course, standing, saves)
+
+    standing.validation_due = True
+    if course.world.any(saves.age > _WORTH_SAVING_S, learner.device):
+        saves.save()
+    with journal.times("validation"), _or_said(course, "a validation"):
+        dice = course.validate(learner.validated_weights(), learner.micro_batch, stop_if_asked)
+        standing.dice = course.world.as_first(dice, course.structures, learner.device)
+        journal.show(course.pictures())
+    standing.validation_due = False
+    journal.look_at_the_clock()
+    _note_best(course, learner, standing)
+    journal.say()
+    journal.write_row(course.rate(standing.step - 1) * standing.rate_factor, validated=True)
+    saves.save()
+
+
+def _stop(course: Course, standing: Standing, saves: _Saves) -> NoReturn:
+    saves.save()
+    log.info("stopped at step %d of %d, saved", standing.step, course.max_steps)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _or_said(course: Course, what: str) -> Iterator[None]:
+    """Makes a want of memory in `what`, which cannot be done in smaller portions, a TrainingError with its cure."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{course.name}: not enough memory for {what} ({str(error).splitlines()[0]}). End what else uses it, and "
+            "the same command goes on from the last save; or use a smaller plan.patch_size or plan.batch_size, or "
+            "sample.store: ram, which leaves a GPU's memory to training"
+        ) from error
 
 
 def _begin_or_resume(course: Course, learner: Learner) -> Standing:
     resumes = has_state(course.folder)
     course.world.wait()
     if not resumes:
-        _save(course, Standing(), learner)
-        return Standing()
+        standing = Standing(processes=course.world.size)
+        _save(course, standing, learner)
+        return standing
     standing = load_standing(course.folder, learner)
+    if standing.processes != course.world.size:
+        begun, now = (f"{n} process{'es' if n > 1 else ''}" for n in (standing.processes, course.world.size))
+        how = "with torchrun" if standing.processes > 1 else "without torchrun"
+        raise ConfigError(
+            f"{course.name} was begun with {begun} and cannot go on with {now}: its batches would be others, and its "
+            f"weights those of neither run. Start it with {begun} ({how}), or begin anew with --force"
+        )
     log.info("%s: resumed at step %d", course.name, standing.step)
     return standing
+
+
+class _Saves:
+    """When the state was saved last, and when it is to be saved again."""
+
+    def __init__(self, course: Course, learner: Learner, standing: Standing) -> None:
+        self.course, self.learner, self.standing = course, learner, standing
+        self.at, self.took = time.monotonic(), 0.0
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.at
+
+    @property
+    def due(self) -> bool:
+        return self.age > seconds_between_saves(self.course.save_every, self.took)
+
+    def save(self) -> None:
+        began = time.monotonic()
+        _save(self.course, self.standing, self.learner)
+        self.at = time.monotonic()
+        self.took = self.at - began
 
 
 def _save(course: Course, standing: Standing, learner: Learner) -> None:
@@ -155,9 +239,11 @@ def _save(course: Course, standing: Standing, learner: Learner) -> None:
 
 
 def _note_best(course: Course, learner: Learner, standing: Standing) -> None:
-    """Keeps the weights if the mean Dice over structures is the best so far."""
+    """Keeps the weights if the mean Dice over structures is the best so far, and counts validations without a gain."""
     least_gain = course.early_stopping.min_delta if course.early_stopping else 0.0
-    standing.since_better = 0 if standing.mean_dice > standing.best_mean + least_gain else standing.since_better + 1
+    standing.since_better += 1
+    if standing.mean_dice > standing.mean_to_beat + least_gain:  # small gains add up until they are one
+        standing.since_better, standing.mean_to_beat = 0, standing.mean_dice
     if standing.mean_dice > standing.best_mean:
         standing.best_mean, standing.best_step, standing.best_dice = standing.mean_dice, standing.step, standing.dice
         if course.world.is_first:
@@ -168,9 +254,10 @@ def _patience_is_over(course: Course, standing: Standing) -> bool:
     return course.early_stopping is not None and standing.since_better >= course.early_stopping.patience
 
 
-def _roll_back(course: Course, learner: Learner, fault: NotFiniteError) -> Standing:
-    """The last good state with a lower rate; the second time, the end."""
+def _roll_back(course: Course, learner: Learner, fault: NotFiniteError, seconds: float) -> Standing:
+    """The last good state with a lower rate, and with the time that was spent; the second time, the end."""
     standing = load_standing(course.folder, learner)
+    standing.seconds = seconds
     course.world.wait()
     if standing.rolled_back_at is not None:
         if course.world.is_first:

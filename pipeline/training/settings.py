@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.base.strict import Strict
 from pipeline.data.augment_config import AugmentConfig
@@ -80,7 +80,7 @@ class TrainConfig(Strict):
     data_threads: int = Field(default=1, ge=1)
     """Threads that draw batches ahead; the patches are the same for any number."""
     save_every: float = Field(default=30.0, gt=0)
-    """Seconds between saves of the state: what a kill can cost."""
+    """Seconds between saves of the state, up to a minute where saving is slow: what a kill can cost."""
     deterministic: bool = False
     """On a GPU: the same bits each time, at the price of speed. On a CPU it is so anyway, with as many threads."""
     num_threads: int | None = Field(default=None, ge=1)
@@ -104,6 +104,18 @@ class TrainConfig(Strict):
         if budget is not None and float(budget.rstrip("smhd ")) == 0:
             raise ValueError("is no time; write for instance 90s, 30m, 2h or 1d")
         return budget
+
+    @field_validator("early_stopping")
+    @classmethod
+    def _something_to_stop_by(
+        cls, early_stopping: EarlyStoppingConfig | None, info: ValidationInfo
+    ) -> EarlyStoppingConfig | None:
+        if early_stopping is not None and info.data.get("folds") == "full":
+            raise ValueError(
+                "goes by validation cases, of which train.folds: full has none; leave it out, or train folds that "
+                "validate, such as [0]"
+            )
+        return early_stopping
 
     @field_validator("folds")
     @classmethod

@@ -134,6 +134,9 @@ def test_faults_are_named() -> None:
     shifted = Grid((3, 3, 3), np.array([[1.0, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     with pytest.raises(DataError, match="lies on another grid than its image"):
         conform_label(Volume(np.zeros((3, 3, 3), int), shifted), make_plan(), conformed)
+    label = np.arange(27).reshape(3, 3, 3) % 2
+    within = conform_label(Volume(label, shifted), make_plan(), conformed, grid_tolerance_mm=2.5)
+    assert np.array_equal(within, conform_label(Volume(label, grid), make_plan(), conformed))
 
 
 def test_overlapping_structures_become_bits() -> None:

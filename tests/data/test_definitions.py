@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+CODES = (
+    "forms-disagree",
+    "no-orientation",
+    "bad-qform",
+    "voxel-size",
+    "unknown-form",
+    "units",
+    "bad-affine",
+    "sheared",
+)
 
-@pytest.mark.parametrize("code", ["forms-disagree", "no-orientation", "units", "bad-affine", "sheared"])
+
+@pytest.mark.parametrize("code", CODES)
 def test_each_fault_of_a_header_has_its_row_in_the_definitions(repository, code):
     sources = [repository / "pipeline/data" / name for name in ("nifti.py", "header.py")]
     assert any(f'"{code}"' in source.read_text(encoding="utf-8") for source in sources)

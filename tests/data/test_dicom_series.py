@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -217,3 +219,37 @@ def test_a_file_that_ends_within_its_header_is_called_damaged(tmp_path: Path) ->
     with pytest.raises(FileFault) as caught:
         read_voxels(folder)
     assert caught.value.code in {"dicom-damaged", "dicom-no-place"}
+
+
+@pytest.mark.parametrize(
+    ("patient", "folder", "expected"),
+    [
+        ("Müller^Hans", "Mueller", True),
+        ("Müller^Hans", "Muller_2020", True),
+        ("Müller^Hans", unicodedata.normalize("NFD", "Müller"), True),
+        ("Mueller^Hans", "Müller", True),
+        ("Wang^Wei=王^伟", "王伟", True),
+        ("Li^Na", "case_li_3", True),
+        ("Li^Na", "clinic", False),
+        ("Müller^Hans", "1881-08-26", True),
+        ("Müller^Hans", "case_7", False),
+    ],
+)
+def test_a_patient_is_recognised_however_the_folder_spells_the_name(
+    segpipe_data: Path, tmp_path: Path, patient: str, folder: str, expected: bool
+) -> None:
+    dataset = dcmread(sorted((segpipe_data / "hippocampus_dicom" / "11").iterdir())[0])
+    dataset.SpecificCharacterSet, dataset.PatientName, dataset.PatientBirthDate = "ISO_IR 192", patient, "18810826"
+    (tmp_path / folder).mkdir()
+    dataset.save_as(tmp_path / folder / "1.dcm")
+    assert names_somebody(tmp_path / folder) is expected
+
+
+def test_files_deflated_as_a_whole_are_refused_before_they_grow(segpipe_data: Path, tmp_path: Path) -> None:
+    """pydicom would unpack one before it looks at a single attribute, whatever it grows to."""
+    dataset = dcmread(sorted((segpipe_data / "hippocampus_dicom" / "11").iterdir())[0])
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "1.dcm")
+    with pytest.raises(FileFault, match="deflated as a whole") as caught:
+        open_series(tmp_path)
+    assert caught.value.code == "dicom-deflated"

@@ -14,6 +14,8 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.runtime import Runtime
+from pipeline.data import checks
+from pipeline.data.header import Header
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.stages.load import LoadConfig, check
 from tests.data.making import SHAPE, affine, dataset, label, manifest, save, scan, with_case
@@ -154,6 +156,31 @@ def write_itk(path: Path, array: np.ndarray, compress: bool = False) -> None:
     sitk.WriteImage(image, str(path), useCompression=compress)
 
 
+@seeded("fatal", "unreadable", "it cannot be read (Input/output error)", "check its permissions and its disk")
+def _disk_that_fails_at_the_voxels_of_a_pair(root, manifest):
+    nib.Nifti1Pair(scan(3), affine()).to_filename(root / "images/c3.hdr")
+    fails_when_read(root / "images/c3.img")
+    return with_case(manifest, 3, images=["images/c3.hdr"])
+
+
+@seeded("fatal", "unreadable", "it cannot be read (Input/output error)", "check its permissions and its disk")
+def _disk_that_fails_at_a_dicom_file(root, manifest):
+    (root / "images/c3").mkdir()
+    fails_when_read(root / "images/c3/1.2.840.99.dcm")
+    return with_case(manifest, 3, images=["images/c3"])
+
+
+@seeded("fatal", "unreadable", "it cannot be read (File name too long)")
+def _name_that_the_system_refuses(_, manifest):
+    return with_case(manifest, 3, images=[f"images/{'c' * 300}.nii.gz"])
+
+
+def fails_when_read(path: Path) -> None:
+    """A file that is there and can be opened, and whose bytes the system does not give, as of a failing disk."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+
+
 # Voxels that cannot be used
 
 
@@ -220,7 +247,7 @@ def _label_of_another_shape(root, _):
     save(root / LABEL, label()[:, :, :9])
 
 
-@seeded("fatal", "label-grid", "different grids", "spacing 1×1×1.9 instead of 1×1×2 mm")
+@seeded("fatal", "label-grid", "spacing 1×1×1.9 instead of 1×1×2 mm", "copy the image's header onto it; else resample")
 def _label_of_another_spacing(root, _):
     save(root / LABEL, label(), affine((1, 1, 1.9)))
 
@@ -253,6 +280,39 @@ def _forms_disagree(root, _):
     nib.save(image, root / IMAGE)
 
 
+@seeded("fixable", "bad-qform", "its qform is set, but its numbers place no voxels; the sform is used")
+def _quaternion_longer_than_1(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(256, 264), struct.pack("<2f", 1.0, 0.01)))
+
+
+@seeded("fatal", "bad-header", "its header is damaged: w2 should be positive")
+def _quaternion_longer_than_1_and_no_sform(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(254, 264), struct.pack("<h2f", 0, 1.0, 0.01)))
+
+
+@seeded("fixable", "voxel-size", "voxel sizes (pixdim) of 0×1×2, where each must be above 0; the sform is used")
+def _no_voxel_size_beside_an_sform(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(80, 84), struct.pack("<f", 0.0)))
+
+
+@seeded("fatal", "voxel-size", "voxel sizes (pixdim) of 0×1×2", "no sform places its voxels", "of its source")
+def _no_voxel_size_and_no_sform(root, _):
+    def change(b: bytearray) -> None:
+        b[80:84], b[254:256] = struct.pack("<f", 0.0), struct.pack("<h", 0)
+
+    header_of(root / IMAGE, change)
+
+
+@seeded("fixable", "unknown-form", "its sform_code 7 is none that NIfTI has", "counts as not set; the qform is used")
+def _unknown_code_of_one_form(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(254, 256), struct.pack("<h", 7)))
+
+
+@seeded("fatal", "unknown-form", "its qform_code 9 and sform_code 7 is none that NIfTI has", "set the code of the form")
+def _unknown_codes_of_both_forms(root, _):
+    header_of(root / IMAGE, lambda b: b.__setitem__(slice(252, 256), struct.pack("<2h", 9, 7)))
+
+
 @seeded("fatal", "sheared", "two of them meet at 78.7 instead of 90 degrees", "onto a grid with right angles")
 def _sheared(root, _):
     matrix = affine((1, 1, 1))
@@ -282,6 +342,20 @@ def _metres(root, _):
 def _centimetres_that_say_millimetres(root, _):
     for path in (root / IMAGE, root / LABEL):
         save(path, np.asarray(nib.load(path).dataobj), affine((0.1, 0.1, 0.2)))
+
+
+@seeded("warning", "extent", "14×12×200 mm (in voxels of 1×1×20 mm) is 10 times", "head–feet", "check its voxel size")
+def _slices_ten_times_as_thick_as_they_are(root, _):
+    for path in (root / IMAGE, root / LABEL):
+        save(path, np.asarray(nib.load(path).dataobj), affine((1, 1, 20)))
+
+
+@seeded("warning", "extent", "is 0.1 times that of other cases, head–feet", "check its voxel size")
+def _slices_a_tenth_as_thick_as_they_are_in_turned_axes(root, _):
+    for path in (root / IMAGE, root / LABEL):
+        image = nib.Nifti1Image(np.asarray(nib.load(path).dataobj), affine((1, 1, 0.2)))
+        turned = image.as_reoriented(nib.orientations.axcodes2ornt("SAL"))
+        save(path, np.asarray(turned.dataobj), turned.affine)
 
 
 # Labels
@@ -338,7 +412,7 @@ def _structure_that_no_case_has(_, sound):
 # Between cases
 
 
-@seeded("fatal", "duplicate", "it holds the same voxels as images/c1.nii.gz of c1", "tested on what it was trained on")
+@seeded("fatal", "duplicate", "images/c1.nii.gz of c1 (another subject)", "validated on what it was trained on")
 def _copy_under_another_name(root, _):
     save(root / IMAGE, scan(1).astype(np.float64))
 
@@ -351,6 +425,18 @@ def _copy_with_turned_axes(root, _):
     save(root / LABEL, np.asarray(turned.dataobj), turned.affine)
 
 
+@seeded("fatal", "duplicate", "of c1 (training): a model would be tested on what it was trained on")
+def _copy_of_a_training_case_among_the_testing_cases(root, manifest):
+    save(root / IMAGE, scan(1))
+    return with_case(manifest, 3, split="testing")
+
+
+@seeded("warning", "duplicate", "it holds the same voxels as images/c1.nii.gz of c1: the scan counts twice")
+def _copy_among_the_testing_cases(root, manifest):
+    save(root / IMAGE, scan(1))
+    return with_case(with_case(manifest, 1, split="testing"), 3, split="testing")
+
+
 @seeded("warning", "same-label", "it is the same label map as labels/c1.nii.gz of c1, whose image is another one")
 def _label_of_another_case(root, _):
     (root / LABEL).write_bytes((root / "labels/c1.nii.gz").read_bytes())
@@ -359,6 +445,13 @@ def _label_of_another_case(root, _):
 @seeded("fatal", "leak", "its subject p is in testing too (c4)", "put all cases of a subject into one split")
 def _subject_in_two_splits(_, manifest):
     return with_case(with_case(manifest, 3, subject="p"), 4, subject="p", split="testing")
+
+
+@seeded("fixable", "fold-gap", "folds are 0, 2; they are taken as 0, 1", "without gaps", case="all cases")
+def _a_fold_without_a_case(_, manifest):
+    for i in range(6):
+        manifest = with_case(manifest, i, fold=0 if i < 3 else 2)
+    return manifest
 
 
 @seeded("fatal", "changed", "its voxels or its grid are not those that the manifest was made from")
@@ -405,8 +498,73 @@ def test_seeded_fault_is_found_and_nothing_else(entry: Seeded, tmp_path: Path) -
     assert str(tmp_path) not in text
 
 
+def test_the_name_of_a_dicom_file_that_cannot_be_read_is_not_said(tmp_path: Path) -> None:
+    faults = check(_disk_that_fails_at_a_dicom_file(tmp_path, dataset(tmp_path)), tmp_path, SERIAL)
+    assert not [fault for fault in faults if "1.2.840" in str(fault)]
+
+
+def test_a_case_that_memory_does_not_hold_is_a_fault_of_that_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, read = dataset(tmp_path), checks.image_voxels
+
+    def image_voxels(header: Header) -> np.ndarray:
+        if header.path.name == "c3.nii.gz":
+            raise MemoryError
+        return read(header)
+
+    monkeypatch.setattr(checks, "image_voxels", image_voxels)
+    (fault,) = check(sound, tmp_path, SERIAL)
+    assert (fault.case, fault.severity, fault.code) == ("c3", "fatal", "memory")
+
+
+def test_a_case_whose_process_was_killed_is_a_fault_of_that_case(tmp_path: Path) -> None:
+    sound = dataset(tmp_path, cases=1)
+    finding = checks.killed_case(checks.Task(sound.cases[0], sound, tmp_path))
+    assert finding.measured is None
+    assert [(fault.case, fault.severity, fault.code) for fault in finding.faults] == [("c0", "fatal", "memory")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "apart", "codes"),
+    [("meter", 0.001, 0.02, {"units", "forms-disagree"}), ("micron", 1000.0, 50.0, {"units"})],
+)
+def test_forms_are_compared_in_mm(unit: str, factor: float, apart: float, codes: set[str], tmp_path: Path) -> None:
+    """0.02 m are 20 mm, 50 micrometres 0.05 mm: above and below the tolerance of 0.1 mm."""
+    sound, scale = dataset(tmp_path), np.diag([factor, factor, factor, 1])
+    for path in (tmp_path / IMAGE, tmp_path / LABEL):
+        image = nib.Nifti1Image(np.asarray(nib.load(path).dataobj), scale @ affine())
+        shifted = image.affine.copy()
+        shifted[0, 3] += apart
+        image.set_qform(shifted, 1)
+        image.set_sform(image.affine, 1)
+        image.header.set_xyzt_units(unit)
+        nib.save(image, path)
+    faults = check(sound, tmp_path, SERIAL)
+    assert {fault.code for fault in faults} == codes
+    assert all("up to 20.00 mm" in fault.found for fault in faults if fault.code == "forms-disagree")
+
+
+def test_data_without_a_case_to_train_on_is_not_fine(tmp_path: Path) -> None:
+    (empty,) = check(manifest(0), tmp_path, SERIAL)
+    assert (empty.case, empty.severity, empty.code) == ("all cases", "fatal", "no-case")
+    scans = with_case(dataset(tmp_path, cases=1), 0, split="testing")
+    assert check(scans, tmp_path, SERIAL) == ()
+    (fault,) = check(scans, tmp_path, SERIAL, to_train=True)
+    assert (fault.case, fault.severity, fault.code) == ("all cases", "fatal", "no-training-case")
+
+
 def test_corpus_is_large() -> None:
     assert len(CORPUS) >= 25
+
+
+def test_a_long_scan_with_the_voxels_of_the_others_is_sound(tmp_path: Path) -> None:
+    """A whole body among chests: seven times as long."""
+    sound = dataset(tmp_path, cases=8)
+    shape = (SHAPE[0], SHAPE[1], 7 * SHAPE[2])
+    save(tmp_path / IMAGE, scan(3, shape))
+    save(tmp_path / LABEL, label(shape))
+    assert check(sound, tmp_path, SERIAL) == ()
 
 
 @pytest.mark.parametrize("modality", ["MR", "CT", "PET"])
@@ -470,6 +628,27 @@ def test_a_ct_without_air_is_not_in_hounsfield_units(tmp_path: Path) -> None:
         save(tmp_path / f"images/c{i}.nii.gz", np.abs(scan(i)))
     (fault,) = check(sound, tmp_path, SERIAL)
     assert (fault.case, fault.code) == ("all cases", "not-hounsfield")
+
+
+def ct(seed: int, outside: int = 0) -> np.ndarray:
+    """Labelled voxels of 40 HU in a body of -100 HU, with `outside` planes of air at either end of the first axis."""
+    noise, array = np.random.default_rng(seed).normal(0, 10, SHAPE), np.full(SHAPE, -100.0)
+    array[label() > 0], array[:outside], array[SHAPE[0] - outside :], array[:, :, -1] = 40, -1000, -1000, -1000
+    return (array + noise).astype(np.float32)
+
+
+def test_a_ct_without_labels_is_held_to_whole_images(tmp_path: Path) -> None:
+    """Most of a CT is not labelled, so its median is another one: only a shifted scan is named, no tight one."""
+    sound = dataset(tmp_path, cases=9, modality="CT")
+    for i in range(9):
+        save(tmp_path / f"images/c{i}.nii.gz", ct(i, outside=2 if i in {7, 8} else 5))
+    for i in (6, 7, 8):
+        sound = with_case(sound, i, label=None, split="testing")
+    assert check(sound, tmp_path, SERIAL) == ()
+    save(tmp_path / "images/c6.nii.gz", ct(6, outside=5) + 1024)
+    (fault,) = check(sound, tmp_path, SERIAL)
+    assert (fault.case, fault.code) == ("c6", "intensity-shift")
+    assert "its voxels have a median of " in fault.found and "labelled" not in fault.found
 
 
 def test_no_orientation_is_settled_by_rule(tmp_path: Path) -> None:

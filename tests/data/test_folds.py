@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.base.errors import DataError
 from pipeline.data.cases import Case
-from pipeline.data.folds import make_folds
+from pipeline.data.folds import given_folds, make_folds
 
 
 def a_case(name: str, subject: str, fold: int | None = None) -> Case:
@@ -63,7 +63,10 @@ def test_a_subject_in_two_folds_is_refused() -> None:
         make_folds([a_case("a", "1", 0), a_case("b", "1", 1)], 2)
 
 
-def test_a_fold_of_the_manifest_without_a_case_is_refused() -> None:
-    cases = [a_case(f"c{i}", f"s{i}", fold=i + 1) for i in range(3)]
-    with pytest.raises(DataError, match=r"go up to 3, but no case is validated in fold 0; count them from 0"):
-        make_folds(cases, 5)
+def test_folds_of_the_manifest_without_a_case_are_passed_over() -> None:
+    """Folds 1 and 3 are counted as 0 and 1; the case without a fold joins the smaller one."""
+    cases = [a_case("a", "1", 1), a_case("b", "2", 1), a_case("c", "3", 3), a_case("d", "4")]
+    result = make_folds(cases, 5)
+    assert given_folds(cases) == [1, 3] and result["source"] == "manifest"
+    assert [fold["val"] for fold in result["folds"]] == [["a", "b"], ["c", "d"]]
+    assert [fold["train"] for fold in result["folds"]] == [["c", "d"], ["a", "b"]]

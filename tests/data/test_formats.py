@@ -136,6 +136,27 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.hdr", "b.img"]
 
 
+def test_a_qform_that_makes_no_sense_is_given_back_beside_its_sform(tmp_path: Path) -> None:
+    path = save(tmp_path / "in.nii", scan(1), oblique())
+    content = bytearray(path.read_bytes())
+    content[256:264] = np.array([1.0, 0.01], "<f4").tobytes()
+    path.write_bytes(content)
+    volume = read_image([path])
+    assert np.allclose(volume.grid.affine, oblique(), atol=1e-5)
+    write_label(tmp_path / "out.nii", volume.with_array(label()))
+    assert (tmp_path / "out.nii").read_bytes()[252:328] == content[252:328]
+    assert np.array_equal(read_label(tmp_path / "out.nii").grid.affine, volume.grid.affine)
+
+
+def test_small_voxels_are_not_singular_and_flat_ones_are(tmp_path: Path) -> None:
+    small = np.diag([5e-4, 5e-4, 5e-4, 1.0])
+    assert read_header(save(tmp_path / "a.nii", scan(1), small)).grid.spacing_mm == pytest.approx((5e-4,) * 3)
+    flat = nib.Nifti1Image(scan(1), np.array([[100.0, 100, 0, 0], [0, 1e-9, 0, 0], [0, 0, 100, 0], [0, 0, 0, 1]]))
+    nib.save(flat, tmp_path / "b.nii")
+    with pytest.raises(FileFault, match="its affine is singular"):
+        read_header(tmp_path / "b.nii")
+
+
 def test_a_kind_that_is_not_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFault, match=r"a\.mgz: label maps are not written in this kind of file; name it \.nii\.gz"):
         write_label(tmp_path / "a.mgz", Volume(label(), Grid(label().shape, affine())))

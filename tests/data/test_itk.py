@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline.data import itk
 from pipeline.data.formats import read_header, read_image, read_label, write_label
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault
@@ -167,6 +168,12 @@ def _short(ending: str, lines: str, voxels: bytes) -> tuple[str, str, bytes]:
         (_short(".nrrd", "encoding: gzip\nsizes: 4000 3000 2000\n", gzip.compress(RAW)), "false-promise"),
         (_short(".nrrd", "encoding: raw\ndimension: 2\nsizes: 4 6\n", RAW), "not-3d"),
         ((".nrrd", "P6 4 3 255\n", RAW), "bad-header"),
+        (_short(".nrrd", "encoding: raw\nline skip: 1000000000000000\n", RAW), "truncated"),
+        (
+            (".mha", f"NDims = 9999\nDimSize = {'1 ' * 9999}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n", RAW),
+            "bad-header",
+        ),
+        (_short(".mha", "BinaryData = False\n", b"1" * 5000), "unreadable"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_with_its_fault(made: tuple[str, str, bytes], code: str, tmp_path: Path) -> None:
@@ -188,9 +195,12 @@ def test_a_detached_header_finds_its_voxels_behind_another_header(tmp_path: Path
         np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
 
 
-def test_metaimage_as_text_which_itk_cannot_read(tmp_path: Path) -> None:
-    path = _write(tmp_path / "a.mha", f"{META}BinaryData = False\nElementDataFile = LOCAL\n", TEXT)
-    np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
+def test_metaimage_as_text_which_itk_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no further than there are voxels; numbers that lie across pieces of the file are whole."""
+    for piece, text in ((2**20, TEXT + b" 7" * 1000), (3, TEXT), (1, TEXT + b"\n")):
+        monkeypatch.setattr(itk, "_TEXT_PIECE", piece)
+        path = _write(tmp_path / "a.mha", f"{META}BinaryData = False\nElementDataFile = LOCAL\n", text)
+        np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
 
 
 def _xyz(array: Sequence) -> np.ndarray:

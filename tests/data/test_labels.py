@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from pipeline.data.labels import decode, encode, ignore_index, index_type
+from pipeline.data.patches import PatchPlace, cut_batch, surroundings
+from pipeline.data.store import open_store, write_case, write_index
+from pipeline.models.loss_config import CrossEntropyConfig
+from pipeline.models.losses import build_loss
+from pipeline.training.validation import Labelling, dice_per_structure, shown_label
 
 GAPS = {"a": (5,), "b": (100,), "c": (201,)}
 
@@ -53,3 +61,27 @@ def test_no_index_is_the_ignore_mark(count: int, overlapping: bool, dtype: type)
     assert index_type(structures, overlapping) == dtype
     largest = 2**count - 1 if overlapping else count
     assert largest < ignore_index(structures, overlapping)
+
+
+@pytest.mark.parametrize("count", [7, 8, 31, 32, 62])
+def test_ignored_voxels_stay_ignored_from_the_file_to_loss_and_score(count: int, tmp_path: Path) -> None:
+    """Eight voxels, half of them ignored; patches hold masks of 32 bits and more as signed numbers."""
+    structures = {f"s{i}": (i + 1,) for i in range(count)}
+    values = np.array([0, 1, count, 2, 255, 255, 255, 255]).reshape(2, 2, 2)
+    label, mark = encode(values, structures, 255, overlapping=True), ignore_index(structures, overlapping=True)
+    entry = write_case(tmp_path, "a", "a", np.zeros((1, 2, 2, 2), np.float32), label, {}, {})
+    write_index(tmp_path, {"a": entry}, "disk", label.dtype)
+    place, size = PatchPlace("a", (0, 0, 0)), (2, 2, 2)
+    store = open_store(tmp_path)
+    cut, stored = cut_batch(store, [place], size).label_BXYZ, torch.as_tensor(store.label("a")).long()
+    for patch in (cut[0], surroundings(store, place, size).label, stored):
+        assert (patch == mark).flatten().tolist() == [False] * 4 + [True] * 4
+    loss = build_loss(CrossEntropyConfig(), count, overlapping=True, ignore=mark)
+    logits = torch.randn((1, count, 2, 2, 2), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (gradient,) = torch.autograd.grad(loss(logits, cut), logits)
+    assert (gradient[:, :, 0] != 0).all() and (gradient[:, :, 1] == 0).all()
+    labelling = Labelling(tuple(structures), overlapping=True, ignore=mark)
+    assert torch.equal(shown_label(stored, labelling)[1], torch.zeros((2, 2), dtype=torch.long))
+    found = stored.masked_fill(stored == mark, 1)
+    dice = dice_per_structure(found, stored, labelling)
+    assert [dice[0], dice[1], dice[-1]] == [1, 1, 1]

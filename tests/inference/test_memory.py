@@ -13,8 +13,11 @@ import torch
 from pipeline.base.errors import DataError
 from pipeline.base.resident import resident_memory_gib
 from pipeline.data.geometry import Grid
-from pipeline.inference import memory, predictor
+from pipeline.data.plan import ChannelPlan
+from pipeline.inference import batch, memory, predictor
+from pipeline.inference.arrays import TorchArrays
 from pipeline.inference.ensemble import TorchModel
+from pipeline.inference.jobs import Job
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.settings import InferenceSettings
 from tests.inference.test_predictor import nearest_class, plan_for
@@ -47,7 +50,18 @@ def test_the_predicted_peak_is_the_measured_one_within_a_fifth(options, reposito
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [("--files", "1"), ("--files", "3"), ("--files", "3", "--model", "96,96,96")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--files", "1"),
+        ("--files", "3"),
+        ("--files", "3", "--model", "96,96,96"),
+        ("--files", "1", "--dtype", "float64"),
+        ("--files", "1", "--postprocess"),
+        ("--files", "1", "--maps", "uncertainty"),
+        ("--files", "1", "--maps", "probabilities", "--postprocess"),
+    ],
+)
 def test_of_files_with_few_classes_too(options, repository):
     """From the file to the written segmentation, as `segpipe predict` does it: here reading and the image are most."""
     command = [sys.executable, "benchmarks/inference_memory.py", "--roi", "64", "--classes", "3"]
@@ -87,7 +101,6 @@ def test_too_little_for_both_is_refused_with_figures_and_cure(monkeypatch):
 def test_a_small_memory_gib_refuses_the_case_before_its_voxels_are_read(tmp_path):
     """The whole way: the batch goes on, the case is refused by name."""
     from pipeline.inference.batch import segment
-    from pipeline.inference.jobs import Job
 
     small = predictor_with(1e-6)
     write_scan(tmp_path / "a.nii.gz")
@@ -104,6 +117,108 @@ def test_what_is_free_is_never_all_that_the_machine_has(monkeypatch):
     assert memory.free_memory_gib(InferenceSettings(memory_gib=1e-3)) < 0
 
 
+_MODEL = """
+import sys
+import scipy.ndimage
+from contextlib import nullcontext
+from pathlib import Path
+import numpy as np
+from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.resident import resident_memory_gib
+from pipeline.data.plan import ChannelPlan, Plan
+from pipeline.inference import batch
+from pipeline.inference.arrays import NumpyArrays
+from pipeline.inference.jobs import Job
+from pipeline.inference.memory import free_memory_gib, make_room_gib
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.settings import InferenceSettings, PostprocessSettings
+
+class Model:
+    arrays, backend, disagreement, working = NumpyArrays(), "numpy", False, staticmethod(nullcontext)
+    def __call__(self, windows):
+        return np.repeat(windows, 41, axis=1)
+
+plan = Plan(
+    spacing_mm=(1, 1, 1), channels=(ChannelPlan(name="x", modality="MR", scheme="none"),), batch_size=1, max_steps=1,
+    structures={f"s{k}": (k,) for k in range(1, 41)}, patch_size=(64, 64, 64), network={}, precision="fp32",
+    device="cpu",
+)
+"""
+KEPT = """
+keep_freed_memory()
+settings = InferenceSettings(memory_gib=resident_memory_gib() + 0.3)
+np.ones(2**28, np.uint8)
+print(free_memory_gib(settings), make_room_gib(0.01, settings), make_room_gib(0.25, settings))
+np.ones(2**28, np.uint8)
+print(Predictor(plan, Model()).network_gib)
+"""
+
+
+def test_memory_that_was_freed_and_kept_is_given_back_where_it_is_wanted(repository):
+    """Of 0.3 GiB, 0.25 were taken and freed again: where little is wanted they stay, since taking them anew costs. Nor
+    is a call of the network free where it can take what is there: 41 channels of 64³ voxels and one are 0.041 GiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODEL + KEPT], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kept, little, much, network = map(float, done.stdout.split())
+    assert kept < 0.1 and little < 0.1 and much > 0.25
+    assert network == pytest.approx(42 * 4 * 64**3 / 2**30, rel=0.2)
+
+
+TIGHT = """
+path = Path(sys.argv[1])
+image = batch.read_image([path])
+settings = InferenceSettings(accumulate="fp32", postprocess=PostprocessSettings(largest_component=("s1",)))
+needs = Predictor(plan, Model(), settings).needs(image.grid)
+del image
+limit = resident_memory_gib() + 1.3 * needs.fp32.peak
+one = Predictor(plan, Model(), settings.model_copy(update={"memory_gib": limit}))
+jobs = [Job(str(number), (path,), path.with_name(f"{number}.nii.gz")) for number in range(4)]
+for result in batch.segment(jobs, lambda name: one):
+    print(result.status, result.peak_memory_gib, limit, needs)
+"""
+
+
+def test_cases_of_one_size_are_all_done_where_there_is_room_for_one_and_a_third(repository, tmp_path):
+    """What each one leaves freed in the process is the next one's, and never more is held than may be."""
+    write_scan(tmp_path / "a.nii", (96, 96, 96))
+    done = subprocess.run(
+        [sys.executable, "-c", _MODEL + TIGHT, str(tmp_path / "a.nii")], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    statuses, peaks, limits, *_ = zip(*(line.split() for line in done.stdout.splitlines()), strict=False)
+    assert statuses == ("done",) * 4, done.stdout
+    assert max(map(float, peaks)) < 1.02 * float(limits[0])
+
+
+V = 16**3 / 2**30
+"""GiB of a scan of one byte a voxel."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "types", "expected"),
+    [
+        ((16, 16, 16), ("int16",), 4 + 4),  # the image, and it again on the planned grid
+        ((16, 16, 16), ("float64",), 4 + 8),  # the image, and the voxels as stored
+        ((16, 16, 16, 2), ("float64",), 8 + 16),  # all channels of a file are stored in one piece
+        ((16, 16, 16), ("int16", "int16"), 8 + 4 + 1),  # each on the coarser planned grid, and one on the way there
+        ((16, 16, 16), ("int16", "float64"), 8 + 8),  # files come one after the other
+    ],
+)
+def test_what_reading_takes_follows_from_how_the_files_store_their_voxels(tmp_path, shape, types, expected):
+    paths = tuple(tmp_path / f"{number}.nii" for number in range(len(types)))
+    for path, dtype in zip(paths, types, strict=True):
+        write_scan(path, shape, dtype=dtype)
+    count = max(len(types), len(shape) - 2)
+    channels = tuple(ChannelPlan(name=f"x{i}", modality="MR", scheme="none") for i in range(count))
+    plan = plan_for((1.0, 1.0, 1.0) if len(types) == 1 else (2.0, 2.0, 2.0))
+    one = Predictor(plan.model_copy(update={"channels": channels}), TorchModel([nearest_class], CPU))
+    one.__dict__["network_gib"] = 0.0
+    needs = batch._announce([Job("a", paths, tmp_path / "out.nii.gz")], lambda name: one)["a"]
+    assert needs.fp32.reading == pytest.approx(expected * V)
+
+
 def test_a_scan_whose_voxels_would_multiply_is_remarked_on_or_refused_by_both_grids():
     """6 × 6 × 6 voxels of 50 × 50 × 80 mm would be 43 million at 1 mm: minutes of work on nothing."""
     one = Predictor(plan_for(), TorchModel([nearest_class], CPU))
@@ -118,7 +233,6 @@ def test_a_scan_whose_voxels_would_multiply_is_remarked_on_or_refused_by_both_gr
 
 def test_such_a_scan_fails_at_once_and_the_others_go_on(tmp_path, caplog):
     from pipeline.inference.batch import segment
-    from pipeline.inference.jobs import Job
 
     write_scan(tmp_path / "a.nii.gz", (6, 6, 6), (50.0, 50.0, 80.0))
     write_scan(tmp_path / "b.nii.gz", (20, 20, 3), (1.0, 1.0, 10.0))
@@ -132,8 +246,16 @@ def test_such_a_scan_fails_at_once_and_the_others_go_on(tmp_path, caplog):
     assert max(result.seconds for result in results) < 60
 
 
-def write_scan(path, shape=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0)):
+def test_the_memory_of_a_call_on_a_gpu_is_that_gpu_s(monkeypatch):
+    """The call takes 3 GiB beside the 2 that stay, the weights. On a CPU the process's own peak is looked at."""
+    for name, gib in (("memory_allocated", 2), ("max_memory_allocated", 5)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, gib=gib: gib * 2**30)
+    assert TorchArrays(torch.device("cuda")).peak_gib() == 3.0
+    assert TorchArrays(CPU).peak_gib() is None
+
+
+def write_scan(path, shape=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0), dtype=np.float32):
     import nibabel as nib
 
-    voxels = np.random.default_rng(0).uniform(0, 2, shape).astype(np.float32)
+    voxels = np.random.default_rng(0).uniform(0, 2, shape).astype(dtype)
     nib.save(nib.Nifti1Image(voxels, np.diag([*spacing_mm, 1.0])), path)

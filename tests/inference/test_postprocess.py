@@ -123,8 +123,8 @@ def test_holes_are_filled_where_the_reference_has_none_and_left_where_it_has(tmp
     solid, hollow = cube((2, 2, 2), side=7), cube((2, 2, 2), side=7)
     hollow[4:7, 4:7, 4:7] = 0
     (tmp_path / "x").mkdir()
-    assert chosen(tmp_path, [(hollow, solid)] * 2).settings == PostprocessSettings(fill_holes=("a",))
-    assert chosen(tmp_path / "x", [(hollow, hollow)] * 2).settings == PostprocessSettings()
+    assert chosen(tmp_path, [(hollow, solid)] * 3).settings == PostprocessSettings(fill_holes=("a",))
+    assert chosen(tmp_path / "x", [(hollow, hollow)] * 3).settings == PostprocessSettings()
 
 
 def test_what_helps_one_case_and_harms_two_is_left_out(tmp_path):
@@ -142,9 +142,9 @@ def test_a_false_alarm_that_is_removed_counts_as_help(tmp_path):
     """Reference empty, a speckle predicted: Dice 0 before, and nothing on both sides is right."""
     truth, alarm = cube((2, 2, 2), side=7), np.zeros((20, 20, 20), np.uint8)
     alarm[15, 15, 15] = 1
-    choice = chosen(tmp_path, [(alarm, np.zeros_like(alarm)), (truth, truth)])
+    choice = chosen(tmp_path, [(alarm, np.zeros_like(alarm)), (truth, truth), (truth, truth)])
     assert choice.settings.min_volume_ml == {"a": 0.01}
-    assert choice.structures["a"]["gain"] == 0.5
+    assert choice.structures["a"]["gain"] == pytest.approx(1 / 3)
 
 
 def test_ignored_voxels_count_for_nothing(tmp_path):
@@ -152,13 +152,15 @@ def test_ignored_voxels_count_for_nothing(tmp_path):
     truth[10:] = 255
     predicted = cube((2, 2, 2), side=7)
     predicted[15, 15, 15] = 1
-    choice = chosen(tmp_path, [(predicted, truth)] * 2, make_plan(ignore_value=255))
+    choice = chosen(tmp_path, [(predicted, truth)] * 3, make_plan(ignore_value=255))
     assert choice.structures["a"]["dice"] == 1.0
     assert choice.settings == PostprocessSettings()
 
 
-def test_no_case_gives_no_choice():
+def test_no_case_gives_no_choice_and_two_are_too_few(tmp_path):
     assert choose([]).settings == PostprocessSettings()
+    truth = cube((2, 2, 2), side=7)
+    assert chosen(tmp_path, [(speckled(truth, seed), truth) for seed in range(2)]).settings == PostprocessSettings()
 
 
 def test_the_estimate_from_components_is_the_dice_after_the_step(tmp_path):

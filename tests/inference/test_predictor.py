@@ -178,6 +178,21 @@ def test_uncertainty_is_1_where_the_network_knows_nothing_and_0_where_it_is_sure
     assert prediction.score == pytest.approx(0, abs=1e-6)
 
 
+def test_where_nothing_is_found_the_score_is_that_of_everything_predicted():
+    """Undecided everywhere, and so background: not what is left out by the crop, in which no network was asked."""
+    classes = np.zeros((30, 24, 20), np.uint8)
+    classes[8:20, 6:18, 4:14] = 1
+
+    def undecided(windows):
+        return torch.zeros(windows.shape[0], 3, *windows.shape[2:])
+
+    prediction = predictor(plan_for(crop="nonzero"), undecided, uncertainty=True).predict(
+        stored_as(classes, "LPS", (1, 1, 1))
+    )
+    assert not prediction.labels.array.any() and prediction.uncertainty.array.mean() < 0.2
+    assert prediction.score == pytest.approx(1)
+
+
 def test_probabilities_sum_to_one_and_agree_with_the_labels():
     image = stored_as(blobs((20, 21, 22)), "LPS", (1, 1, 2))
     prediction = predictor(plan_for(), probabilities=True).predict(image)

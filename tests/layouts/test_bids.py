@@ -187,3 +187,53 @@ def test_a_table_of_names_that_fits_nothing_is_said_and_not_used(tmp_path):
     result = init(folder, tmp_path / "mine.yaml")
     assert dict(result.dataset.labels) == {"label_1": 1, "label_2": 2}
     assert any("has no value that occurs" in problem.what for problem in result.problems)
+
+
+@pytest.mark.parametrize(
+    ("entity", "more"), [("seg", "Schaefer"), ("atlas", "Schaefer"), ("res", "2"), ("acq", "other")]
+)
+def test_two_label_maps_of_a_case_that_one_entity_tells_apart_are_not_mixed(tmp_path, entity, more):
+    folder = heads(tmp_path, count=2)
+    for subject, value in (("sub-01", "aseg"), ("sub-01", more), ("sub-02", "aseg")):
+        label(folder / f"derivatives/fs/{subject}/anat/{subject}_{entity}-{value}_dseg.nii.gz")
+    found = read(folder)
+    assert [case.label.name for case in found.cases] == [f"sub-0{i}_{entity}-aseg_dseg.nii.gz" for i in (1, 2)]
+    assert f"not used: derivatives/fs *_{entity}-{more}_dseg (1 cases)" in found.notes
+
+
+def test_label_maps_named_after_scans_of_different_protocols_are_one_kind(tmp_path):
+    for subject, protocol in (("sub-01", "mprage"), ("sub-02", "spgr")):
+        image(tmp_path / f"{subject}/anat/{subject}_acq-{protocol}_T1w.nii.gz")
+        label(tmp_path / f"derivatives/manual/{subject}/anat/{subject}_acq-{protocol}_dseg.nii.gz")
+    assert [case.split for case in read(tmp_path).cases] == ["training", "training"]
+
+
+def test_derivatives_without_a_pipeline_folder_are_of_one_kind(tmp_path):
+    folder = heads(tmp_path, count=2)
+    for subject in ("sub-01", "sub-02"):
+        label(folder / f"derivatives/{subject}/anat/{subject}_dseg.nii.gz")
+    found = read(folder)
+    assert [case.split for case in found.cases] == ["training", "training"]
+    assert "label maps: derivatives *_dseg (2 cases)" in found.notes
+
+
+def test_a_second_label_map_of_one_name_is_left_out_by_name(tmp_path):
+    folder = heads(tmp_path, count=1)
+    for place in ("anat", "old"):
+        label(folder / f"derivatives/manual/sub-01/{place}/sub-01_dseg.nii.gz")
+    found = read(folder)
+    assert found.cases[0].label.parent.name == "anat"
+    (problem,) = found.problems
+    assert problem.where == "sub-01"
+    assert problem.what.startswith(
+        "derivatives/manual/sub-01/old/sub-01_dseg.nii.gz is a label map of the same kind as"
+    )
+
+
+def test_a_data_set_of_which_no_case_is_left_is_refused_with_what_was_wrong(tmp_path):
+    folder = heads(tmp_path / "data", count=1)
+    mask(folder, "sub-01", "label-A", 0, 2)
+    mask(folder, "sub-01", "label-B", 3, 4, affine=2 * AFFINE)
+    with pytest.raises(DataError, match=r"(?s)sub-01  .*lies on another grid.*cases   none is left"):
+        init(folder, tmp_path / "mine.yaml")
+    assert not (tmp_path / "mine.yaml").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.manifest import write_manifest
 from pipeline.layouts.export import convert
 from pipeline.layouts.initialise import init
 from tests.layouts import test_msd, test_nnunet
@@ -107,6 +108,85 @@ def test_ct_keeps_its_normalisation_by_name(tmp_path):
     made = init(place, tmp_path / "mine.yaml")
     raw = convert(made.config, "nnunet", tmp_path / "raw").folder
     assert json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["channel_names"] == {"0": "CT"}
+
+
+def test_every_ct_is_called_so_for_nnunet_and_said(tmp_path):
+    """nnU-Net takes each channel's normalisation from its name, and knows CT by these letters alone."""
+    raw = test_nnunet.raw(tmp_path / "Dataset001_X", channel_names={"0": "CT_arterial", "1": "CTA"})
+    made = init(raw, tmp_path / "x.yaml")
+    result = convert(made.config, "nnunet", tmp_path / "back")
+    descriptor_back = json.loads((result.folder / "dataset.json").read_text(encoding="utf-8"))
+    assert descriptor_back["channel_names"] == {"0": "CT", "1": "CT"}
+    assert (
+        "nnU-Net normalises as CT only what is called CT: that is what it is told of CT_arterial, CTA" in result.notes
+    )
+    again = init(result.folder, tmp_path / "again.yaml")
+    assert [channel.modality for channel in again.dataset.channels] == ["CT", "CT"]
+
+
+def pairs_of_channels(place, cases=3):
+    """Cases with two channels, the second of c1 on a coarser grid than the first."""
+    for i in range(cases):
+        image(place / f"images/c{i}_0000.nii.gz")
+        image(place / f"images/c{i}_0001.nii.gz")
+        label(place / f"labels/c{i}.nii.gz", 1)
+    coarse = nib.Nifti1Image(np.arange(12, dtype=np.int16).reshape(3, 2, 2), AFFINE @ np.diag([2, 2, 2, 1]))
+    nib.save(coarse, place / "images/c1_0001.nii.gz")
+    return place
+
+
+@pytest.mark.parametrize("to", ["nnunet", "msd"])
+def test_faulty_cases_are_left_out_by_name_and_the_others_written(tmp_path, to):
+    place = tmp_path / "data"
+    for i in range(4):
+        image(place / f"images/c{i}.nii.gz")
+        label(place / f"labels/c{i}.nii.gz", 1)
+    made = init(place, tmp_path / "mine.yaml")
+    (place / "images/c1.nii.gz").unlink()
+    (place / "labels/c2.nii.gz").write_bytes(b"")
+    result = convert(made.config, to, tmp_path / "out")
+    assert (result.cases, [problem.where for problem in result.problems]) == (2, ["c1", "c2"])
+    assert "there is no such file" in result.message and "the file is empty" in result.message
+    names = {path.name.split(".")[0].removesuffix("_0000") for path in (tmp_path / "out").glob("*Tr/*")}
+    assert names == {"c0", "c3"}
+    assert json.loads((tmp_path / "out/dataset.json").read_text(encoding="utf-8"))["numTraining"] == 2
+
+
+def test_a_conversion_that_fails_leaves_nothing_and_can_be_repeated(tmp_path):
+    place = tmp_path / "data"
+    image(place / "images/c.nii.gz")
+    label(place / "labels/c.nii.gz", 1)
+    made = init(place, tmp_path / "mine.yaml")
+    (place / "images/c.nii.gz").rename(tmp_path / "away.nii.gz")
+    with pytest.raises(
+        DataError, match=r"data, of which no case can be written, has 1 problem\n  c  .*there is no such file"
+    ):
+        convert(made.config, "nnunet", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    write_manifest(tmp_path / "empty.json", made.dataset.model_copy(update={"cases": ()}))
+    with pytest.raises(DataError, match="the manifest has no case to write"):
+        convert(tmp_path / "empty.json", "msd", tmp_path / "out")
+    (tmp_path / "away.nii.gz").rename(place / "images/c.nii.gz")
+    image(tmp_path / "out/.partial/imagesTr/left_by_a_killed_one_0000.nii.gz")
+    convert(made.config, "nnunet", tmp_path / "out")
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert written == ["dataset.json", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz"]
+
+
+def test_channels_on_other_grids_are_resampled_where_the_configuration_says_so(tmp_path):
+    made = init(pairs_of_channels(tmp_path / "data"), tmp_path / "mine.yaml")
+    by_manifest = convert(made.manifest, "nnunet", tmp_path / "as_they_are")
+    assert any(note.startswith("channels of c1 lie on different grids") for note in by_manifest.notes)
+    assert nib.load(tmp_path / "as_they_are/imagesTr/c1_0001.nii.gz").shape == (3, 2, 2)
+    refused = convert(made.manifest, "msd", tmp_path / "stacked")  # one file cannot hold two grids
+    assert [problem.where for problem in refused.problems] == ["c1"]
+    text = made.config.read_text(encoding="utf-8").replace("load:\n", "load:\n  resample_channels: true\n")
+    made.config.write_text(text, encoding="utf-8")
+    for to, name, shape in (("nnunet", "c1_0001.nii.gz", SHAPE), ("msd", "c1.nii.gz", (*SHAPE, 2))):
+        result = convert(made.config, to, tmp_path / to)
+        written = nib.load(tmp_path / to / "imagesTr" / name)
+        assert (written.shape, result.problems) == (shape, ())
+        np.testing.assert_array_equal(written.affine, AFFINE)
 
 
 def test_what_a_layout_cannot_hold_is_refused(tmp_path):

@@ -141,3 +141,72 @@ def test_label_maps_that_match_no_image_are_refused_with_an_example(tmp_path):
         DataError, match=r"no label map has an image of its name \(such as berta\.nii\.gz and anna\.nii\.gz\)"
     ):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "label_name"),
+    [
+        ("images/{}.nii.gz images/{}_pet.nii.gz", "labels/{}.nii.gz"),
+        ("{}/image.nii.gz {}/image_pet.nii.gz", "{}/seg.nii.gz"),
+    ],
+)
+def test_a_channel_may_have_no_word(tmp_path, pattern, label_name):
+    for case in ("c1", "c2"):
+        for name in pattern.format(case, case).split():
+            image(tmp_path / name)
+        label(tmp_path / label_name.format(case))
+    found = read(tmp_path)
+    assert [(channel.name, channel.modality) for channel in found.channels] == [("image", "MR"), ("pet", "PET")]
+    assert pairs(found) == {case: (2, label_name.format(case).split("/")[-1]) for case in ("c1", "c2")}
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("gone", "what"),
+    [
+        ("c1.nii.gz", "the image without a channel's name is missing; expected c1.nii.gz"),
+        ("c1_pet.nii.gz", "channel pet is missing; expected c1_pet.nii.gz"),
+    ],
+)
+def test_of_channels_with_and_without_a_word_each_can_be_missing(tmp_path, gone, what):
+    for case in ("c1", "c2"):
+        for name in (f"{case}.nii.gz", f"{case}_pet.nii.gz"):
+            image(tmp_path / "images" / name)
+        label(tmp_path / f"labels/{case}.nii.gz")
+    (tmp_path / "images" / gone).unlink()
+    assert [(problem.where, problem.what) for problem in read(tmp_path).problems] == [("c1", what)]
+
+
+@pytest.mark.parametrize("usual", ["_t1", ""])
+def test_one_stray_image_makes_no_channel(tmp_path, usual):
+    for number in range(5):
+        image(tmp_path / f"images/c{number}{usual}.nii.gz")
+        label(tmp_path / f"labels/c{number}.nii.gz")
+    before = read(tmp_path)
+    image(tmp_path / "images/c3_t2.nii.gz")
+    after = read(tmp_path)
+    assert (after.cases, after.channels) == (before.cases, before.channels)
+    assert [(p.where, p.what) for p in after.problems] == [
+        (f"c3{usual}", "c3_t2.nii.gz: most cases have no such channel; left out")
+    ]
+
+
+def test_channels_are_those_of_the_labelled_cases(tmp_path):
+    for case in ("c1", "c2"):
+        for channel in ("t1", "t2"):
+            image(tmp_path / f"images/{case}_{channel}.nii.gz")
+        label(tmp_path / f"labels/{case}.nii.gz")
+    for number in range(9):
+        image(tmp_path / f"images/d{number}_t1.nii.gz")
+    assert [channel.name for channel in read(tmp_path).channels] == ["t1", "t2"]
+
+
+def test_the_only_image_of_a_case_that_is_named_for_another_channel_is_said(tmp_path):
+    for name in ("a_t1", "b_t1", "c_t1", "c_t2", "d_t2", "e_t1"):
+        image(tmp_path / f"images/{name}.nii.gz")
+    for case in "abcde":
+        label(tmp_path / f"labels/{case}.nii.gz")
+    assert [(p.where, p.what) for p in read(tmp_path).problems] == [
+        ("c_t1", "c_t2.nii.gz: most cases have no such channel; left out"),
+        ("d_t2", "d_t2.nii.gz: most cases have t1; look whether it is that"),
+    ]

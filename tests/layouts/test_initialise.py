@@ -56,6 +56,19 @@ def test_an_edited_configuration_is_kept(tmp_path):
     assert (tmp_path / "mine.yaml.previous").read_text(encoding="utf-8") == "name: edited\n"
 
 
+def test_what_was_kept_before_stays(tmp_path):
+    place, config = folders(tmp_path / "data"), tmp_path / "mine.yaml"
+    for text in ("name: first\n", "name: second\n", "name: third\n"):
+        config.write_text(text)
+        init(place, config)
+    kept = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("mine.yaml.previous*")}
+    assert kept == {
+        "mine.yaml.previous": "name: first\n",
+        "mine.yaml.previous.2": "name: second\n",
+        "mine.yaml.previous.3": "name: third\n",
+    }
+
+
 def test_inferred_labels_are_said_aloud_and_rare_ones_flagged(tmp_path):
     place = folders(tmp_path / "data", count=5)
     label(place / "labels/c3.nii.gz", 1, 2, 0, 7)

@@ -49,6 +49,8 @@ def test_labels_option():
         ("liver=one", "'liver=one' is not name=value"),
         ("liver=1,liver=2", "'liver' is named twice"),
         ("background=0", "declares no structure"),
+        ("liver=1,tumour=0", "'tumour=0': 0 is the background of every label map"),
+        ("liver=1,background=2+3", "'background=2+3': background is the value 0 alone"),
     ],
 )
 def test_a_wrong_labels_option_says_how_to_write_it(text, words):

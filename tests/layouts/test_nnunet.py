@@ -157,3 +157,22 @@ def test_splits_that_leave_training_cases_out_are_said(tmp_path):
 def test_a_channel_that_nnunet_does_not_normalise_is_said(tmp_path):
     place = raw(tmp_path / "Dataset006_X", channel_names={"0": "T2", "1": "noNorm"})
     assert any("set plan.normalisation: {noNorm: none}" in note for note in read(place).notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            ("a_0000.png", "a_0001.png", "b_0000.tif"),
+            r"kind that can be read \(found: 2 of \.png, 1 of \.tif\); convert them",
+        ),
+        ((), r"there is no image in imagesTr or imagesTs"),
+    ],
+)
+def test_a_data_set_without_an_image_that_can_be_read_is_refused(tmp_path, files, words):
+    folder = descriptor(tmp_path, {**PROSTATE, "file_ending": ".png"})
+    (folder / "imagesTr").mkdir()
+    for name in files:
+        (folder / "imagesTr" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=words):
+        read(folder)

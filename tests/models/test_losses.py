@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pipeline.base.errors import ConfigError
 from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.loss_config import LossConfig
-from pipeline.models.losses import build_loss, check_gives_logits
+from pipeline.models.losses import build_loss, check_gives_logits, reduced_label
 
 GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "golden/loss_cases.yaml").read_text(encoding="utf-8"))
 NAMES = ["dice", "ce", "dice_ce", "dice_focal", "dice_topk", "focal", "generalized_dice", "tversky"]
@@ -296,6 +296,44 @@ def test_inverse_frequency_takes_the_plans_weights():
     weights = (0.1, 1.0, 2.0, 4.0)
     by_name = build_loss(settings(name="ce", class_weights="inverse_frequency"), 4, inverse_frequency=weights)
     torch.testing.assert_close(by_name(logits, label), F.cross_entropy(logits, label, torch.tensor(weights)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_ce_of_a_patch_whose_classes_all_weigh_nothing_is_0(smoothing):
+    """A patch of nothing but background, which weighs 0: there is nothing to learn, and 0 / 0 is no number."""
+    logits, label = _random()
+    ce = settings(name="ce", class_weights=(0.0, 1.0, 2.0, 3.0), label_smoothing=smoothing)
+    logits.requires_grad_()
+    nothing = build_loss(ce, 4)(logits, torch.zeros_like(label))
+    nothing.backward()
+    assert nothing == 0 and (logits.grad == 0).all()
+    expected = F.cross_entropy(logits, label, torch.tensor(ce.class_weights), label_smoothing=smoothing)
+    torch.testing.assert_close(build_loss(ce, 4)(logits, label), expected)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_fused_dice_ce_of_such_a_patch_is_finite_under_a_scaled_gradient_too(classes):
+    logits, label = _random(classes=classes)
+    logits.requires_grad_()
+    loss = FusedDiceCE(lambda_ce=10.0, class_weights=torch.arange(float(classes)))(logits, torch.zeros_like(label))
+    (2.0**16 * loss).backward()  # as with fp16
+    assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+
+
+def test_a_label_is_reduced_to_its_nearest_voxels_bit_by_bit():
+    """40 overlapping structures are more bits than a float holds; and 2³² - 1, which is ignored, is no float32."""
+    label = torch.arange(2 * 8 * 6 * 5).view(2, 8, 6, 5) + (1 << 39)
+    label[0, 1, 1, 2] = 2**32 - 1
+    coarse = reduced_label(label, torch.empty(2, 3, 4, 3, 5))
+    assert torch.equal(coarse, label[:, 1::2, 1::2])
+    assert coarse.dtype == torch.int64 and coarse[0, 0, 0, 2] == 2**32 - 1
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (3, 5, 2), (8, 1, 7), (16, 9, 8)])
+def test_nearest_is_what_torch_takes_for_it(size):
+    label = torch.randint(0, 200, (2, 8, 9, 7), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    expected = F.interpolate(label[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.uint8)
+    assert torch.equal(reduced_label(label, torch.empty(2, 3, *size)), expected)
 
 
 def test_a_network_that_ends_in_an_activation_is_refused():

@@ -118,6 +118,14 @@ def test_settings_that_contradict_each_other_are_refused(values):
         UNetConfig(**values)
 
 
+def test_levels_with_a_loss_may_be_asked_for_before_there_are_levels():
+    """Planning chooses how many there are; without it, as many as that takes."""
+    config = UNetConfig(deep_supervision=3)
+    filled = network_config(config)
+    assert len(filled.channels) == len(filled.strides) == 5 and filled.deep_supervision == 3
+    assert len(network_config(UNetConfig()).channels) == 4
+
+
 def test_equal_seeds_give_equal_networks():
     networks = []
     for _ in range(2):

@@ -12,9 +12,10 @@ import torch
 from pipeline.base.errors import ConfigError
 from pipeline.data.prepare import planned_shape
 from pipeline.models.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
+from pipeline.planning import measure
 from pipeline.planning.decide import make_plan, shown
 from pipeline.planning.effort import BUDGET_SHARE, seconds
-from pipeline.planning.measure import Precision, Work, seconds_per_step
+from pipeline.planning.measure import Precision, TrainingStep, Work, seconds_per_step
 from pipeline.planning.settings import PlanConfig
 from tests.planning.making import make_case, make_cases
 
@@ -87,6 +88,7 @@ def test_max_steps_go_before_the_budget_and_epochs_count_cases() -> None:
     plan = plan_with(budget=None, max_epochs=7)
     assert plan.max_steps == math.ceil(7 * 200 / plan.batch_size)
     assert "no train.budget is given" in plan_with(budget=None).reasons["max_steps"]
+    assert "the budget of 5m is not looked at" in plan_with(max_epochs=7).reasons["max_steps"]
 
 
 def test_accumulated_batches_are_counted() -> None:
@@ -118,6 +120,19 @@ def test_pins_are_kept_and_their_price_is_said() -> None:
     assert "open it would be none" in plan.reasons["crop"]
 
 
+def test_whole_is_a_patch_that_every_image_fits_into() -> None:
+    """One image is larger along one axis, another along another."""
+    shapes = [(35, 50, 36)] * 9 + [(61, 50, 36), (35, 50, 70)]
+    cases = make_cases([make_case(i, shape, (1.0, 1.0, 1.0)) for i, shape in enumerate(shapes)])
+    plan = plan_with(config=PlanConfig(patch_size="whole"), cases=cases)
+    divisor = size_divisor(plan.network)
+    assert all(n <= size < n + step for n, size, step in zip((61, 50, 70), plan.patch_size, divisor, strict=True))
+    assert all(size % step == 0 for size, step in zip(plan.patch_size, divisor, strict=True))
+    assert "the largest image, [61, 50, 70]" in plan.reasons["patch_size"]
+    with pytest.raises(ConfigError, match=r"plan\.patch_size: training would need about .* but 0\.01 GiB may be used"):
+        plan_with(config=PlanConfig(patch_size="whole", memory_gib=0.01), cases=cases)
+
+
 def test_pins_that_do_not_suit_are_refused_with_one_that_does() -> None:
     with pytest.raises(ConfigError, match=r"\[40, 50, 40\] is not divisible by .* use \[40, 48, 40\]"):
         plan_with(config=PlanConfig(patch_size=(40, 50, 40)))
@@ -131,6 +146,22 @@ def test_given_strides_and_channels_are_kept() -> None:
     assert plan.network["channels"] == [8, 16, 32] and len(plan.network["strides"]) == 3
     network = UNetConfig(strides=((1, 1, 1), (2, 2, 2), (2, 2, 1)))
     assert plan_with(network=network).network["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 1]]
+
+
+def test_levels_with_a_loss_are_counted_once_the_patch_says_how_many_there_are() -> None:
+    """A patch of 40³ is halved three times: of four levels two can have a loss of their own; of 64³ three."""
+    network = UNetConfig(deep_supervision=3)
+    with pytest.raises(ConfigError, match=r"network\.deep_supervision: 3 .* the network has 4 levels: at most 2"):
+        plan_with(network=network)
+    with pytest.raises(ConfigError, match=r"patch of \[16, 16, 16\] the network has 3 levels: at most 1"):
+        plan_with(network=UNetConfig(deep_supervision=2), config=PlanConfig(patch_size=(16, 16, 16)))
+    assert plan_with(network=network, config=PlanConfig(patch_size=(64, 32, 32))).network["deep_supervision"] == 3
+
+
+def test_weights_of_classes_that_no_case_holds_are_said() -> None:
+    cases = make_cases(CASES.cases, structures=["a", "b", "c"])
+    assert "no training case holds c: as the smallest" in plan_with(cases=cases).reasons["class_weights"]
+    assert "no training case" not in plan_with().reasons["class_weights"]
 
 
 def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
@@ -192,3 +223,28 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
     times = seconds_per_step(work, ["fp32", "bf16"], CPU, num_threads=1)
     assert set(times) == {"fp32", "bf16"} and all(0 < seconds < 10 for seconds in times.values())
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(("channels", "overlapping"), [(300, False), (20, True)])
+def test_a_step_can_be_taken_with_more_structures_than_a_byte_has_values(channels: int, overlapping: bool) -> None:
+    network = {"name": "unet", "channels": [2, 2, 2], "deep_supervision": 1}
+    TrainingStep(Work(network, 1, channels, (8, 4, 4), 1, overlapping), "fp32", CPU)()
+
+
+def test_a_gpu_is_measured_as_it_trains_and_given_back(monkeypatch) -> None:
+    """It chooses its convolutions by trying them, is waited for once in several steps, and its memory is let go."""
+    given_back, seen = [], []
+
+    def medians(work: Work, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
+        seen.append(torch.backends.cudnn.benchmark)
+        return {}
+
+    monkeypatch.setattr(measure, "_medians", medians)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    work = Work({}, 1, 2, (8, 8, 8), 1)
+    for device in (CPU, torch.device("cuda")):
+        seconds_per_step(work, ["fp32"], device, torch.get_num_threads())
+    assert seen == [False, True] and given_back == [True] and not torch.backends.cudnn.benchmark
+    taken = []
+    measure._in_turns({"fp32": lambda: taken.append(1)}, 2, 0.0, CPU, unwatched=5)
+    assert len(taken) == 10

@@ -87,3 +87,8 @@ def test_a_gpu_holds_neither_program_nor_heap() -> None:
     work = Work(NETWORK, 1, 3, (32, 32, 32), 2)
     cpu, cuda = predict_memory(work, "bf16", CPU), predict_memory(work, "bf16", torch.device("cuda"))
     assert cuda.process == 0 and 0 < cuda.step < cpu.step
+
+
+def test_batches_that_a_step_adds_up_are_held_but_worked_on_one_by_one() -> None:
+    one, four = (predict_memory(Work(NETWORK, 1, 3, (32, 32, 32), 2, accumulate=n), "fp32", CPU) for n in (1, 4))
+    assert four.batches == 4 * one.batches and (four.step, four.weights) == (one.step, one.weights)

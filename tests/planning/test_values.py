@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.base.errors import ConfigError
+from pipeline.planning.settings import PlanConfig
 from pipeline.planning.values import (
     decide_crop,
     decide_mirroring,
@@ -55,6 +57,11 @@ def test_images_that_are_mostly_0_are_normalised_over_the_rest() -> None:
     assert plan_channels(cases.channels, cases.training(), {})[0][0].nonzero
     full = make_cases([make_case(i, SHAPE, SPACING) for i in range(4)])
     assert not plan_channels(full.channels, full.training(), {})[0][0].nonzero
+    # One voxel of 1e6 does not make voxels of 80 into zeros, and those of a PET are small but none.
+    hot, pet = {"min": 0.0, "max": 1e6, "p50": 80.0}, {"min": 0.0, "max": 40.0, "p50": 0.02}
+    for row in (hot, pet):
+        cases = make_cases([make_case(i, SHAPE, SPACING, intensity=row) for i in range(4)])
+        assert not plan_channels(cases.channels, cases.training(), {})[0][0].nonzero
 
 
 def test_class_weights_are_inverse_to_volume_with_mean_1() -> None:
@@ -64,6 +71,15 @@ def test_class_weights_are_inverse_to_volume_with_mean_1() -> None:
     assert np.allclose(np.array(weights) * [900, 90, 10], weights[0] * 900, rtol=1e-3)
     overlapping = make_cases(cases.cases, overlapping=True)
     assert len(inverse_frequency(overlapping, "none", SPACING)) == 2
+
+
+def test_a_class_that_is_nowhere_weighs_as_the_smallest_that_is_there() -> None:
+    """1000 voxels, 90 of a and 10 of b: by its own volume c would weigh four, and all others together nothing."""
+    cases = make_cases([make_case(0, SHAPE, SPACING, label_voxels={"a": 90, "b": 10})], structures=["a", "b", "c"])
+    weights = np.array(inverse_frequency(cases, "none", SPACING))
+    assert np.allclose(weights * [900, 90, 10, 10], weights[0] * 900, rtol=1e-3)
+    nothing = make_cases([make_case(0, SHAPE, SPACING, label_voxels={"d": 1})], overlapping=True)
+    assert inverse_frequency(nothing, "none", SPACING) == (1.0, 1.0)
 
 
 def test_class_weights_count_what_a_loss_sees() -> None:
@@ -100,6 +116,53 @@ def test_sides_are_read_from_names() -> None:
         "RVcavity",
     ]
     assert sided_structures([*sided, *others]) == sided
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("rkid", "lkid"),
+        ("rad", "lad"),
+        ("LeftKidney1", "RightKidney1"),
+        ("leftkidney", "rightkidney"),
+        ("rene_sx", "rene_dx"),
+        ("rinon_izquierdo", "rinon_derecho"),
+        ("rim_esquerdo", "rim_direito"),
+        ("linkeniere", "rechteniere"),
+        ("reingauche", "reindroit"),
+        ("glandegauche", "glandedroite"),
+        ("KidneyL", "kidneyR"),
+        ("左肾", "右肾"),
+    ],
+)
+def test_sides_are_seen_where_the_other_side_has_its_name(one: str, other: str) -> None:
+    structures = [one, "spleen", other]
+    assert sided_structures(structures) == [one, other]
+    axes, reason = decide_mirroring(structures, ())
+    assert axes == () and f"{one}, {other} would be taken for their other side" in reason
+    assert decide_mirroring(structures, [(one, other)])[0] == ()
+
+
+def test_glued_names_alone_have_no_side_and_the_pair_is_said() -> None:
+    assert decide_mirroring(["rkid", "spleen", "liver", "leftovers"], ())[0] == (0,)
+    assert "taken for a left and a right: lkid and rkid" in decide_mirroring(["rkid", "lkid"], ())[1]
+    heart = ["LV", "RV", "LA", "RA", "LVmyo", "RVmyo", "LV_endo", "RV_endo"]
+    assert sided_structures(heart) == []
+
+
+def test_with_pairs_every_structure_that_has_a_side_needs_one() -> None:
+    """Images are flipped as soon as there is one pair: lung_left would be learned on the right."""
+    structures = ["kidney_left", "kidney_right", "liver", "lung_left", "lung_right", "rad", "lad"]
+    kidneys, lungs, adrenals = (structures[0], structures[1]), (structures[3], structures[4]), ("rad", "lad")
+    with pytest.raises(ConfigError, match=r"left_right_pairs leaves out lung_left, lung_right, rad, lad:"):
+        decide_mirroring(structures, [kidneys])
+    assert decide_mirroring(structures, [kidneys, lungs, adrenals])[0] == ()
+
+
+@pytest.mark.parametrize(("pairs", "twice"), [((("a", "a"),), "a"), ((("a", "b"), ("c", "b")), "b")])
+def test_a_structure_has_one_other_side(pairs: tuple[tuple[str, str], ...], twice: str) -> None:
+    with pytest.raises(ValidationError, match=rf"names {twice} more than once; a structure changes places"):
+        PlanConfig(left_right_pairs=pairs)
 
 
 def test_mirroring_keeps_sides_apart() -> None:

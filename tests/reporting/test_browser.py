@@ -18,7 +18,7 @@ _SHOWN = "[...document.querySelectorAll('#cases tbody tr')].filter(r => !r.hidde
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
-    shifts = {"case_1": 0, "case_2": 6, "case_10": 3, "case_<b>": 1}
+    shifts = {"case_1": 0, "case_2": 6, "case_10": 3, "case_<b>": 1, "12": 2}
     folders = fake_run(root, ids=tuple(shifts), shift_of=shifts, channels=("T2", "T1"))
     reads = ReportReads(report=ReportConfig(worst_cases=2, median_cases=1), name="spheres", seed=3)
     execute(STAGE, reads, folders, root / "report", Runtime("cpu", "serial"), resolved_config="name: spheres\n")
@@ -29,20 +29,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_reader_sorts_filters_changes_the_theme_and_prints(report: Path):
     with chromium() as page:
         page.open(report.as_uri(), 1280, 900)
-        assert page.run(_SHOWN) == ["case_2", "case_10", "case_<b>", "case_1"]
+        assert page.run(_SHOWN) == ["case_2", "case_10", "12", "case_<b>", "case_1"]
 
         page.run("document.querySelectorAll('#cases thead button')[2].click()")
-        assert page.run(_SHOWN) == ["case_1", "case_<b>", "case_10", "case_2"]
+        assert page.run(_SHOWN) == ["case_1", "case_<b>", "12", "case_10", "case_2"]
         page.run("document.querySelectorAll('#cases thead button')[0].click()")
-        assert page.run(_SHOWN)[1:] == ["case_1", "case_2", "case_10"]  # numbers in names count as numbers
+        shown = page.run(_SHOWN)  # numbers in names count as numbers, and a name that is one as a name
+        assert shown[0] == "12" and shown[2:] == ["case_1", "case_2", "case_10"]
         assert page.run("document.querySelector('#cases [aria-sort=ascending]').textContent") == "case"
 
         page.run("(e => { e.value = '10'; e.dispatchEvent(new Event('input')); })(document.getElementById('filter'))")
         assert page.run(_SHOWN) == ["case_10"]
-        assert page.run("document.getElementById('count').textContent") == "1 of 4 cases"
+        assert page.run("document.getElementById('count').textContent") == "1 of 5 cases"
         page.run("(e => { e.value = ''; e.dispatchEvent(new Event('input')); })(document.getElementById('filter'))")
         page.run("(e => { e.value = '0.99'; e.dispatchEvent(new Event('input')); })(document.getElementById('below'))")
-        assert "case_1" not in page.run(_SHOWN) and len(page.run(_SHOWN)) == 3
+        assert "case_1" not in page.run(_SHOWN) and len(page.run(_SHOWN)) == 4
 
         cyst = "document.querySelector('#cases tr[data-case=\"1\"]').cells[6].textContent"
         assert page.run(cyst) == "–"

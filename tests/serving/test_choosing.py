@@ -25,6 +25,7 @@ class Threshold:
     """Says 1 where an intensity is above `at`, after a while."""
 
     disagreement = False
+    backend = "counted"
     arrays = NumpyArrays()
 
     def __init__(self, seconds, at=0.5):
@@ -96,14 +97,52 @@ def test_where_two_disagree_the_reference_is_asked_whatever_it_costs():
     assert chosen[""].seconds == 0.02 and opened == ["reference"]
 
 
-def test_what_cannot_be_opened_is_left_out(caplog):
-    def broken():
-        raise RuntimeError("no such instruction\nand a long trace")
+class NotImplementedHere(Exception):
+    """As ONNX Runtime has them, which are no RuntimeErrors."""
 
-    first, _ = candidate("first", Threshold(0.001), is_reference=True)
-    assert choose([first, Candidate("broken", broken)], work(10**9), False, EMPTY)[""].seconds == 0.001
-    assert "backend   broken cannot be used: no such instruction" in caplog.text
+
+class Failing(Threshold):
+    """Can be opened and not run."""
+
+    def __call__(self, windows):
+        raise NotImplementedHere
+
+
+def unopened(error):
+    def opens():
+        raise error
+
+    return Candidate("broken", opens)
+
+
+BROKEN = {
+    "no such instruction": unopened(RuntimeError("no such instruction\nand a long trace")),
+    "no such operator": unopened(NotImplementedHere("no such operator")),
+    "NotImplementedHere": Candidate("broken", lambda: {"": Failing(0.0)}),  # which says nothing
+}
+
+
+@pytest.mark.parametrize("said", BROKEN)
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
+def test_what_cannot_be_opened_or_run_is_left_out(caplog, said, place):
+    working, _ = candidate("working", Threshold(0.001), is_reference=True)
+    offered = [working]
+    offered.insert(place, BROKEN[said])
+    assert choose(offered, work(10**9), False, EMPTY)[""].seconds == 0.001
+    assert f"backend   broken cannot be used: {said}\n" in caplog.text
     assert "trace" not in caplog.text
+
+
+def test_where_nothing_works_the_last_one_s_error_is_raised():
+    with pytest.raises(NotImplementedHere, match="no such operator"):
+        choose([BROKEN["NotImplementedHere"], BROKEN["no such operator"]], work(1), False, EMPTY)
+
+
+def test_what_a_person_can_repair_is_no_reason_to_take_another(caplog):
+    """Weights that do not fit their plan, for instance."""
+    working, _ = candidate("working", Threshold(0.001), is_reference=True)
+    with pytest.raises(DataError, match="does not fit"):
+        choose([unopened(DataError("it does not fit")), working], work(10**9), False, EMPTY)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pipeline.data.formats import read_image, read_label, write_label
 from pipeline.data.volume import Volume
 from pipeline.inference.jobs import CaseResult
 from pipeline.serving import dicom
-from pipeline.serving.dicom import write_dicom_seg, write_dicom_segs
+from pipeline.serving.dicom import without_dicom_seg, write_dicom_seg, write_dicom_segs
 from pipeline.serving.inputs import list_scans
 from pipeline.serving.labels import Code, LabelConfig, make_labels
 from pipeline.serving.model import load_package
@@ -115,6 +115,24 @@ def test_a_mirrored_segment_whose_centroid_stays_is_not_written(series: Path, tm
     monkeypatch.setattr(dicom, "_frames", lambda array, labels: frames(array, labels)[MIRRORS["columns"]])
     with pytest.raises(DataError, match="8 of its 8 pixels would lie outside its mask of 8 voxels"):
         write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), series, LABELS, "small 1.0.0")
+
+
+@pytest.mark.parametrize("characters", [["", "ISO 2022 IR 87"], "ISO_IR 6", "ISO_IR 100"])
+def test_a_name_is_kept_whatever_characters_the_series_is_written_in(
+    series: Path, tmp_path: Path, characters: str | list[str]
+) -> None:
+    """The usual header of Japan, whose first value is empty, is none that highdicom takes over."""
+    patient = "Yamada^Tarou=山田^太郎" if isinstance(characters, list) else "Muller^Hans"
+    (tmp_path / "series").mkdir()
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet, dataset.PatientName = characters, patient
+        dataset.save_as(tmp_path / "series" / path.name)
+    labels = make_labels({"Großhirn": (1,), "posterior": (2,)}, {})
+    write_dicom_seg(tmp_path / "seg.dcm", _mask(series), tmp_path / "series", labels, "small 1.0.0")
+    found = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert (str(found.PatientName), found.SegmentSequence[0].SegmentLabel) == (patient, "Großhirn")
+    assert "small 1.0.0" in found.SeriesDescription
 
 
 def test_another_series_is_refused(series: Path, tmp_path: Path) -> None:
@@ -222,13 +240,13 @@ def test_predict_to_one_file_names_it_after_that_file_and_says_where_there_is_no
     predict(package, series, tmp_path / "found.nii.gz", "cpu", isolated=False)
     scans = list_scans(series, ["T1"])
     done_too = [CaseResult(scans[0].id, "done")]
-    assert write_dicom_segs(scans, tmp_path / "found.nii.gz", done_too, load_package(package)) == 0
+    assert write_dicom_segs(scans, tmp_path / "found.nii.gz", done_too, load_package(package)) == done_too
     assert (tmp_path / "found.dcm").is_file()
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), tmp_path / "11.nii.gz")
     caplog.set_level("INFO", "pipeline")
     monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)  # commands of other tests end it
     no_series = list_scans(tmp_path / "11.nii.gz", ["T1"])
-    assert write_dicom_segs(no_series, tmp_path, done, load_package(package)) == 0
+    assert write_dicom_segs(no_series, tmp_path, done, load_package(package)) == done
     assert "none of the segmented scans is a DICOM series" in caplog.text
 
 
@@ -236,7 +254,11 @@ def test_a_segmentation_without_any_structure_is_named_and_counted(series: Path,
     (scan,) = list_scans(series, ["T1"])
     image = read_image([series])
     write_label(tmp_path / f"{scan.id}.nii.gz", image.with_array(np.zeros(image.grid.shape, np.uint8)))
-    assert write_dicom_segs([scan], tmp_path, [CaseResult(scan.id, "done")], load_package(package)) == 1
+    (tmp_path / f"{scan.id}.dcm").write_bytes(b"of an earlier call")
+    done = [CaseResult(scan.id, "done", "unlike the others")]
+    (result,) = write_dicom_segs([scan], tmp_path, done, load_package(package))
+    assert result.message.startswith("unlike the others; no DICOM-SEG: ") and "no structure was found" in result.message
+    assert without_dicom_seg([result]) == 1 and without_dicom_seg(done) == 0
     assert not list(tmp_path.glob("*.dcm"))
 
 

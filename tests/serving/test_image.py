@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.serving import image
 from pipeline.serving.image import build_command, build_image, first_engine
+from pipeline.serving.limits import limits_from
 from pipeline.serving.model import load_package
 from tests.serving.small_package import small_package
 
@@ -62,6 +64,21 @@ def test_certificates_are_a_secret_and_everything_not_given_is_empty(
     assert f"id=ca_certificates,src={tmp_path / 'hospital.pem'}" in command
 
 
+def test_podman_under_the_name_of_docker_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\necho podman version 4.9.4\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert "--format" in build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
+
+
+def test_a_mirror_of_torch_s_builds_reaches_the_dockerfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_TORCH_CPU_INDEX", "https://mirror.example.org/torch-cpu")
+    assert "TORCH_CPU_INDEX=https://mirror.example.org/torch-cpu" in build_command(
+        "docker", "m:1", "cpu", tmp_path, tmp_path
+    )
+    assert "ARG TORCH_CPU_INDEX" in (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text()
+
+
 def test_the_model_can_be_read_by_any_user_whatever_this_ones_files_are(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
@@ -105,3 +122,16 @@ def test_the_slim_variant_has_neither_torch_nor_monai() -> None:
     lock = (Path(image.__file__).parents[2] / "docker" / "requirements" / "slim.lock").read_text(encoding="utf-8")
     assert "torch" not in lock
     assert "monai" not in lock
+
+
+def test_what_the_shipped_deployments_take_on_fits_into_the_disk_that_they_give(repository: Path) -> None:
+    """The running case and those that wait, each packed and unpacked, against the size of /tmp."""
+    service = yaml.safe_load((repository / "docker/compose.yaml").read_text())["services"]["segpipe"]
+    pod = next(yaml.safe_load_all((repository / "docker/kubernetes.yaml").read_text()))["spec"]["template"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    assert service["tmpfs"] == ["/tmp:size=6g,mode=1777"] and volume["emptyDir"]["sizeLimit"] == "8Gi"
+    of_kubernetes = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    of_compose = {name: str(value) for name, value in service["environment"].items()}
+    for environment, gib in ((of_compose, 6), (of_kubernetes, 8)):
+        limits = limits_from(environment)
+        assert (limits.queue + 1) * (limits.upload_mib + limits.unpacked_mib) <= gib * 1024

@@ -12,7 +12,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import Runtime
 from pipeline.inference.settings import InferenceSettings
-from pipeline.serving.model import SEAL, load_package, write_zip
+from pipeline.serving.model import SEAL, Seal, load_package, write_zip
 from pipeline.stages.package import PackageConfig, PackageReads, run
 from tests.serving.finished_stages import finished_stages
 
@@ -34,8 +34,27 @@ def package(sealed: Path, tmp_path: Path) -> Path:
 
 
 def _edit_seal(package: Path, **changes: object) -> None:
+    """As somebody who knows how it is sealed."""
+    content = {**json.loads((package / SEAL).read_text(encoding="utf-8")), **changes}
+    content["seal"] = Seal.model_validate(content).own_digest()
+    (package / SEAL).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": "9.0.0"}, {"output_slug": "other"}, {"weights": ["weights/fold_0.safetensors"] * 2}]
+)
+def test_an_altered_value_of_the_seal_itself_is_refused(package: Path, change: dict[str, object]) -> None:
     content = json.loads((package / SEAL).read_text(encoding="utf-8"))
-    (package / SEAL).write_text(json.dumps({**content, **changes}))
+    (package / SEAL).write_text(json.dumps({**content, **change}))
+    with pytest.raises(DataError, match=r"package\.json: altered since it was packaged"):
+        load_package(package)
+
+
+def test_a_package_of_the_first_format_which_had_no_seal_of_its_own_opens(package: Path) -> None:
+    content = json.loads((package / SEAL).read_text(encoding="utf-8"))
+    del content["seal"]
+    (package / SEAL).write_text(json.dumps({**content, "format": 1}))
+    assert load_package(package).name
 
 
 def test_one_altered_byte_in_any_file_is_refused_by_name(package: Path) -> None:
@@ -57,7 +76,7 @@ def test_a_missing_file_is_named(package: Path) -> None:
 
 def test_a_future_format_is_refused_with_the_cure(package: Path) -> None:
     _edit_seal(package, format=99)
-    with pytest.raises(DataError, match=r"package format 99.*reads up to 1; update"):
+    with pytest.raises(DataError, match=r"package format 99.*reads up to 2; update"):
         load_package(package)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -354,3 +358,36 @@ def test_volumes_are_those_of_each_scans_own_file(package, tmp_path):
         voxels = np.count_nonzero(np.asarray(segmentation.dataobj))
         voxel_ml = float(np.prod(segmentation.header.get_zooms())) / 1000
         assert sum(case["volumes_ml"].values()) == pytest.approx(voxels * voxel_ml, rel=1e-5)
+
+
+@contextmanager
+def as_nobody():
+    """Without the rights of root, who may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_folders_that_cannot_be_read_are_faults_without_their_names():
+    """Who a folder is named after cannot be known then; and neither a name nor a UID of a file gets into a message."""
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "in"
+        write_scan(source / "a.nii.gz")
+        (source / "DOE^JOHN").mkdir()
+        locked = [source / "DOE^JOHN", Path(place) / "loose" / "1.2.840.113619.dcm"]
+        locked[1].parent.mkdir()
+        locked[1].write_bytes(bytes(128) + b"DICM")
+        Path(place).chmod(0o755)
+        for path in locked:
+            path.chmod(0)
+        with as_nobody():
+            scans = list_scans(source, ["t1"])
+            with pytest.raises(DataError, match=r"loose: its files cannot be read \(Permission denied\)"):
+                list_scans(locked[1].parent, ["t1"])
+    assert [(scan.id, bool(scan.fault)) for scan in scans] == [("a", False), ("unreadable_001", True)]
+    assert "DOE" not in scans[1].fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,14 +14,15 @@ import pytest
 
 pytest.importorskip("fastapi")
 from fastapi import Request
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from pipeline.base.errors import ConfigError
-from pipeline.serving import answering
+from pipeline.serving import answering, container
 from pipeline.serving.limits import Limits, limits_from
 from pipeline.serving.manners import Manners
 from pipeline.serving.receiving import receive, while_there
-from pipeline.serving.uploads import Refused
+from pipeline.serving.uploads import Refused, _our_names
 
 
 def _request(*messages: dict | None) -> Request:
@@ -126,6 +128,25 @@ def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_tak
     assert asyncio.run(sent(Limits(upload_s=0.05), _piece(1), None))[1] == 0
 
 
+def test_an_answer_that_nobody_reads_is_cut_off_and_its_files_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tempfile.TemporaryDirectory(dir=tmp_path)
+    (Path(folder.name) / "segmentation.nii.gz").write_bytes(b"labels")
+    begun = []
+
+    async def stuck(message: dict) -> None:
+        begun.append(message["type"])
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(60)
+
+    scope = {"type": "http", "method": "POST", "headers": [], "asgi": {"spec_version": "2.4"}}
+    asyncio.run(answering._FromFolder(Response(b"labels"), folder, longest_s=0.05)(scope, None, stuck))
+    assert begun == ["http.response.start", "http.response.body"]
+    assert "not read within 0.05 s" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fault_of_ours_is_logged_by_place_and_kind_not_with_the_values_it_quotes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -142,3 +163,30 @@ def test_limits_come_from_the_environment_and_nonsense_is_named() -> None:
     for wrong in ("-1", "many", "nan", "inf", "0"):
         with pytest.raises(ConfigError, match="SEGPIPE_MAX_UPLOAD_MIB"):
             limits_from({"SEGPIPE_MAX_UPLOAD_MIB": wrong})
+
+
+@pytest.mark.parametrize(
+    ("channels", "theirs", "ours"),
+    [
+        (["T1"], ["p/scan.nii.gz"], ["case0.nii.gz"]),
+        (["T1"], ["p1_0000.nii", "p2_0000.nii"], ["case0_0000.nii", "case1_0000.nii"]),
+        (["T1", "T2"], ["p1_0000.nii", "p2_0001.nii"], ["case0_0000.nii", "case1_0001.nii"]),
+        (["T1", "T2"], ["p/x_0000.nii", "p/x_0001.nii"], ["case0_0000.nii", "case0_0001.nii"]),
+        (["T1", "T2"], ["CASE/t2.nii.gz", "CASE/T1.nii.gz"], ["case0_0001.nii.gz", "case0_0000.nii.gz"]),
+        (["T1", "T1C"], ["a_T1.mha", "a_T1C.mha", "b_T1.mha"], ["case0_0000.mha", "case0_0001.mha", "case1_0000.mha"]),
+        (["T1"], ["../up/..\\p_T1.nii", "LICENSE", ".hidden.nii"], ["case0.nii", "00001", "00002"]),
+    ],
+)
+def test_files_in_a_zip_are_named_anew_by_case_and_channel(
+    channels: list[str], theirs: list[str], ours: list[str]
+) -> None:
+    assert _our_names(theirs, tuple(channels)) == ours
+
+
+def test_what_an_earlier_service_left_behind_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed container's folder that outlived it, as Kubernetes' emptyDir does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "segpipe-request-abc" / "scan").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    container._forget_requests()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

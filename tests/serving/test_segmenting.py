@@ -32,9 +32,13 @@ for job in request["jobs"]:
     if job["id"] == "greedy" or (job["id"] == "unlucky" and not fatal.exists()):
         fatal.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if before == "hog":
+        os.kill(os.getpid(), signal.SIGKILL)
     if before:  # as the worker does, which writes one case while it works on the next
         print(json.dumps({"result": {"id": before, "status": "done"}}), flush=True)
     before = job["id"]
+if before == "hog":
+    os.kill(os.getpid(), signal.SIGKILL)
 print(json.dumps({"result": {"id": before, "status": "done"}}), flush=True)
 """
 
@@ -54,16 +58,23 @@ def run_stand_in(spec, tmp_path, monkeypatch, cases):
 
 def test_a_killed_case_is_tried_once_more_alone(spec, tmp_path, monkeypatch, caplog):
     results, tries = run_stand_in(spec, tmp_path, monkeypatch, ["a", "unlucky", "b"])
-    assert [(r.id, r.status) for r in results] == [("unlucky", "done"), ("a", "done"), ("b", "done")]
-    assert tries == ["a", "unlucky", "unlucky alone", "a", "b"]  # whether a was written is not known
+    assert [(r.id, r.status) for r in results] == [("a", "done"), ("unlucky", "done"), ("b", "done")]
+    assert tries == ["a", "unlucky", "a alone", "unlucky alone", "b"]  # which of both it was is not known
     assert "unlucky  the process that segmented it was killed (SIGKILL), most likely for want of memory" in caplog.text
 
 
 def test_killed_again_it_fails_and_the_others_go_on(spec, tmp_path, monkeypatch):
     results, tries = run_stand_in(spec, tmp_path, monkeypatch, ["a", "greedy", "b"])
-    assert [(r.id, r.status) for r in results] == [("greedy", "failed"), ("a", "done"), ("b", "done")]
-    assert tries == ["a", "greedy", "greedy alone", "a", "b"]
-    assert "killed (SIGKILL), most likely for want of memory" in results[0].message
+    assert [(r.id, r.status) for r in results] == [("a", "done"), ("greedy", "failed"), ("b", "done")]
+    assert tries == ["a", "greedy", "a alone", "greedy alone", "b"]
+    assert "killed (SIGKILL), most likely for want of memory" in results[1].message
+
+
+def test_a_case_whose_writing_is_the_hog_is_the_one_that_fails(spec, tmp_path, monkeypatch):
+    """It is killed when the next case is with the network already, and again when it is alone."""
+    results, tries = run_stand_in(spec, tmp_path, monkeypatch, ["a", "hog", "b", "c"])
+    assert [(r.id, r.status) for r in results] == [("a", "done"), ("hog", "failed"), ("b", "done"), ("c", "done")]
+    assert tries == ["a", "hog", "b", "hog alone", "b alone", "c"]
 
 
 def test_a_worker_that_ends_before_its_cases_are_done_is_a_fault_of_ours(spec, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -64,6 +65,25 @@ def _lying() -> bytes:
     return bytes(data)
 
 
+def _long_directory() -> bytes:
+    """A zip whose directory lists one entry 100,000 times; its end, which has two bytes for their number, says 1."""
+    data = _zip({"a.nii": b"x"})
+    directory, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    record = data[directory:end] * 100_000
+    tail = bytearray(data[end:])
+    struct.pack_into("<I", tail, 12, len(record))
+    return data[:directory] + record + bytes(tail)
+
+
+def _deflated_dicom() -> bytes:
+    """A DICOM file in the syntax that is deflated as a whole: 54 MiB in 54 KiB."""
+    meta = b"\x02\x00\x10\x00UI" + struct.pack("<H", 22) + b"1.2.840.10008.1.2.1.99"
+    group = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta))
+    squeezed = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = squeezed.compress(bytes(54 * MIB)) + squeezed.flush()
+    return bytes(128) + b"DICM" + group + meta + body
+
+
 def _metaimage(*further: str, data: bytes = b"") -> bytes:
     lines = ["ObjectType = Image", "NDims = 3", "DimSize = 10 10 4", "ElementSpacing = 1 1 1", *further]
     return "\n".join([*lines, ""]).encode() + data
@@ -113,6 +133,16 @@ ATTACKS = {
     "zip packed with LZMA": (_zip({"a.nii.gz": nifti()}, zipfile.ZIP_LZMA), 422),
     "zip with a password": (_encrypted(), 422),
     "two scans": (_zip({"a.nii.gz": nifti(), "b.nii.gz": nifti()}), 422),
+    "two patients": (_zip({"p1_0000.nii.gz": nifti(), "p2_0000.nii.gz": nifti()}), 422),
+    "two patients in folders": (_zip({"p1/a_0000.nii.gz": nifti(), "p2/a_0000.nii.gz": nifti()}), 422),
+    "one scan twice": (_zip({"a/b_0000.nii.gz": nifti(), "a\\b_0000.nii.gz": nifti()}), 422),
+    "zip with a long directory": (_long_directory(), 413),
+    "deflated DICOM": (_zip({"1.dcm": _deflated_dicom()}), 422),
+    "NRRD of endless lines": (_nrrd("line skip: 1000000000000000", data=bytes(400)), 422),
+    "MetaImage of many axes": (
+        _metaimage(VOXELS, "NDims = 20000", f"DimSize = {'1 ' * 20000}", "ElementDataFile = LOCAL", data=bytes(400)),
+        422,
+    ),
     "broken zip": (_zip({"a.nii.gz": nifti()})[:500], 422),
     "zip of a header without its voxels": (_zip({"a.mhd": _metaimage(VOXELS, "ElementDataFile = /etc/passwd")}), 415),
     "damaged DICOM": (_zip({f"{k}.dcm": bytes(128) + b"DICM" + os.urandom(2000) for k in range(3)}), 422),

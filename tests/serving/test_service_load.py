@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +23,8 @@ pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 import httpx
 
-from tests.serving.running import Service, nifti, started
+from pipeline.base.errors import EXIT_USAGE
+from tests.serving.running import START, Service, nifti, started
 
 pytestmark = pytest.mark.slow  # each start of the service imports torch anew
 
@@ -208,3 +211,11 @@ def _wait_until_empty(service: Service) -> None:
     while list(service.temporary.glob("segpipe-request-*")):
         assert time.monotonic() < end, "scans were kept"
         time.sleep(0.05)
+
+
+def test_a_service_whose_model_can_never_work_here_ends_and_says_why(served_package: Path) -> None:
+    """No worker after it would fare better, and an orchestrator must not find it healthy."""
+    command = [sys.executable, "-c", START.replace("'cpu'", "'cuda:99'"), str(served_package), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == EXIT_USAGE
+    assert "cuda:99" in done.stderr and "so the service ends" in done.stderr

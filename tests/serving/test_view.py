@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import threading
+import urllib.request
+import webbrowser
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -14,7 +17,8 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.serving.view import Viewer
+from pipeline.serving.shown import numbered
+from pipeline.serving.view import Viewer, view
 from pipeline.serving.viewed import read_viewed
 from tests.chromium import chromium, save
 from tests.reporting.fake_run import AFFINE, fake_run
@@ -57,6 +61,32 @@ def test_cases_come_worst_first_and_those_without_a_prediction_do_not_come(viewe
     assert "subject" not in json.dumps(listing)
 
 
+def test_the_address_in_the_browser_s_command_line_is_good_once(viewer: Viewer):
+    path = viewer.url_for_once().removeprefix(f"http://127.0.0.1:{viewer.server_port}")
+    assert viewer.token not in path
+    assert _get(viewer, path, method="HEAD").status == HTTPStatus.NOT_FOUND  # and does not use it up
+    first, second = _get(viewer, path), _get(viewer, path)
+    assert (first.status, first.getheader("Location")) == (HTTPStatus.SEE_OTHER, viewer.url)
+    assert (second.status, second.getheader("Location")) == (HTTPStatus.NOT_FOUND, None)
+
+
+def test_a_browser_in_the_terminal_gets_its_page_before_it_returns(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """As lynx and w3m do it: the command that starts them ends when their reader is done."""
+    pages = []
+
+    def browse(url: str) -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as page:
+                pages.append(page.read())
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as its reader ends `segpipe view`
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    view(run)
+    assert b"<html" in pages[0]
+
+
 def test_volumes_are_the_data_on_its_own_grid_with_labels_numbered_by_structure(viewer: Viewer, run: Path):
     def volume(name: str) -> nib.Nifti1Image:
         return nib.Nifti1Image.from_bytes(_get(viewer, f"/{viewer.token}/case/0/{name}.nii").read())
@@ -67,6 +97,12 @@ def test_volumes_are_the_data_on_its_own_grid_with_labels_numbered_by_structure(
     # The cyst's label value is 4; it is the second structure.
     assert (np.asarray(reference.dataobj) == np.select([original == 1, original == 4], [1, 2])).all()
     assert (np.asarray(prediction.dataobj) == np.roll(np.asarray(reference.dataobj), 5, axis=1)).all()
+
+
+def test_a_core_is_seen_in_its_tumour_in_whatever_order_they_are_listed():
+    labels = np.array([0, 1, 2, 3])
+    assert numbered(labels, [(2,), (1, 2), (3,)]).tolist() == [0, 2, 1, 3]
+    assert numbered(labels, [(3,), (1, 2), (2,)]).tolist() == [0, 2, 3, 1]
 
 
 def test_the_server_listens_on_loopback_only_and_tokens_differ(viewer: Viewer, run: Path):

@@ -28,7 +28,7 @@ class WithoutTorch(PathFinder):
 sys.meta_path = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
 from pipeline.serving.predict import predict
 (result,) = predict(*map(Path, sys.argv[1:4]), isolated=False)
-assert result.status == "done", result.message
+assert (result.status, result.backend) == ("done", "onnx, cpu, fp32"), result.message
 assert not {"torch", "monai", "scipy.ndimage", "SimpleITK"} & set(sys.modules)
 assert "onnxruntime" in sys.modules
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +22,7 @@ from pipeline.data.geometry import Grid
 from pipeline.data.volume import Volume
 from pipeline.evaluation import parse_labels, score
 from pipeline.metrics.intensities import many_values
-from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, check_against_data
+from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, _group_columns, check_against_data
 
 SPACING_MM = (2.0, 1.0, 1.0)
 STRUCTURES = {"head": (1,), "tail": (2,)}
@@ -136,11 +137,11 @@ def test_images_are_no_label_maps(folders: tuple[Path, Path], tmp_path: Path, ba
     image = np.random.default_rng(0).integers(0, 400, (20, 20, 20)).astype(np.int16)
     image[:, :12] = background
     nib.save(nib.Nifti1Image(image, grid().affine), ref / "b.nii.gz")
-    with pytest.raises(DataError, match=r"b\.nii\.gz looks like an image and not like a label map: it has \d+ diff"):
-        score(pred, ref, "head=1", tmp_path / "out")
+    (entry,) = score(pred, ref, "head=1", tmp_path / "out")["not_scored"]
+    assert re.search(r"b\.nii\.gz looks like an image and not like a label map: it has \d+ diff", entry["reason"])
     nib.save(nib.Nifti1Image(image + 0.25, grid().affine), ref / "b.nii.gz")
-    with pytest.raises(DataError, match=r"b\.nii\.gz: .* not whole numbers"):
-        score(pred, ref, "head=1", tmp_path / "out")
+    (entry,) = score(pred, ref, "head=1", tmp_path / "out")["not_scored"]
+    assert re.search(r"b\.nii\.gz: .* not whole numbers", entry["reason"])
 
 
 def test_label_maps_are_no_images() -> None:
@@ -161,15 +162,44 @@ def test_a_structure_that_is_nowhere_is_said(
     assert "head:" not in caplog.text
 
 
-def test_another_grid_is_refused_with_both_names(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_speckles_of_declared_values_are_scored_however_they_look(tmp_path: Path) -> None:
+    """A network that has learnt little: noise of 60 structures is like an image, but has no value that it may not."""
+    parcels = (np.arange(8000).reshape(20, 20, 20) // 131).astype(np.uint8)
+    noise = np.random.default_rng(0).permuted(parcels)
+    assert many_values(noise) is not None
+    write_label(tmp_path / "ref" / "a.nii.gz", Volume(parcels, grid()))
+    write_label(tmp_path / "pred" / "a.nii.gz", Volume(noise, grid()))
+    labels = ",".join(f"s{value}={value}" for value in range(1, 62))
+    assert score(tmp_path / "pred", tmp_path / "ref", labels, tmp_path / "out")["n_cases"] == 1
+
+
+def test_pairs_that_cannot_be_compared_are_named_and_the_others_are_scored(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     pred, ref = folders
+    (pred / "a.nii.gz").write_bytes(b"cut off")
+    write_label(pred / "b.nii.gz", Volume(cubes(3), grid(shift_mm=1.5)))
+    command = ["score", "--pred", str(pred), "--ref", str(ref), "--labels", "head=1"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 4
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["n_cases"] == 1
+    unread, shifted = summary["not_scored"]
+    assert unread["case"] == "a" and str(pred / "a.nii.gz") in unread["reason"]
+    assert all(str(folder / "b.nii.gz") in shifted["reason"] for folder in (pred, ref))
+    assert "1.5 mm apart" in shifted["reason"]
+
+
+def test_where_no_pair_can_be_compared_all_are_named_and_nothing_is_written(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pred, ref = folders
+    (pred / "a.nii.gz").unlink()
     write_label(pred / "b.nii.gz", Volume(cubes(3), grid(shift_mm=1.5)))
     write_label(pred / "c.nii.gz", Volume(cubes(3)[1:], Grid((19, 20, 20), grid().affine)))
     with pytest.raises(DataError) as caught:
         score(pred, ref, "head=1", tmp_path / "out")
     message = str(caught.value)
     assert "2 problems" in message
-    assert all(str(folder / "b.nii.gz") in message for folder in (pred, ref))
     assert "1.5 mm apart" in message
     assert "(19, 20, 20) and (20, 20, 20) voxels" in message
     assert not (tmp_path / "out").exists()
@@ -246,8 +276,8 @@ def test_worker_processes_change_nothing(
     for name in ("per_case.csv", "summary.json"):
         assert (tmp_path / "process" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
     (folders[0] / "a.nii.gz").write_bytes(b"cut off")
-    with pytest.raises(DataError, match=r"a\.nii\.gz"):
-        score(*folders, "head=1", tmp_path / "out", runtime=Runtime(executor="process", workers=2))
+    summary = score(*folders, "head=1", tmp_path / "out", runtime=Runtime(executor="process", workers=2))
+    assert [entry["case"] for entry in summary["not_scored"]] == ["a"]
 
 
 def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> Path:
@@ -289,6 +319,35 @@ def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Pa
     assert summary["n_subjects"] == 2
     for promise in STAGE.promises:
         assert (written / promise).is_file()
+
+
+def test_a_pair_that_cannot_be_compared_is_a_failed_case_of_the_stage(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """`run` then ends with 4. The case without a prediction failed in another stage."""
+    out = tmp_path / "run"
+    run_stage(folders, out, EvaluateConfig())
+    write_label(folders[1] / "b.nii.gz", Volume(cubes(3), grid(shift_mm=1.5)))
+    inputs = {name: out / name for name in ("load", "infer")}
+    outcome = STAGE.run(EvaluateReads(evaluate=EvaluateConfig()), inputs, out / "evaluate", Runtime())
+    assert outcome.failed_cases == ("b",)
+    summary = json.loads((out / "evaluate" / "summary.json").read_text(encoding="utf-8"))
+    assert [entry["case"] for entry in summary["not_scored"]] == ["b", "d"]
+
+
+def test_columns_whose_values_single_a_subject_out_make_no_groups() -> None:
+    """Eight scans of four persons: what a person has alone, however often it is scanned, is no group."""
+    common = {"shape": (1, 1, 1), "spacing_mm": SPACING_MM, "orientation": "RAS", "affine": (), "sha256": {}}
+    cases = [
+        Case(
+            id=f"{person}_{scan}", subject=person, images=(), label=None, split="testing" if scan else "training",
+            extra={"born": f"195{person}", "scanned": f"{person}{scan}", "site": "east" if person < "2" else "west"},
+            **common,
+        )
+        for person in "0123" for scan in (0, 1)
+    ]  # fmt: skip
+    assert _group_columns(cases, "auto") == ["split", "site"]
+    assert _group_columns(cases, ("born",)) == ["born"]
 
 
 def test_stage_makes_subgroups_of_manifest_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:

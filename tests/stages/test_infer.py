@@ -117,6 +117,7 @@ def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases
     with (out / "cases.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["fold"] for row in rows] == ["0", "0", "1", "1", "0+1"]
+    assert {row["backend"] for row in rows} == {"torch, cpu, fp32"}
     assert all(float(row["seconds"]) > 0 and float(row["peak_memory_gib"]) > 0 for row in rows)
     assert not (out / "journal.json").exists()
 
@@ -225,8 +226,9 @@ def test_auto_without_a_validation_case_does_nothing_and_says_so(inputs, tmp_pat
     out = started(tmp_path)
     settings = InferConfig(postprocess="auto", cases=("testing",))
     run(InferReads(infer=settings), inputs, out, Runtime("cpu", "serial"))
-    assert read_json(out / "postprocess.json") == {"applied": "none", "asked": "auto", "cases": 0, "structures": {}}
-    assert "no validation case has a reference" in caplog.text
+    said = {"applied": "none", "asked": "auto", "cases": 0, "fewest_cases": 3, "structures": {}}
+    assert read_json(out / "postprocess.json") == said
+    assert "0 validation case(s) with a reference, and it is chosen on 3 or more" in caplog.text
     assert (out / "predictions" / "scan_4.nii.gz").is_file()
 
 

@@ -14,8 +14,9 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import Runtime
 from pipeline.base.stage import execute, failed_cases, output_digest
 from pipeline.data.cases import data_root, read_cases
+from pipeline.data.folds import make_folds
 from pipeline.data.manifest import Manifest, write_manifest
-from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads
+from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads, changed_since
 from tests.data.making import dataset, label, save, scan, with_case
 
 SERIAL = Runtime(executor="serial")
@@ -72,6 +73,20 @@ def test_excluded_cases_are_left_out_and_named(tmp_path: Path) -> None:
     assert failed_cases(out) == ["c2"]
 
 
+def test_a_fold_whose_cases_are_left_out_is_dropped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of folds 0, 1, 2 with two cases each, both of fold 1 are faulty: fold 2 becomes 1."""
+    manifest = dataset(tmp_path / "data")
+    for i in range(6):
+        manifest = with_case(manifest, i, fold=i // 2)
+    for i in (2, 3):
+        (tmp_path / f"data/images/c{i}.nii.gz").write_bytes(b"")
+    out = load(tmp_path / "data", tmp_path / "load", manifest, on_fault="exclude")
+    assert "fold 1 of the manifest is dropped, since all of its cases are left out: c2, c3" in caplog.text
+    assert "the other folds are counted anew: 0 is now 0, 2 is now 1" in caplog.text
+    folds = make_folds(read_cases(out).training(), 5)["folds"]
+    assert [fold["val"] for fold in folds] == [["c0", "c1"], ["c4", "c5"]]
+
+
 def test_a_faulty_testing_case_does_not_stop_training(tmp_path: Path) -> None:
     manifest = with_case(dataset(tmp_path / "data"), 2, split="testing")
     (tmp_path / "data/images/c2.nii.gz").write_bytes(b"")
@@ -85,6 +100,20 @@ def test_no_sound_case_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data/images/c0.nii.gz").write_bytes(b"")
     with pytest.raises(DataError, match="no sound training case is left"):
         load(tmp_path / "data", tmp_path / "load", manifest, on_fault="exclude")
+
+
+def test_data_without_a_training_case_has_its_own_sentence(tmp_path: Path) -> None:
+    manifest = with_case(dataset(tmp_path / "data", cases=1), 0, split="testing")
+    with pytest.raises(DataError, match=r"has no training case; give cases a label map and the split training"):
+        load(tmp_path / "data", tmp_path / "load", manifest)
+
+
+def test_a_dicom_folder_that_cannot_be_read_does_not_end_the_others(tmp_path: Path) -> None:
+    manifest = with_case(dataset(tmp_path / "data"), 2, images=["series"])
+    (tmp_path / "data/series").mkdir()
+    (tmp_path / "data/series/1.dcm").symlink_to("/proc/self/mem")
+    out = load(tmp_path / "data", tmp_path / "load", manifest, on_fault="exclude")
+    assert failed_cases(out) == ["c2"]
 
 
 def test_a_moved_data_set_has_the_same_result(tmp_path: Path) -> None:
@@ -105,6 +134,32 @@ def test_a_replaced_scan_is_noticed(tmp_path: Path) -> None:
     assert not execute(STAGE, config, {}, out, SERIAL)
     save(tmp_path / "data/images/c1.nii.gz", scan(77))
     assert execute(STAGE, config, {}, out, SERIAL)
+
+
+def test_what_a_finished_load_no_longer_answers_is_named(tmp_path: Path) -> None:
+    manifest = dataset(tmp_path / "data")
+    out = load(tmp_path / "data", tmp_path / "load", manifest)
+    path = tmp_path / "data/manifest.json"
+    config = LoadReads(data=DataConfig(manifest=path), load=LoadConfig())
+    assert changed_since(config, out) == []
+    tolerant = LoadReads(data=config.data, load=LoadConfig(grid_tolerance_mm=0.5))
+    assert changed_since(tolerant, out) == ["load.grid_tolerance_mm"]
+    save(tmp_path / "data/images/c1.nii.gz", scan(77))
+    (tmp_path / "data/labels/c4.nii.gz").touch()  # another date, and nothing else
+    assert changed_since(config, out) == ["images/c1.nii.gz"]
+    write_manifest(path, with_case(manifest, 2, split="testing"))
+    assert changed_since(config, out) == [f"the manifest {path}"]
+
+
+def test_data_that_has_moved_or_is_not_there_has_not_changed(tmp_path: Path) -> None:
+    out = load(tmp_path / "data", tmp_path / "load", dataset(tmp_path / "data"))
+    shutil.copytree(tmp_path / "data", tmp_path / "moved", copy_function=shutil.copyfile)
+    moved = LoadReads(data=DataConfig(manifest=tmp_path / "moved/manifest.json"), load=LoadConfig())
+    assert changed_since(moved, out) == []
+    (tmp_path / "moved/images/c0.nii.gz").unlink()
+    assert changed_since(moved, out) == []
+    shutil.rmtree(tmp_path / "moved")
+    assert changed_since(moved, out) == []
 
 
 def test_a_missing_root_names_the_key(tmp_path: Path) -> None:

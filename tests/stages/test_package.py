@@ -16,7 +16,7 @@ from pipeline.base.yaml_source import portable_yaml
 from pipeline.inference.settings import InferenceSettings
 from pipeline.serving.model import load_package
 from pipeline.stages.package import STAGE, PackageConfig, PackageReads
-from tests.serving.finished_stages import finished_stages
+from tests.serving.finished_stages import SUMMARY, finished_stages
 
 RESOLVED = """\
 name: hippocampus
@@ -26,9 +26,15 @@ train: {folds: [0], network: {name: unet}}
 
 
 def _package(
-    root: Path, folds: tuple[int | str, ...] = (0,), postprocess: dict | None = None, **settings: object
+    root: Path,
+    folds: tuple[int | str, ...] = (0,),
+    postprocess: dict | None = None,
+    not_scored: list[dict] | None = None,
+    **settings: object,
 ) -> Path:
     inputs = finished_stages(root, folds)
+    if not_scored is not None:
+        write_json(inputs["evaluate"] / "summary.json", SUMMARY | {"not_scored": not_scored})
     if postprocess is not None:
         write_json(inputs["infer"] / "postprocess.json", postprocess)
     for folder in inputs.values():
@@ -56,6 +62,14 @@ def test_nothing_in_the_package_names_the_machine_that_trained(tmp_path: Path) -
     text = b"".join((folder / name).read_bytes() for name in listed)
     for machine in (b"/home/someone", b"/mnt/secret", str(tmp_path).encode()):
         assert machine not in text
+
+
+def test_cases_without_a_score_are_counted_in_the_package_and_not_named(tmp_path: Path) -> None:
+    reason = "no prediction: /home/someone/scans/ward7_mueller.nii.gz: it is truncated"
+    folder = _package(tmp_path, not_scored=[{"case": "ward7_mueller", "reason": reason}])
+    text = b"".join((folder / name).read_bytes() for name in load_package(folder).seal.files)
+    assert b"mueller" not in text and b"/home/someone" not in text
+    assert load_package(folder).metrics["n_not_scored"] == 1
 
 
 def test_a_portable_configuration_keeps_everything_but_the_folders() -> None:
@@ -93,6 +107,10 @@ CHOSEN = {
             {"applied": "none", "asked": "auto", "cases": 42},
             "None. Steps were tried on 42 cases of cross-validation; none",
         ),
+        (
+            {"applied": "none", "asked": "auto", "cases": 2, "fewest_cases": 3},
+            "None. Steps are chosen on 3 cases of cross-validation or more; here there were 2.",
+        ),
         ({"applied": "none", "asked": "none"}, "## Postprocessing\n\nNone.\n"),
         (
             {**CHOSEN, "asked": "steps", "structures": {}},
@@ -113,7 +131,7 @@ def test_everything_that_a_package_promises_is_there_sealed_and_no_code(tmp_path
         "labels/itksnap.txt", "labels/slicer.ctbl", "licences/THIRD_PARTY.md", "metrics/summary.json", "plan.json",
         "sbom.cdx.json", "weights/fold_0.safetensors",
     }  # fmt: skip
-    assert json.loads((folder / "package.json").read_text())["format"] == 1
+    assert json.loads((folder / "package.json").read_text())["format"] == 2
     summary = json.loads((folder / "metrics" / "summary.json").read_text(encoding="utf-8"))
     assert summary["structures"]["anterior"]["dice"]["ci95"] == [0.87, 0.89]
     label = json.loads((folder / "labels.json").read_text())["structures"][0]

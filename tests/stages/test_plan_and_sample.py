@@ -121,6 +121,21 @@ def test_a_gpu_keeps_the_store_where_training_leaves_room(prepared: Path) -> Non
     assert asked.kept_on("meta", 10, 1).where == "disk"
 
 
+def test_on_a_cpu_the_store_gets_half_of_what_training_leaves(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = prepared / "sample" / "store"
+    assert open_store(folder, "auto").where == "memory"
+    crowded = open_store(folder, "auto", reserved_gib=1e6)
+    assert crowded.where == "disk" and "without the" in crowded.reason and "GiB for training" in crowded.reason
+    assert open_store(folder, "ram", reserved_gib=1e6).where == "memory"
+    plan = read_plan(prepared / "plan")
+    large = plan.model_copy(update={"predicted": {"train_memory_gib": 1e6}})
+    with caplog.at_level("INFO"):
+        sample._preview(folder, large, tmp_path / "preview.png")
+    assert "patches are read from disk" in caplog.text
+
+
 def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
     reads = sample.SampleReads(sample=sample.SampleConfig(folds=3, locations_per_class=50))

@@ -163,6 +163,14 @@ CHOSEN = {"dice": 0.9, "tried": TRIED, "dice_after": 0.93, "gain": 0.03, "better
             {"asked": "steps", "applied": {"min_volume_ml": {"cyst": 0.5}}},
             ["As configured, the same for all cases", "components under 0.5 ml removed"],
         ),
+        (
+            {"asked": "auto", "applied": "none", "cases": 1, "fewest_cases": 3, "structures": {}},
+            ["but 1 validation case is too few to choose it on (3 are needed), so nothing is done"],
+        ),
+        (
+            {"asked": "auto", "applied": "none", "cases": 2, "fewest_cases": 3, "structures": {}},
+            ["but 2 validation cases are too few"],
+        ),
         ({"asked": "none", "applied": "none"}, ["None was asked for"]),
         (None, []),
     ],

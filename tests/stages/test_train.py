@@ -11,18 +11,23 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.base.errors import ConfigError, DataError, TrainingError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import execute
+from pipeline.base.stage import RECORD, execute
+from pipeline.config import load_config
 from pipeline.data.augment import apply_changes
-from pipeline.data.plan import ChannelPlan
+from pipeline.data.plan import ChannelPlan, read_plan
+from pipeline.data.store import open_store
+from pipeline.data.synthetic import make_phantoms
 from pipeline.models.checkpoint import load_weights
+from pipeline.run import _check_training, run
 from pipeline.stages import train
-from pipeline.stages.train import STAGE, TrainReads
-from pipeline.training import assemble
+from pipeline.stages.train import STAGE, TrainReads, check_against_plan
+from pipeline.training import assemble, checks, folds_in_turn
 from pipeline.training.settings import TrainConfig
 from tests.training.prepared import prepare
 
@@ -167,6 +172,84 @@ def test_folds_all_and_full(tmp_path):
 def test_a_fold_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.folds names 3, but there are only folds 0 to 2"):
         _train(prepare(tmp_path), tmp_path / "out", folds=(0, 3))
+
+
+MISMATCHES = [
+    ({"loss": {"name": "ce", "class_weights": (1.0, 2.0)}}, "has 2 weights, but the network has 3 channels"),
+    ({"loss": {"name": "ce", "activation": "sigmoid"}}, "structures of this data exclude one another"),
+    ({"deep_supervision_weights": (1.0,)}, "has 1 weights, but the network has 2 outputs"),
+    ({"oversample_weights": {"tiny": 2.0}}, "oversample_weights names tiny"),
+    ({"folds": (0, 7)}, "names 7, but there are only folds 0 to 2"),
+    ({"pretrained": Path("nowhere")}, "neither a safetensors file nor a package"),
+    ({"mlflow": "http://127.0.0.1:9"}, "train.mlflow needs mlflow, which is not installed"),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), MISMATCHES)
+def test_what_does_not_suit_the_plan_is_found_without_any_prepared_case(tmp_path, monkeypatch, settings, said):
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    plan = read_plan(prepare(tmp_path)["plan"])
+    check_against_plan(TrainConfig(), plan, folds=3)
+    with pytest.raises((ConfigError, DataError), match=said):
+        check_against_plan(TrainConfig(**settings), plan, folds=3)
+
+
+CONFIG = """\
+name: tiny
+device: cpu
+data: {manifest: phantoms/manifest.json}
+executor: {name: serial}
+plan: {patch_size: [16, 16, 16], batch_size: 1, precision: fp32}
+train: {max_steps: 1, folds: [7], network: {name: unet, channels: [4, 8, 8]}}
+"""
+
+
+def test_a_run_asks_before_it_prepares_cases(tmp_path):
+    """Three subjects make three folds, whatever sample.folds says."""
+    make_phantoms(tmp_path / "phantoms", cases=3, shape=(24, 24, 16))
+    (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"train\.folds names 7, but there are only folds 0 to 2"):
+        run(load_config(tmp_path / "tiny.yaml"), tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"load", "plan"}
+
+
+def test_a_finished_run_needs_no_mlflow_to_be_brought_up_to_date(tmp_path, monkeypatch):
+    make_phantoms(tmp_path / "phantoms", cases=3, shape=(24, 24, 16))
+    (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
+    config = load_config(tmp_path / "tiny.yaml", ["train.folds=[0]", "train.mlflow=sqlite:///x"])
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"train\.mlflow needs mlflow"):
+        run(config, tmp_path / "run")
+    write_json(tmp_path / "run/train" / RECORD, {})
+    _check_training(config, tmp_path / "run")
+
+
+def test_early_stopping_without_anything_to_validate_is_refused():
+    with pytest.raises(ValidationError, match=r"goes by validation cases, of which train\.folds: full has none"):
+        TrainConfig(folds="full", early_stopping={"patience": 3})
+
+
+def test_epochs_are_not_held_against_a_budget(tmp_path, caplog):
+    """The plan did not look at it."""
+    inputs = prepare(tmp_path, max_steps=1)
+    with caplog.at_level("INFO"):
+        _train(inputs, tmp_path / "epochs", budget="5m", max_epochs=3)
+        assert "that it was given" not in caplog.text
+        _train(inputs, tmp_path / "budget", budget="5m")
+    assert "of the 5 min 0 s that it was given" in caplog.text
+
+
+def test_what_torch_keeps_of_a_gpu_is_room_for_the_store(tmp_path, monkeypatch):
+    """2 GiB are free to others and torch keeps 10, of which 4 are in use: 8 in all."""
+    for name, gib in (("mem_get_info", (2, 80)), ("memory_reserved", 10), ("memory_allocated", 4)):
+        given = tuple(part * 2**30 for part in gib) if isinstance(gib, tuple) else gib * 2**30
+        monkeypatch.setattr(torch.cuda, name, lambda device, given=given: given)
+    inputs, seen = prepare(tmp_path), []
+    store = open_store(inputs["sample"] / "store")
+    monkeypatch.setattr(store, "kept_on", lambda *where: seen.append(where) or store, raising=False)
+    plan = read_plan(inputs["plan"]).model_copy(update={"predicted": {"train_memory_gib": 3.0}})
+    folds_in_turn._kept_near(store, plan, torch.device("cuda"))
+    assert seen == [("cuda", 8.0, 3.0)]
 
 
 def test_one_subject_trains_in_full_and_nothing_else(tmp_path):

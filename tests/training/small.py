@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def make_learner(precision: str = "fp32", dropout: float = 0.0, norm: str = "ins
         device=torch.device("cpu"),
         precision=precision,
         grad_clip=12.0,
-        level_weights=None,
+        level_weights=more.pop("level_weights", None),
         **{"micro_batch": 2, **more},
     )
 
@@ -65,8 +66,9 @@ def make_course(folder: Path, max_steps: int = 12, **more) -> Course:
     return Course(**{**settings, **more})
 
 
-def score(weights: dict[str, torch.Tensor]) -> dict[str, float]:
+def score(weights: dict[str, torch.Tensor], sw_batch_size: int, before_each: Callable[[], None]) -> dict[str, float]:
     """Dice of the weights on one batch that is never trained on."""
+    before_each()
     learner = make_learner()
     learner.network.load_state_dict(weights)
     batch = draw(10**6)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json
@@ -23,6 +25,8 @@ from pipeline.training.assemble import Workshop, make_learner
 from pipeline.training.distributed import World
 from pipeline.training.settings import TrainConfig
 from tests.training.prepared import prepare
+from tests.training.small import draw
+from tests.training.small import make_learner as small_learner
 
 PROGRAM = """
 import json, logging, sys
@@ -83,6 +87,21 @@ def test_sums_over_the_batch_that_processes_would_not_share_are_refused(tmp_path
     shop = Workshop(TrainConfig(loss=loss), read_plan(inputs["plan"]), store, 0, torch.device("cpu"), World(0, 2))
     with pytest.raises(ConfigError, match=instead):
         make_learner(shop)
+
+
+def test_processes_wait_for_no_gradient_of_a_level_that_weighs_nothing(tmp_path):
+    """They average those of all parameters; the second step would not begin where a head has had none."""
+    alone, beside = (small_learner(level_weights=(1.0, 0.0), distributed=among) for among in (False, True))
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.FileStore(str(tmp_path / "store"), 1))
+    try:
+        beside.forward = nn.parallel.DistributedDataParallel(beside.network)
+        for step in range(3):
+            alone.learn(draw(step), step, 0.05)
+            beside.learn(draw(step), step, 0.05)
+    finally:
+        dist.destroy_process_group()
+    image = draw(99).image
+    torch.testing.assert_close(beside.network.eval()(image), alone.network.eval()(image))
 
 
 @pytest.mark.slow

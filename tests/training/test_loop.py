@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -15,11 +16,22 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import ConfigError, TrainingError
+from pipeline.base.terminal import progress
 from pipeline.models.checkpoint import load_weights
+from pipeline.training import journal, loop
 from pipeline.training.batches import Batch, drawn_ahead
 from pipeline.training.loop import fit
-from tests.training.small import draw, make_course, make_learner
+from pipeline.training.settings import EarlyStoppingConfig
+from pipeline.training.standing import (
+    NotFiniteError,
+    Standing,
+    load_standing,
+    save_standing,
+    seconds_between_saves,
+)
+from pipeline.training.validation import ValidationPlan
+from tests.training.small import draw, make_course, make_learner, score
 
 OUTPUTS = ("last.safetensors", "best.safetensors", "metrics.csv", "result.json")
 
@@ -74,6 +86,77 @@ def test_rows_after_the_saved_step_are_cut_off(tmp_path):
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
+def _scored_at(kill):
+    """A validation that is killed (or stopped) at its second call, before its only case."""
+    calls = []
+
+    def scored(weights, sw_batch_size, before_each):
+        calls.append(1)
+        if len(calls) == 2:
+            kill()
+        return score(weights, sw_batch_size, before_each)
+
+    return scored
+
+
+def _kill():
+    raise _Killed
+
+
+def _ask_to_stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("kill", "raised"), [(_kill, _Killed), (_ask_to_stop, KeyboardInterrupt)])
+@pytest.mark.parametrize("steps", [12, 10])
+def test_what_is_killed_in_a_validation_goes_on_with_it(tmp_path, monkeypatch, caplog, kill, raised, steps):
+    """The second validation is at step 10, which may be the last; its row and its best are those of a whole run."""
+    fit(make_course(tmp_path / "whole", max_steps=steps), make_learner())
+    course = make_course(tmp_path / "resumed", max_steps=steps)
+    monkeypatch.setattr(loop, "_WORTH_SAVING_S", 0.0)
+    with pytest.raises(raised):
+        fit(replace(course, validate=_scored_at(kill)), make_learner())
+    with caplog.at_level("INFO"):
+        fit(course, make_learner())
+    assert "resumed at step 10" in caplog.text
+    assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
+
+
+def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_path, monkeypatch):
+    """Killed between the row of step 10 and the save behind it: the state is that from before the validation."""
+    fit(make_course(tmp_path / "whole"), make_learner())
+    course = make_course(tmp_path / "resumed")
+    save = loop.save_standing
+
+    def killed_after_the_row(folder, standing, learner):
+        if standing.step == 10 and not standing.validation_due:
+            raise _Killed
+        save(folder, standing, learner)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(loop, "_WORTH_SAVING_S", 0.0)
+        patch.setattr(loop, "save_standing", killed_after_the_row)
+        fit(course, make_learner())
+    assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 10
+    fit(course, make_learner())
+    assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
+
+
+def test_slow_saves_are_made_less_often_and_once_a_minute_all_the_same():
+    assert seconds_between_saves(30.0, 0.1) == 30.0 and seconds_between_saves(0.0, 0.1) == 0.0
+    assert [seconds_between_saves(30.0, took) for took in (1.0, 2.0, 3.0, 100.0)] == [30.0, 40.0, 60.0, 60.0]
+    assert seconds_between_saves(300.0, 10.0) == 300.0
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    """Their batches would be others than those that the first steps were taken with."""
+    course = make_course(tmp_path)
+    save_standing(tmp_path, Standing(step=3, processes=2), make_learner())
+    said = r"fold 0 was begun with 2 processes and cannot go on with 1 process: .* Start it with 2 processes .*--force"
+    with pytest.raises(ConfigError, match=said):
+        fit(course, make_learner())
+
+
 def test_time_accumulates_over_resumes(tmp_path):
     course = make_course(tmp_path, save_every=0.0)
     with pytest.raises(_Killed):
@@ -107,6 +190,13 @@ def test_a_nan_loss_rolls_back_once_with_a_lower_rate(tmp_path, caplog):
     assert result["rolled_back_at"] == 8
     assert result["steps"] == 12
     assert all(torch.isfinite(tensor).all() for tensor in load_weights(tmp_path / "last.safetensors").values())
+
+
+def test_rolling_back_gives_no_time_back(tmp_path):
+    learner = make_learner()
+    save_standing(tmp_path, Standing(step=5, seconds=50.0), learner)
+    assert loop._roll_back(make_course(tmp_path), learner, NotFiniteError("loss", 8), 80.0).seconds == 80.0
+    assert load_standing(tmp_path, learner).seconds == 80.0
 
 
 def test_a_nan_loss_that_stays_ends_with_a_reason_and_the_last_good_weights(tmp_path):
@@ -147,6 +237,28 @@ def test_a_single_patch_that_does_not_fit_is_a_sentence():
         learner.learn(draw(0), 0, 0.05)
 
 
+def test_after_a_want_of_memory_validation_takes_fewer_windows_at_once_too(tmp_path):
+    learner, seen = make_learner(), []
+    learner.forward = _NeedsMemory(learner.network, most=1)
+
+    def noted(weights, sw_batch_size, before_each):
+        seen.append(sw_batch_size)
+        return {"box": 0.5}
+
+    fit(make_course(tmp_path, max_steps=2, validate=noted), learner)
+    assert seen == [1]
+
+
+def _no_memory(*_):
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize(("part", "what"), [("draw", "drawing a batch"), ("validate", "a validation")])
+def test_a_want_of_memory_elsewhere_is_a_sentence(tmp_path, part, what):
+    with pytest.raises(TrainingError, match=rf"fold 0: not enough memory for {what} .* use a smaller plan\.patch_size"):
+        fit(make_course(tmp_path, **{part: _no_memory}), make_learner())
+
+
 def test_with_batch_norm_it_says_that_portions_are_not_the_same(caplog):
     learner = make_learner(norm="batch")
     learner.forward = _NeedsMemory(learner.network, most=1)
@@ -161,12 +273,44 @@ def test_other_precisions_learn_too(tmp_path, precision):
 
 
 def test_early_stopping_stops(tmp_path):
-    from pipeline.training.settings import EarlyStoppingConfig
-
     course = make_course(
-        tmp_path, max_steps=60, validate=lambda weights: {"box": 0.5}, early_stopping=EarlyStoppingConfig(patience=2)
+        tmp_path, max_steps=60, validate=lambda *_: {"box": 0.5}, early_stopping=EarlyStoppingConfig(patience=2)
     )
     assert fit(course, make_learner())["steps"] == 15
+
+
+def test_small_gains_add_up_to_one_that_counts(tmp_path):
+    """0.0006 more at each of 12 validations: by 0.001 at every second one, and patience is two."""
+    means = iter(0.5 + 0.0006 * number for number in range(12))
+    stopping = EarlyStoppingConfig(patience=2, min_delta=0.001)
+    course = make_course(
+        tmp_path,
+        validate=lambda *_: {"box": next(means)},
+        validation=ValidationPlan(interval=1, cases=("case",)),
+        early_stopping=stopping,
+    )
+    assert fit(course, make_learner())["steps"] == 12
+
+
+def test_without_a_terminal_a_line_is_said_now_and_then(tmp_path, monkeypatch, caplog):
+    """With nothing to validate too; where somebody sees a progress bar, it is enough."""
+    monkeypatch.setattr(journal, "_SAY_EVERY_S", 0.0)
+    course = make_course(tmp_path, max_steps=2, validation=ValidationPlan(interval=2, cases=()))
+    with caplog.at_level("INFO"):
+        fit(course, make_learner())
+    assert "step 1/2  loss" in caplog.text and "step 2/2  loss" in caplog.text and "()" not in caplog.text
+
+
+def test_one_process_of_several_draws_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for shown in (True, False):
+        monkeypatch.setattr("sys.stderr", Terminal())
+        with progress("fold 0", 3, shown=shown) as bar:
+            bar.advance()
+        assert ("fold 0" in sys.stderr.getvalue()) == shown
 
 
 @pytest.mark.parametrize("threads", [1, 3, 20])

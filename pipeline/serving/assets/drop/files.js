@@ -14,16 +14,28 @@ export async function asUpload(all, { channels, upload_mib: most }) {
   const known = ENDING.test(files[0].name);
   const name = known ? files[0].name.replace(ENDING, "") : "";
   if (files.length === 1 && known) return { name, blob: files[0] };
-  return { name, blob: await zipped(files.map((file, i) => [nameInZip(file.name, i, channels), file])) };
+  const names = namesInZip(files.map((file) => file.name), channels);
+  return { name, blob: await zipped(files.map((file, i) => [names[i], file])) };
 }
 
-function nameInZip(theirs, i, channels) {
-  const ending = theirs.match(ENDING)?.[0].toLowerCase() ?? "";
-  const stem = theirs.slice(0, theirs.length - ending.length).toLowerCase();
-  const number = stem.match(/_(\d{4})$/)?.[1];
-  const named = channels.findIndex((channel) => stem.includes(channel.toLowerCase()));
-  if (channels.length > 1 && ending && (number || named >= 0)) return `scan_${number ?? String(named).padStart(4, "0")}${ending}`;
-  return `${i}${ending}`;
+// Which file is which case's and channel's, without their names: what is left beside the channel tells cases apart.
+function namesInZip(theirs, channels) {
+  const cases = new Map();
+  return theirs.map((file, i) => {
+    const ending = file.match(ENDING)?.[0].toLowerCase();
+    if (!ending) return `${i}`;
+    const stem = file.slice(0, file.length - ending.length).toLowerCase();
+    let number = stem.match(/_(\d{4})$/)?.[1];
+    let own = number ? stem.slice(0, -5) : stem;
+    const held = channels.length > 1 && !number ? channels.filter((channel) => stem.includes(channel.toLowerCase())) : [];
+    if (held.length > 0) {
+      const longest = held.reduce((one, other) => (other.length > one.length ? other : one)); // T1C, not T1
+      number = String(channels.indexOf(longest)).padStart(4, "0");
+      own = stem.replace(longest.toLowerCase(), "");
+    }
+    if (!cases.has(own)) cases.set(own, cases.size);
+    return `case${cases.get(own)}${number ? `_${number}` : ""}${ending}`;
+  });
 }
 
 // All files below what was dropped; folders are read entry by entry, a hundred at a time as browsers give them.
