@@ -2,9 +2,10 @@
 
     python benchmarks/train_step.py [--device cuda] [--threads 2] [--seconds 20] [--width 32] [--record FILE]
 
-Four rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
+Five rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
 
 - `segpipe`: our whole step: bf16, fused loss at each level's own size, clipping, moving average;
+- `segpipe, compiled`: the same with train.compile, whose first step compiles: what it costs, and what it may win back;
 - `as nnU-Net`: fp32, MONAI's DynUNet with its outputs scaled up, MONAI's DiceCELoss per level, memory given back to the
   kernel, which is how nnU-Net runs on a CPU. Each row runs in a process of its own;
 - `as nnU-Net, tuned`: the same with freed memory kept, which nnU-Net's users can have by setting glibc's variables;
@@ -36,10 +37,11 @@ from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer
 from pipeline.models.optim_config import AdamWConfig
 from pipeline.training.batches import Batch
+from pipeline.training.compiled import compiled
 from pipeline.training.learner import AUTOCAST, Learner
 
 PATCH, CLASSES = (40, 56, 40), 3
-ROWS = ("segpipe", "as nnU-Net", "as nnU-Net, tuned", "convolutions")
+ROWS = ("segpipe", "segpipe, compiled", "as nnU-Net", "as nnU-Net, tuned", "convolutions")
 
 
 def main() -> None:
@@ -55,9 +57,9 @@ def main() -> None:
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(_patches_per_second(arguments)))
+        print(json.dumps(_measured(arguments)))
         return
-    rates: dict[str, list[float]] = {row: [] for row in ROWS}
+    rates: dict[str, list[tuple[float, float]]] = {row: [] for row in ROWS}
     for _ in range(arguments.rounds):
         for row in ROWS:
             command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
@@ -66,16 +68,17 @@ def main() -> None:
     _report(rates, arguments)
 
 
-def _report(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
+def _report(measured: dict[str, list[tuple[float, float]]], arguments: argparse.Namespace) -> None:
     """Medians of the rounds, and of the ratios within each round."""
-    ours = rates["segpipe"]
-    columns = ("row", "patches/s", "rounds", "segpipe over it")
+    rates = {row: [rate for rate, _ in rounds] for row, rounds in measured.items()}
+    columns = ("row", "patches/s", "rounds", "segpipe over it", "first step")
     rows = [
         (
             row,
             f"{statistics.median(values):.2f}",
             ", ".join(f"{value:.2f}" for value in values),
-            f"{statistics.median(mine / other for mine, other in zip(ours, values, strict=True)):.2f}",
+            f"{statistics.median(mine / other for mine, other in zip(rates['segpipe'], values, strict=True)):.2f}",
+            f"{statistics.median(first for _, first in measured[row]):.1f} s",
         )
         for row, values in rates.items()
     ]
@@ -89,8 +92,8 @@ def _report(rates: dict[str, list[float]], arguments: argparse.Namespace) -> Non
         write_record(arguments.record, "A training step", columns, rows, [note])
 
 
-def _patches_per_second(arguments: argparse.Namespace) -> float:
-    """The rate of one row, measured for the given time after a warm-up."""
+def _measured(arguments: argparse.Namespace) -> tuple[float, float]:
+    """Patches per second of one row, measured for the given time after a warm-up, and the seconds of its first step."""
     if arguments.row != "as nnU-Net":  # "tuned" keeps it
         keep_freed_memory()
     torch.set_num_threads(arguments.threads)
@@ -98,9 +101,13 @@ def _patches_per_second(arguments: argparse.Namespace) -> float:
     device = torch.device(arguments.device)
     image = torch.randn(arguments.batch, 1, *PATCH, device=device)
     label = torch.randint(0, CLASSES, (arguments.batch, *PATCH), dtype=torch.uint8, device=device)
-    build = {"segpipe": _ours, "convolutions": _convolutions}.get(arguments.row, _theirs)
-    step = build(arguments, device, Batch(image, label))
-    for _ in range(3):
+    own = {"segpipe": _ours, "segpipe, compiled": _ours, "convolutions": _convolutions}
+    step = own.get(arguments.row, _theirs)(arguments, device, Batch(image, label))
+    begin = time.perf_counter()
+    step()
+    _finish(device)
+    first = time.perf_counter() - begin
+    for _ in range(2):
         step()
     _finish(device)
     steps, begin = 0, time.perf_counter()
@@ -108,7 +115,7 @@ def _patches_per_second(arguments: argparse.Namespace) -> float:
         step()
         _finish(device)
         steps += 1
-    return steps * arguments.batch / (time.perf_counter() - begin)
+    return steps * arguments.batch / (time.perf_counter() - begin), first
 
 
 def _network(arguments: argparse.Namespace, device: torch.device) -> nn.Module:
@@ -128,6 +135,7 @@ def _ours(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> 
         grad_clip=12.0,
         level_weights=None,
         micro_batch=arguments.batch,
+        forward=compiled(network) if arguments.row == "segpipe, compiled" else None,
     )
     return lambda: learner.learn(batch, 0, 1e-4)
 

@@ -24,12 +24,27 @@ done
 tag=localhost/segpipe-verify:$base
 debian=localhost/segpipe-verify-base:bookworm
 work=$(mktemp -d)
-container=""
+container="" service=""
 finish() {
+  stop_service
   [ -z "$container" ] || { buildah umount "$container"; buildah rm "$container"; } >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+# unshare itself does not heed signals; its child is the first process of the namespace, and takes the others along.
+stop_service() {
+  [ -n "$service" ] || return 0
+  case $engine in
+    buildah)
+      child=$(($(cat "/proc/$service/task/$service/children" 2>/dev/null || echo 0)))
+      if [ "$child" != 0 ]; then kill -CONT "$child"; kill -TERM "$child"; fi
+      wait "$service" || true ;;
+    *) $engine stop "$service" >/dev/null 2>&1 || true; $engine rm "$service" >/dev/null 2>&1 || true ;;
+  esac
+  service=""
+}
 say() { printf '\n== %s\n' "$*"; }
 fail() { echo "verify.sh: $*" >&2; exit 1; }
 
@@ -101,6 +116,12 @@ if [ -z "${SEGPIPE_WHEELS:-}" ]; then
   done
 fi
 
+# A certificate authority of this machine alone, as behind a hospital's proxy: it must leave no trace in the image.
+if [ -z "${SEGPIPE_CA_CERTIFICATES:-}" ] && command -v openssl >/dev/null; then
+  openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj "/CN=verify.sh" -keyout "$work/ca.key" -out "$work/ca.pem" 2>/dev/null
+  export SEGPIPE_CA_CERTIFICATES="$work/ca.pem"
+fi
+
 # --- build --------------------------------------------------------------------------------------------------------
 say "building $tag"
 "$python" -m pipeline image "$package" -t "$tag" --base "$base" --engine "$engine" >"$work/build.log" 2>&1 ||
@@ -146,7 +167,15 @@ if [ "$engine" = buildah ]; then
     [ ! -e "$root/etc/$trace" ] && [ ! -e "$root/$trace" ] || fail "the build machine's $trace is in the image"
   done
   [ -z "$(find "$root" -xdev -name '*.whl' -path '*segpipe*')" ] || fail "a wheel is in the image"
+  [ -z "$(find "$root/root/.cache" "$root/tmp" "$root/var/tmp" -type f 2>/dev/null)" ] || fail "a cache is in the image"
+  if [ -s "$work/ca.pem" ]; then
+    ! grep -rqF "$(sed -n 3p "$work/ca.pem")" "$root/etc" "$root/opt" || fail "the build machine's certificate is in it"
+  fi
   [ -z "$(find "$root/usr/bin" "$root/opt" \( -name gcc -o -name cc -o -name 'c++' \))" ] || fail "a compiler is in it"
+fi
+
+if [ "$engine" != buildah ]; then
+  [ "$($engine image inspect --format '{{.Config.User}}' "$tag")" = 10001:10001 ] || fail "the image runs as root"
 fi
 
 say "versions"
@@ -157,7 +186,8 @@ grep -q '^segpipe' "$work/version.txt" && grep -qi 'numpy' "$work/version.txt" |
 say "plain folders: /input to /output"
 before=$(date +%s%N)
 run "$work/in" "$work/out"
-echo "from the container's start to its end, $(find "$work/in" -type f | wc -l) scan(s): $((($(date +%s%N) - before) / 1000000)) ms"
+took_ms=$((($(date +%s%N) - before) / 1000000))
+echo "from the container's start to its end, $(find "$work/in" -type f | wc -l) scan(s): $took_ms ms"
 "$python" -m pipeline predict --model "$package" --input "$work/in" --output "$work/expected" --device cpu >/dev/null
 share=$([ "$base" = slim ] && echo 0.999 || echo 1)
 "$python" docker/same_labels.py "$work/expected" "$work/out" "$share"
@@ -201,19 +231,12 @@ case $engine in
       docker/in_chroot.sh "$root" "$user" "$work/in" "$work/out-serve" "$@" >"$work/serve.log" 2>&1 &
     service=$! ;;
   *)
-    service=$($engine run --detach --rm --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
+    service=$($engine run --detach --read-only --tmpfs /tmp --user "$user" --cap-drop ALL \
       --security-opt no-new-privileges --publish "127.0.0.1:$port:$port" "$tag" serve --port "$port") ;;
 esac
-# unshare itself does not heed signals; its child is the first process of the namespace, and takes the others along.
-stop_service() {
-  case $engine in
-    buildah) kill -TERM "$(cat "/proc/$service/task/$service/children")" && wait "$service" || true ;;
-    *) $engine stop "$service" >/dev/null ;;
-  esac
-}
 scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
 "$python" docker/ask_service.py "http://127.0.0.1:$port" "$scan" "$work/served/$(basename "$scan")" ||
-  { stop_service; cat "$work/serve.log" 2>/dev/null; fail "the service does not do what it should"; }
+  { [ "$engine" = buildah ] && cat "$work/serve.log" || $engine logs "$service" || true; fail "the service does not do what it should"; }
 # The image's HEALTHCHECK, in the namespaces of the service as an engine runs it: well while it serves, and not when it
 # is halted.
 if [ "$engine" = buildah ]; then
@@ -224,10 +247,12 @@ if [ "$engine" = buildah ]; then
     nsenter --target "$child" --mount --ipc --pid chroot "$root" \
       /usr/bin/setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups --no-new-privs "$@"
   }
-  check_health || { stop_service; fail "the health check fails beside a service that answers"; }
+  check_health || fail "the health check fails beside a service that answers"
   kill -STOP "$child"
-  ! check_health || { kill -CONT "$child"; stop_service; fail "the health check finds a halted service well"; }
+  ! check_health || fail "the health check finds a halted service well"
   kill -CONT "$child"
+else
+  $engine exec "$service" /opt/segpipe/bin/python -m pipeline.serving.container health || fail "the health check fails"
 fi
 stop_service
 mkdir "$work/expected-served"

@@ -16,7 +16,7 @@ from pipeline.base.yaml_source import KeyPath, Source
 def explain_all(source: Source, error: ValidationError, root: type[BaseModel]) -> list[Problem]:
     """What validating `source` as a `root` found: one problem per place and key."""
     said: dict[tuple[str, str], list[str]] = {}
-    for details in error.errors():
+    for details in _meant(error.errors()):
         place, key, what = _explain(source, details, root)
         wants = said.setdefault((place, key), [])
         wants += [what] if what not in wants else []
@@ -33,6 +33,16 @@ _KINDS = {
     "path_type": "must be a path, as text",
     "string_type": "must be text",
 }
+
+
+def _meant(errors: Sequence[Any]) -> list[Any]:
+    """Without "this list is not the word" where a fault within the list is named too: a list was meant."""
+    within = {tuple(one["loc"][:-2]) for one in errors}
+    return [
+        one
+        for one in errors
+        if not (one["type"] == "literal_error" and isinstance(one["input"], list) and one["loc"][:-1] in within)
+    ]
 
 
 def _explain(source: Source, details: Any, root: type[BaseModel]) -> tuple[str, str, str]:

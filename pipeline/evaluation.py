@@ -69,17 +69,19 @@ def evaluate_pairs(
     output: Path,
     runtime: Runtime,
     not_scored: Mapping[str, str] | None = None,
+    go_on: bool = False,
 ) -> dict[str, Any]:
     """Scores every pair, writes `per_case.csv` and `summary.json` into `output`, logs a table, returns the summary.
 
-    not_scored: case to the reason why there is no pair of it; it goes into the summary, and so do pairs that cannot be
-    read or do not lie on one grid. Raises a DataError that names them all where they are all pairs that there are.
+    not_scored: case to the reason why there is no pair of it; it goes into the summary. Raises a DataError that names
+    all pairs that cannot be read or do not lie on one grid; go_on: only where there are no others, else they are not
+    scored either.
     """
     if sum(path.stat().st_size for pair in pairs for path in (pair.pred, pair.ref) if path.is_file()) < _WORTH_A_POOL:
         runtime = replace(runtime, executor="serial")
     scored = list(map_cases(partial(_score, evaluation=evaluation), pairs, runtime, "evaluate"))
     faults = {pair.id: one for pair, one in zip(pairs, scored, strict=True) if isinstance(one, str)}
-    if faults and len(faults) == len(pairs):
+    if faults and not (go_on and len(faults) < len(pairs)):
         problems = [Problem(case, fault) for case, fault in faults.items()]
         raise DataError(problem_list("the comparison of predictions with references", problems))
     not_scored = {**(not_scored or {}), **faults}
@@ -131,7 +133,7 @@ def score(
         raise DataError(problem_list(f"{pred_dir}", orphans))
     missing = {case: "no prediction" for case in refs if case not in preds}
     pairs = [Pair(case, preds[case], refs[case], subject=case) for case in sorted(preds)]
-    return evaluate_pairs(pairs, evaluation, output_dir, runtime or Runtime(), missing)
+    return evaluate_pairs(pairs, evaluation, output_dir, runtime or Runtime(), missing, go_on=True)
 
 
 def parse_labels(text: str) -> dict[str, tuple[int, ...]]:

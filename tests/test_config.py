@@ -156,6 +156,7 @@ def test_an_override_of_a_choice_without_its_name_means_the_default(write):
     [
         ("plan.patch_size=[16, 16]", "plan.patch_size  3 values are needed"),
         ("plan.patch_size=16", "plan.patch_size  must be a list"),
+        ("plan.patch_size=[16, 0, 16]", "must be greater than or equal to 4"),
         ("train=3", "train  must be a section of keys and values, got 3"),
         ("train.folds=none", "must be a list, such as [1, 2, 3], got 'none'; or 'none' is not allowed"),
         ("train.budget=3x", "'3x' is not of the right form"),

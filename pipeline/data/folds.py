@@ -15,20 +15,37 @@ class InFold(Protocol):
     """A case, of a manifest or as `load` recorded it."""
 
     @property
+    def id(self) -> str: ...
+
+    @property
+    def subject(self) -> str | None: ...
+
+    @property
     def fold(self) -> int | None: ...
 
 
 def given_folds(cases: Iterable[InFold]) -> list[int]:
-    """The numbers of the folds that cases have in the manifest, in order. `make_folds` counts these from 0."""
-    return sorted({case.fold for case in cases if case.fold is not None})
+    """The numbers of the manifest's folds, in order, none where it gives none. `make_folds` counts these from 0.
+
+    Those between them, and a second one, count too where there are subjects without a fold to fill them.
+    """
+    cases = list(cases)
+    given = sorted({case.fold for case in cases if case.fold is not None})
+    if not given:
+        return []
+    has_fold = {case.subject or case.id for case in cases if case.fold is not None}
+    free = len({case.subject or case.id for case in cases} - has_fold)
+    every = list(range(given[-1] + 1))
+    used = every if len(every) - len(given) <= free else given
+    return [*used, used[-1] + 1] if len(used) == 1 and free else used
 
 
 def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, Any]:
     """`folds.json`: for each fold the ids to train and to validate on, and whose decision it was.
 
-    Cases with a fold of their own keep it, and folds without a case (left out, or never given) are passed over: 0 and 2
-    become 0 and 1. The others go, subject by subject in an order drawn from `seed`, to the fold of the subject's other
-    cases or else to the smallest one. There are never more folds than subjects. Raises a DataError where the manifest
+    Cases with a fold of their own keep it. The others go, subject by subject in an order drawn from `seed`, to the fold
+    of the subject's other cases or else to the smallest one. Folds that nobody is in then (left out, never given) are
+    passed over: 0 and 2 become 0 and 1. There are never more folds than subjects. Raises a DataError where the manifest
     puts one subject into two folds.
     """
     subjects: dict[str, list[Case]] = defaultdict(list)

@@ -85,7 +85,7 @@ def segment(
                 last = None if writing is None else jobs[number - 1]
                 later = [one for one in jobs[number + 1 : number + 2] if ahead and fits(reading=one, writing=last)]
                 readings = readings or [reader.submit(read, job)]
-                readings += [reader.submit(read, one, known_to_fit=True) for one in later]
+                readings += [reader.submit(read, one, known_to_fit=one.id in needs) for one in later]
                 begun(job.id)
                 writing_gib = needs[job.id].fp32.writing if job.id in needs else 0.0
                 following = _work(job, readings.pop(0), predictor, writer, writing_gib, peaks)
@@ -135,13 +135,14 @@ def _fit(
 ) -> bool:
     """Whether a case, of which `held_gib` is there, may be worked on and the next one be read (where there is room for
     all of it too, once this one is done), beside what the writing of the last one may yet take."""
-    if any(one is not None and one.id not in needs for one in (job, reading, writing)):
-        return True
-    wanted = predictor.here_gib(needs[job.id].fp32) - held_gib
-    wanted += 0.0 if writing is None else needs[writing.id].fp32.writing
-    if reading is not None:
-        following = needs[reading.id].fp32
-        wanted = max(wanted + following.reading, predictor.here_gib(following))
+    # A case whose header cannot be read takes nothing: it will fail.
+    wanted = predictor.here_gib(needs[job.id].fp32) - held_gib if job.id in needs else 0.0
+    wanted += needs[writing.id].fp32.writing if writing is not None and writing.id in needs else 0.0
+    if reading is not None and reading.id in needs:
+        following, on_gpu = needs[reading.id], predictor.model.arrays.free_gib()
+        if on_gpu is not None and following.half.stores > on_gpu:
+            return False  # refused before it is read, once it is its turn
+        wanted = max(wanted + following.fp32.reading, predictor.here_gib(following.fp32))
     return wanted <= make_room_gib(wanted, predictor.settings)
 
 

@@ -108,7 +108,7 @@ def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:
 def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
     """The channels that at least half of the cases `trained` on have; [''] where no case has several images.
 
-    Where there is no such channel, those that half of the cases with several images have.
+    Where there is no such channel, or no case has them all, those that half of the cases with several images have.
     """
     channels = {key: {name.channel for name in group} for key, group in images.items()}
     several = [own for own in channels.values() if len(own) > 1]
@@ -116,8 +116,9 @@ def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
         return [""]
     for counted in ([channels[key] for key in trained], several):
         counts = Counter(channel for own in counted for channel in own)
-        if common := sorted(channel for channel, count in counts.items() if 2 * count >= len(counted)):
-            return common
+        common = {channel for channel, count in counts.items() if 2 * count >= len(counted)}
+        if common and any(common <= own for own in counted):
+            return sorted(common)
     return sorted(set.union(*several))
 
 

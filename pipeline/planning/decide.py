@@ -67,6 +67,11 @@ def make_plan(
         work = Work(
             shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping, accumulate
         )
+        if config.patch_size is not None:  # before a step of it is tried, which may be more than memory holds
+            possible: tuple[Precision, ...] = (config.precision,) if config.precision else ("bf16", "fp32")
+            tried = replace(work, network=network_config(work.network).model_dump(), batch_size=config.batch_size or 1)
+            least = min(predict_memory(tried, precision, device).total for precision in possible)
+            _refuse_pins_beyond(limit_gib, least, config)
         pins, largest = (config.batch_size, config.precision), _largest_batch(space, work)
         effort = decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest, fits)
         return shaping, work, effort

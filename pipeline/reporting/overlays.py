@@ -19,7 +19,7 @@ from pipeline.reporting.slices import PLANES, Slice, Slices
 
 MOST_PIXELS = 320
 _FEWEST_PIXELS = 64
-_BUDGET_PIXELS = 5_000_000
+_BUDGET_PIXELS = 3_500_000
 """A grey pixel of noise takes a byte, and a third more in base64."""
 _CONTOUR_BYTES, _ALL_CONTOUR_BYTES = 100_000, 2_000_000
 _COARSEST = 16

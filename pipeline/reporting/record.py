@@ -16,7 +16,7 @@ from pipeline.data.plan import Plan, read_plan
 from pipeline.reporting.curves import Fold, read_fold
 from pipeline.reporting.results import Results, read_results
 
-_LARGEST_PREVIEW = 1_500_000
+_LARGEST_PREVIEW = 700_000
 
 
 @dataclass(frozen=True)

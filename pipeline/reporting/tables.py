@@ -42,12 +42,21 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], class_: s
 
 
 def results_table(results: Results) -> Html:
-    """Every metric: mean over mean's interval and standard deviation, a row per structure and one for their mean."""
+    """Every metric: mean over mean's interval and standard deviation, a row per structure and one for their mean.
+
+    Where a mean is of other than the row's number of cases, its own number stands below it.
+    """
     entries = results.summary["structures"]
     metrics = [name for name in SHOWN if any(_defined(entry.get(name)) for entry in entries.values())]
-    rows = [[name, *(_figure(entry.get(m), m) for m in metrics), _counts(entry)] for name, entry in entries.items()]
-    mean = results.summary.get("mean", {})
-    rows.append([tag("strong", "mean"), *(_figure(mean.get(m), m, strong=True) for m in metrics), ""])
+    rows = [
+        [name, *(_figure(entry.get(m), m, cases=_scored(entry)) for m in metrics), _counts(entry)]
+        for name, entry in entries.items()
+    ]
+    mean, of = (
+        results.summary.get("mean", {}),
+        tag("span", tag("small", f"of {len(entries)} structures"), class_="figure"),
+    )
+    rows.append([tag("strong", "mean"), *(_figure(mean.get(m), m, strong=True) for m in metrics), of])
     return table(["structure", *(SHOWN[m][0] for m in metrics), "cases"], rows, "figures")
 
 
@@ -60,7 +69,10 @@ def group_tables(summary: Mapping[str, Any]) -> Html:
             [
                 value,
                 entry.get("n_cases", ""),
-                *(_figure(entry["structures"].get(n, {}).get("dice"), "dice") for n in names),
+                *(
+                    _figure(entry["structures"].get(n, {}).get("dice"), "dice", cases=entry.get("n_cases"))
+                    for n in names
+                ),
             ]
             for value, entry in groups.items()
         ]
@@ -118,15 +130,23 @@ def _defined(entry: Mapping[str, Any] | None) -> bool:
     return bool(entry) and entry is not None and entry.get("mean") is not None
 
 
-def _figure(entry: Mapping[str, Any] | None, metric: str, strong: bool = False) -> Html:
+def _figure(entry: Mapping[str, Any] | None, metric: str, strong: bool = False, cases: int | None = None) -> Html:
+    """A mean over its interval; its number of cases too where that is not `cases`."""
     if not entry or entry.get("mean") is None:
         return tag("span", "–", class_="muted")
     digits = SHOWN[metric][1]
     mean = tag("strong" if strong else "b", number(entry["mean"], digits))
     interval, spread = entry.get("ci95") or (None, None), entry.get("std")
     below = f"{number(interval[0], digits)} to {number(interval[1], digits)}" if None not in interval else ""
+    if cases is not None and entry.get("n", cases) != cases:
+        below += f"{', ' if below else ''}n {entry['n']}"
     tip = f"standard deviation {number(spread, digits)}" if spread is not None else None
     return tag("span", mean, tag("small", below), class_="figure", title=tip)
+
+
+def _scored(entry: Mapping[str, Any]) -> int | None:
+    """The cases whose Dice is defined."""
+    return entry.get("counts", {}).get("n_scored", entry.get("dice", {}).get("n"))
 
 
 def _counts(entry: Mapping[str, Any]) -> Html:
@@ -137,8 +157,8 @@ def _counts(entry: Mapping[str, Any]) -> Html:
         "n_false_negative": "missed",
     }
     said = [f"{counts[key]} {words}" for key, words in notes.items() if counts.get(key)]
-    scored = counts.get("n_scored", entry.get("dice", {}).get("n", ""))
-    return tag("span", tag("b", scored), tag("small", ", ".join(said)), class_="figure")
+    scored = _scored(entry)
+    return tag("span", tag("b", "" if scored is None else scored), tag("small", ", ".join(said)), class_="figure")
 
 
 def _number(value: float, metric: str) -> str:

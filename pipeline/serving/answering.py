@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,20 +56,17 @@ async def answer_upload(request: Request, service: Service, strict: bool, form: 
 
     strict: a scan unlike the training data is refused. Raises Busy, WorkerLost, Refused and ClientDisconnect.
     """
-    async with service.supervisor.place():
-        folder = tempfile.TemporaryDirectory(prefix=REQUEST_FOLDER)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(service.supervisor.place())
+        folder = held.enter_context(tempfile.TemporaryDirectory(prefix=REQUEST_FOLDER))
         try:
-            answer = await _answer(request, service, Path(folder.name), strict, form)
+            answer = await _answer(request, service, Path(folder), strict, form)
         except OSError as error:
-            folder.cleanup()
             if error.errno in _DISK_FULL:
                 raise Refused(507, "the service has no room left for this scan; try again later") from None
             raise
-        except BaseException:
-            folder.cleanup()
-            raise
-    service.meters.count(200)
-    return _FromFolder(answer, folder, service.limits.upload_s)
+        service.meters.count(200)
+        return _WithPlace(answer, held.pop_all(), service.limits.upload_s)
 
 
 async def _answer(request: Request, service: Service, folder: Path, strict: bool, form: Form) -> Response:
@@ -86,12 +84,14 @@ async def _answer(request: Request, service: Service, folder: Path, strict: bool
     )
     with service.meters.case():
         result = await while_there(request, service.supervisor.segment(task))
-    # Answers that are read slowly are no longer counted among the cases; what they hold must be little.
+    # Before the answer is read, which may take its time.
     await asyncio.to_thread(shutil.rmtree, folder / SCAN, ignore_errors=True)
     message = _without_places(result["message"], folder, upload)
     if result["status"] != "done":
         raise Refused(422, message)
     about = {"volumes_ml": result["volumes_ml"], "warning": message, "model": f"{model.name} {model.version}"}
+    if result["uncertainty"] is not None:
+        about["uncertainty"] = result["uncertainty"]
     if task.dicom_seg:
         about["no_dicom_seg"] = _without_places(result["no_dicom_seg"], folder, upload)
     return _in_form(form, about, task, upload, len(model.plan.channels))
@@ -139,13 +139,15 @@ def _parts(about: Mapping[str, Any], task: Task, upload: Upload, channels: int) 
     return StreamingResponse(blocks(), headers=headers)
 
 
-class _FromFolder(Response):
-    """An answer whose files lie in a temporary folder, which goes when it is sent, the client has left or takes longer
-    than `longest_s` to read it."""
+class _WithPlace(Response):
+    """An answer that holds a folder with its files and a place among the cases, which bounds what is on the disk.
 
-    def __init__(self, answer: Response, folder: tempfile.TemporaryDirectory[str], longest_s: float) -> None:
+    Until it is sent, or the client has left or takes longer than `longest_s` to read it.
+    """
+
+    def __init__(self, answer: Response, held: AsyncExitStack, longest_s: float) -> None:
         super().__init__(status_code=answer.status_code)
-        self.answer, self.folder, self.longest_s = answer, folder, longest_s
+        self.answer, self.held, self.longest_s = answer, held, longest_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -154,7 +156,7 @@ class _FromFolder(Response):
         except TimeoutError:  # the server closes a connection whose answer is not whole
             log.warning("an answer was not read within %g s (SEGPIPE_UPLOAD_S); it is cut off", self.longest_s)
         finally:
-            self.folder.cleanup()
+            await self.held.aclose()
 
 
 def _header(about: Mapping[str, Any]) -> str:

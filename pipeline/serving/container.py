@@ -47,8 +47,10 @@ class Places:
 def places_from(environment: Mapping[str, str]) -> Places:
     """The folders that the environment names; the first variable that is set counts."""
 
+    work = Path(environment.get("HOLOSCAN_WORKDIR") or "/")  # what MONAI Deploy's relative places are relative to
+
     def first(default: str, *names: str) -> Path:
-        return Path(next((environment[name] for name in names if environment.get(name)), default))
+        return work / next((environment[name] for name in names if environment.get(name)), default)
 
     return Places(
         input=first("/input", "SEGPIPE_INPUT", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"),
@@ -71,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "serve":
             return _serve(places, arguments)
         slug = os.environ.get("SEGPIPE_OUTPUT_SLUG")
-        return predict_all(places, arguments.device, arguments.strict, slug, arguments.dicom_seg)
+        maps = {"uncertainty": arguments.uncertainty, "probabilities": arguments.probabilities}
+        return predict_all(places, arguments.device, arguments.strict, slug, arguments.dicom_seg, **maps)
     except SegpipeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -87,12 +90,21 @@ def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signa
     raise KeyboardInterrupt
 
 
-def predict_all(places: Places, device: str, strict: bool, slug: str | None = None, dicom_seg: bool = False) -> int:
+def predict_all(
+    places: Places,
+    device: str,
+    strict: bool,
+    slug: str | None = None,
+    dicom_seg: bool = False,
+    uncertainty: bool = False,
+    probabilities: bool = False,
+) -> int:
     """Segments every scan in the input folder; `cases.csv` and `volumes.json` lie beside the segmentations.
 
     In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output, and
     this one process does all; else another one segments, so that one killed for want of memory costs a single case.
-    dicom_seg: write CASE.dcm too for cases that are DICOM series.
+    A `manifest.json` in the input names the cases there. dicom_seg: write CASE.dcm too for cases that are DICOM series.
+    uncertainty, probabilities: write these maps too.
     """
     from pipeline.serving.dicom import require_highdicom, without_dicom_seg, write_dicom_segs
     from pipeline.serving.inputs import list_scans, scans_in_sockets
@@ -111,13 +123,29 @@ def predict_all(places: Places, device: str, strict: bool, slug: str | None = No
         target = places.output / "images" / (slug or package.seal.output_slug)
         target.mkdir(parents=True, exist_ok=True)
     channels = package.channels
-    scans = scans_in_sockets(sockets, channels) if sockets else list_scans(places.input, channels)
-    results = predict(package, scans, target, device, strict, isolated=not sockets, texts=False)
+    scans = scans_in_sockets(sockets, channels) if sockets else list_scans(_cases_in(places.input), channels)
+    results = predict(
+        package, scans, target, device, strict, isolated=not sockets, texts=False,
+        uncertainty=uncertainty, probabilities=probabilities,
+    )  # fmt: skip
     if dicom_seg:
         results = write_dicom_segs(scans, target, results, package)
     write_results(target, results, package)
     failed = sum(result.status == "failed" for result in results) + without_dicom_seg(results)
     return EXIT_SOME_CASES if failed else EXIT_DONE
+
+
+def _cases_in(folder: Path) -> Path:
+    """The folder, or the manifest of segpipe's in it that names its cases."""
+    from pipeline.base.files import read_json
+    from pipeline.data.manifest import FORMAT
+
+    manifest = folder / "manifest.json"
+    try:
+        content = read_json(manifest) if manifest.is_file() else None
+    except DataError:  # somebody else's, for something else
+        return folder
+    return manifest if isinstance(content, dict) and content.get("format") == FORMAT else folder
 
 
 def grand_challenge_sockets(input_folder: Path) -> list[Path]:
@@ -152,6 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", default="predict", choices=("predict", "serve", "health"))
     parser.add_argument("--device", default=os.environ.get("SEGPIPE_DEVICE", "auto"), help="auto, cuda, cuda:N, cpu")
     parser.add_argument("--dicom-seg", action="store_true", help="write DICOM-SEG too for DICOM series")
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="write maps of the uncertainty, and a score per case"
+    )
+    parser.add_argument("--probabilities", action="store_true", help="write the probability of every structure")
     parser.add_argument("--strict", action="store_true", help="refuse scans unlike those the model was trained on")
     parser.add_argument("--host", default="0.0.0.0", help="serve: address to listen on")  # noqa: S104, a container's own
     parser.add_argument("--port", type=int, default=8000, help="serve: port to listen on")

@@ -65,14 +65,17 @@ def write_dicom_segs(
     for scan in series:
         segmentation = output / f"{scan.id}.nii.gz" if output.is_dir() else output
         target = segmentation.with_name(f"{segmentation.name.removesuffix(image_ending(segmentation))}.dcm")
-        target.unlink(missing_ok=True)
-        if scan.id not in done:
-            continue
         try:
+            target.unlink(missing_ok=True)
+            if scan.id not in done:
+                continue
             model = f"{package.name} {package.version}"
             write_dicom_seg(target, read_label(segmentation), scan.images[0], package.labels, model)
         except DataError as error:
             reasons[scan.id] = f"{NO_DICOM_SEG}: {error}"
+        except OSError as error:  # a full disk
+            reasons[scan.id] = f"{NO_DICOM_SEG}: it could not be written ({error.strerror})"
+        if scan.id in reasons:
             log.warning("%s  %s", scan.id, reasons[scan.id])
     return [_with_remark(result, reasons.get(result.id, "")) for result in results]
 

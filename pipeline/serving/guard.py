@@ -22,6 +22,8 @@ EXTENT_FACTOR = 2.0
 """A field of view may lie this factor outside the range of the training data."""
 TILT_SLACK_DEGREES = 15.0
 """Oblique scans are not rotated: this far beyond the most tilted training scan, axes are not what the network knows."""
+_ABSOLUTE_UNITS = {"CT", "PET"}
+"""Modalities whose values mean the same in every scan: Hounsfield units, and standardised uptake."""
 USUAL_TILT_DEGREES = 15.0
 """Of training scans, where the fingerprint does not record it."""
 _MOST_VOXELS = 2_000_000
@@ -74,7 +76,7 @@ def _out_of_range(what: str, found: NDArray, known: NDArray, factor: float) -> I
 
 
 def _intensity(channel: ChannelPlan, voxels: NDArray, known: Mapping[str, float]) -> Iterator[str]:
-    """Absolute values are compared where they mean something (CT); otherwise only what no rescaling could change."""
+    """Absolute values are compared where they mean something (CT, PET); else only what no rescaling could change."""
     sample = voxels.ravel()[:: max(1, voxels.size // _MOST_VOXELS)]
     low, high = (float(value) for value in np.percentile(sample, [0.5, 99.5]))
     if not high > low:
@@ -84,11 +86,12 @@ def _intensity(channel: ChannelPlan, voxels: NDArray, known: Mapping[str, float]
         return
     slack, name = 0.5 * (known["p995_max"] - known["p005_min"]), channel.name
     seen = f"training data {known['p005_min']:.4g} to {known['p995_max']:.4g}"
-    if channel.scheme == "ct" and (low < known["p005_min"] - slack or high > known["p995_max"] + slack):
+    absolute = channel.scheme == "ct" or channel.modality in _ABSOLUTE_UNITS
+    if absolute and (low < known["p005_min"] - slack or high > known["p995_max"] + slack):
         yield f"intensity: channel {name} spans {low:.4g} to {high:.4g}, {seen}"
     elif channel.scheme == "ct" and low > known["p005_max"] + slack / 2:
         yield f"intensity: channel {name} begins at {low:.4g}, {seen}; is it in Hounsfield units?"
-    elif channel.scheme != "ct" and known["p005_min"] >= 0 and low < -0.1 * (high - low):
+    elif not absolute and known["p005_min"] >= 0 and low < -0.1 * (high - low):
         yield f"intensity: channel {name} has values below 0 ({low:.4g}), {seen}; is it another modality?"
 
 

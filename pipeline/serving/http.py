@@ -1,8 +1,8 @@
 """The model as a service: POST a scan to /predict, get its segmentation; / is a page that does so.
 
 FastAPI on uvicorn in front, one worker process with the model behind (`pipeline.serving.supervisor`). The service keeps
-no scan: uploads live in a temporary folder for as long as their request. Logs, metrics and URLs hold counts and times
-only, never a file's name or anything of its header.
+no scan: uploads live in a temporary folder until they are segmented, answers until they are read. Logs, metrics and
+URLs hold counts and times only, never a file's name or anything of its header.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from pipeline.inference.batch import CaseResult
 from pipeline.serving.labels import Label
 from pipeline.serving.model import ModelPackage
 
+_COLUMNS = ("case", "status", "seconds", "peak_memory_gib", "uncertainty", "backend", "message")
+
 
 def write_results(folder: Path, results: Sequence[CaseResult], model: ModelPackage) -> None:
     """Writes `cases.csv` and `volumes.json` for the segmentations in `folder`."""
@@ -30,6 +32,7 @@ def write_results(folder: Path, results: Sequence[CaseResult], model: ModelPacka
                 "status": result.status,
                 "segmentation": None if path is None else path.name,
                 "volumes_ml": volumes,
+                "uncertainty": result.score,
                 "message": result.message,
             }
         )
@@ -38,12 +41,16 @@ def write_results(folder: Path, results: Sequence[CaseResult], model: ModelPacka
 
 
 def cases_csv(results: Sequence[CaseResult]) -> str:
-    """One row per case: what became of it, how long it took and what there is to say about it."""
+    """One row per case: what became of it, how long it took and what there is to say about it.
+
+    uncertainty: the score of a case (docs/definitions.md), empty where it was not asked for.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "status", "seconds", "peak_memory_gib", "backend", "message"])
+    writer.writerow(_COLUMNS)
     for r in results:
-        writer.writerow([r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", r.backend, r.message])
+        score = "" if r.score is None else f"{r.score:.6f}"
+        writer.writerow([r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", score, r.backend, r.message])
     return text.getvalue()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.allocator import ONE_POOL
 from pipeline.base.errors import EXIT_DATA, EXIT_USAGE
 from pipeline.base.runtime import with_this_program
 from pipeline.serving.task import Task
@@ -101,6 +102,8 @@ class Supervisor:
             if self.draining:
                 raise Busy(_ENDING, 5)
             await self._until_ready()
+            if self.draining:  # meanwhile
+                raise Busy(_ENDING, 5)
             try:
                 async with asyncio.timeout(self.timeout_s):
                     answer = await self._ask(task)
@@ -170,7 +173,7 @@ class Supervisor:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "pipeline.serving.worker", str(self.package.absolute()), self.device,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program(),
+            limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program() | ONE_POOL,
         )  # fmt: skip
 
     async def _end_worker(self) -> None:

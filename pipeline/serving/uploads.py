@@ -32,8 +32,8 @@ MOST_ENTRIES = 4096
 _TAKEN = "NIfTI, .mha, .nrrd, or a zip of one DICOM series"
 _DAMAGED_ZIP = "the zip is damaged; pack or copy it again"
 _PIECE = 2**20
-_LONGEST_END = 2**16 + 21
-"""Of a zip: its end record with a comment."""
+_LONGEST_END = 2**16 + 21 + 20
+"""Of a zip: its end record with a comment, and what may stand before it."""
 _LARGEST_DIRECTORY = 4 * 2**20
 _HEADER_LIMIT = 2**20
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -190,8 +190,10 @@ def _refuse_large_directory(archive: Path) -> None:
     entries, size = struct.unpack_from("<HI", tail, at + 10)
     if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):  # a second end, for more than any scan has
         raise Refused(413, "the zip has the form for over 4 GiB or 65535 files; pack it again as a plain zip")
-    if entries > MOST_ENTRIES or size > _LARGEST_DIRECTORY:
+    if entries > MOST_ENTRIES:
         raise Refused(413, f"{entries} files in the zip; at most {MOST_ENTRIES} are taken")
+    if size > _LARGEST_DIRECTORY:
+        raise Refused(413, f"the zip's directory has {size:,} bytes; at most {_LARGEST_DIRECTORY:,} are taken")
 
 
 def _our_names(theirs: Sequence[str], channels: tuple[str, ...]) -> list[str]:

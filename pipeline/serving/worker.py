@@ -31,8 +31,8 @@ def main(package: Path, device: str) -> None:
     """Serves requests until standard input ends.
 
     A request is a `Task`, an answer {"status": "done" or "failed", "message", "seconds", "peak_memory_gib"}, and for a
-    case that is done "volumes_ml" and "no_dicom_seg" (why there is none, or empty). The first line says {"status":
-    "ready"}.
+    case that is done "uncertainty" (null where the package does not ask for it), "volumes_ml" and "no_dicom_seg" (why
+    there is none, or empty). The first line says {"status": "ready"}.
     """
     answers = _take_over_stdout()
     keep_values_from_the_log()
@@ -45,7 +45,7 @@ def main(package: Path, device: str) -> None:
         (result,) = segment([Job("scan", task.images, task.output, texts=False)], predictors, guard, task.strict)
         answer: dict[str, Any] = {"status": result.status, "message": result.message, "seconds": result.seconds}
         if result.status == "done":
-            answer |= _completed(task, model)
+            answer |= {"uncertainty": result.score, **_completed(task, model)}
         _answer(answers, {**answer, "peak_memory_gib": peak_memory_gib()})
 
 

@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -14,7 +13,7 @@ from pydantic import Field, field_validator
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.base.runtime import Runtime
-from pipeline.base.stage import Outcome, Stage
+from pipeline.base.stage import Stage
 from pipeline.base.strict import Strict
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class EvaluateReads(Strict):
     evaluate: EvaluateConfig
 
 
-def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:
+def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
     """Scores every prediction that has a reference; cases without a prediction are listed in the summary.
 
     Cases whose files cannot be compared failed, and are listed there too.
@@ -98,8 +97,8 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
         raise DataError("evaluate: no case with a reference label map has a prediction, so there is nothing to score")
     if not pairs:  # as after train.folds: full without labelled testing cases: the model can still be shipped
         log.warning("evaluate: no segmented case has a reference label map, so nothing is scored")
-    summary = evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
-    return Outcome(tuple(entry["case"] for entry in summary["not_scored"] if entry["case"] not in not_scored))
+    # Files that were sound when they were loaded: what is wrong with one may pass, and a finished stage would stay.
+    evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
 
 
 def check_against_data(settings: EvaluateConfig, cases: Cases) -> None:
@@ -132,10 +131,9 @@ def _group_columns(cases: list[Case], wanted: Literal["auto"] | tuple[str, ...])
 
 
 def _makes_groups(cases: list[Case], column: str) -> bool:
-    """Whether a column has 2 to 10 values and the typical one is of two subjects or more: birthdays and initials, which
-    single a patient out, make no groups."""
+    """Whether a column has 2 to 10 values, each of two subjects or more: what singles a patient out makes no groups."""
     subjects_of = Counter(group for group, _ in {(_group(case, column), case.subject) for case in cases})
-    return 2 <= len(subjects_of) <= 10 and (column == "split" or median(subjects_of.values()) >= 2)
+    return 2 <= len(subjects_of) <= 10 and (column == "split" or min(subjects_of.values()) >= 2)
 
 
 STAGE = Stage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -222,11 +222,19 @@ def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) 
     root = _root(data)
     stats = {file: _size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
     there = {file: now for file, now in stats.items() if now.split()[-1].isdigit()}  # with a date
-    doubtful = [file for file, now in there.items() if now != recorded.get(file)]
+    digests = {file: digest for case in read_cases(folder).cases for file, digest in case.sha256.items()}
+    # Of a case that was left out no digest is kept, and later stages read none of its files.
+    doubtful = [file for file, now in there.items() if file in digests and now != recorded.get(file)]
     if doubtful:
         log.info("%d files are not of the date that they were loaded with; comparing their content", len(doubtful))
-    digests = {file: digest for case in read_cases(folder).cases for file, digest in case.sha256.items()}
-    return [file for file in doubtful if file_digest(root / file) != digests.get(file)]
+    return [file for file in doubtful if _digest(root / file, file_digest) != digests[file]]
+
+
+def _digest(path: Path, of: Callable[[Path], str]) -> str:
+    try:
+        return of(path)
+    except OSError as error:
+        return f"not readable: {error.strerror}"
 
 
 def _sources(config: LoadReads) -> Mapping[str, Any]:

@@ -106,7 +106,7 @@ def _write_summary(
 
 STAGE = Stage(
     name="train",
-    version=1,
+    version=2,
     config=TrainReads,
     reads={"train": "train", "seed": "seed"},
     inputs=("sample", "plan"),

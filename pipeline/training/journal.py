@@ -145,10 +145,11 @@ class Journal:
     def _line(self) -> str:
         standing, max_steps = self.standing, self.course.max_steps
         passed = max(time.monotonic() - self.started, 1e-9)
-        left = passed / max(standing.step - self.first_step, 1) * (max_steps - standing.step)
+        steps = standing.step - self.first_step
+        left = f"  {duration(passed / steps * (max_steps - standing.step))} left" if steps else ""
         each = ", ".join(f"{name} {value:.3f}" for name, value in standing.dice.items())
         dice = f"  ({each})" if each else ""
-        return f"  step {standing.step}/{max_steps}  {self.note()}{dice}  {duration(left)} left"
+        return f"  step {standing.step}/{max_steps}  {self.note()}{dice}{left}"
 
     def _peak_memory_gib(self) -> float:
         if self.device.type == "cuda":

@@ -114,7 +114,7 @@ def _train(course: Course, learner: Learner, standing: Standing) -> None:
                 log.info("stopped early: no better validation since step %s", standing.best_step)
                 return
             lr = course.rate(step) * standing.rate_factor
-            with journal.times("data"), _or_said(course, "drawing a batch"):
+            with journal.times("data"), _or_said(course, "drawing a batch", learner.device.type != "cpu"):
                 batch = next(batches)
             with journal.times("step"):
                 torch.manual_seed((course.seed * 1_000_003 + step) * world.size + world.rank)
@@ -153,12 +153,13 @@ def _validate(
 
     def stop_if_asked() -> None:
         if course.world.any(asked.is_set(), learner.device):
+            journal.look_at_the_clock()
             _stop(course, standing, saves)
 
     standing.validation_due = True
     if course.world.any(saves.age > _WORTH_SAVING_S, learner.device):
         saves.save()
-    with journal.times("validation"), _or_said(course, "a validation"):
+    with journal.times("validation"), _or_said(course, "a validation", learner.device.type != "cpu"):
         dice = course.validate(learner.validated_weights(), learner.micro_batch, stop_if_asked)
         standing.dice = course.world.as_first(dice, course.structures, learner.device)
         journal.show(course.pictures())
@@ -168,6 +169,7 @@ def _validate(
     journal.say()
     journal.write_row(course.rate(standing.step - 1) * standing.rate_factor, validated=True)
     saves.save()
+    stop_if_asked()  # in its last case: nothing else may come that looks
 
 
 def _stop(course: Course, standing: Standing, saves: _Saves) -> NoReturn:
@@ -177,17 +179,18 @@ def _stop(course: Course, standing: Standing, saves: _Saves) -> NoReturn:
 
 
 @contextmanager
-def _or_said(course: Course, what: str) -> Iterator[None]:
+def _or_said(course: Course, what: str, on_gpu: bool) -> Iterator[None]:
     """Makes a want of memory in `what`, which cannot be done in smaller portions, a TrainingError with its cure."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        elsewhere = "ram, which leaves a GPU's memory to training" if on_gpu else "disk, which holds no scan in memory"
         raise TrainingError(
             f"{course.name}: not enough memory for {what} ({str(error).splitlines()[0]}). End what else uses it, and "
             "the same command goes on from the last save; or use a smaller plan.patch_size or plan.batch_size, or "
-            "sample.store: ram, which leaves a GPU's memory to training"
+            f"sample.store: {elsewhere}"
         ) from error
 
 

@@ -63,6 +63,26 @@ def test_a_subject_in_two_folds_is_refused() -> None:
         make_folds([a_case("a", "1", 0), a_case("b", "1", 1)], 2)
 
 
+@pytest.mark.parametrize(
+    ("folds", "used"),
+    [
+        ([0, 2, None, None], [0, 1, 2]),  # the gap is filled
+        ([1, None, None], [0, 1]),  # as where fold 0's cases are left out
+        ([0, None, None], [0, 1]),  # one fold would leave nothing to train on
+        ([0, 4, None], [0, 4]),
+        ([1, 3], [1, 3]),
+        ([None, None], []),
+    ],
+)
+def test_cases_without_a_fold_fill_those_that_the_manifest_leaves_empty(
+    folds: list[int | None], used: list[int]
+) -> None:
+    cases = [a_case(f"c{i}", f"s{i}", fold) for i, fold in enumerate(folds)]
+    assert given_folds(cases) == used
+    found = make_folds(cases, 2)["folds"]
+    assert len(found) == (len(used) or 2) and all(fold["val"] and fold["train"] for fold in found)
+
+
 def test_folds_of_the_manifest_without_a_case_are_passed_over() -> None:
     """Folds 1 and 3 are counted as 0 and 1; the case without a fold joins the smaller one."""
     cases = [a_case("a", "1", 1), a_case("b", "2", 1), a_case("c", "3", 3), a_case("d", "4")]

@@ -30,16 +30,18 @@ def network(x):
     )
 
 
-def slab_logits(image, roi, overlap, half=False, starts="fixed", arrays=None, target=None):
+def slab_logits(
+    image, roi, overlap, half=False, starts="fixed", arrays=None, target=None, mode="gaussian", sigma=0.125, net=network
+):
     """All logits, put together from finished boxes; and how often each voxel was given."""
     arrays = arrays or TorchArrays(torch.device("cpu"))
     shape = tuple(image.shape[2:])
     layout = SlabLayout.of(window_grid(shape, roi, overlap, starts), half)
     array = image[0].numpy()
     logits = (
-        arrays.take(network(torch.from_numpy(layout.windows.cut(array, c))[None])[0].numpy()) for c in layout.corners()
+        arrays.take(net(torch.from_numpy(layout.windows.cut(array, c))[None])[0].numpy()) for c in layout.corners()
     )
-    weight = arrays.take(importance_map(roi, "gaussian"))
+    weight = arrays.take(importance_map(roi, mode, sigma))
     blocks = blend(layout, logits, weight, CLASSES, arrays, competing=CLASSES)
     target = target or shape
     found, times = np.full((CLASSES, *target), np.nan, np.float32), np.zeros(target, int)
@@ -108,13 +110,15 @@ def test_labels_in_half_precision_equal_the_plain_way_in_9999_of_10000_voxels(ta
     st.tuples(*[st.integers(2, 9)] * 3),
     st.floats(0, 0.75),
     st.booleans(),
+    st.sampled_from([("gaussian", 0.125), ("gaussian", 0.3), ("constant", 0.125)]),
 )
-def test_random_logits_are_blended_as_monai_blends_them(shape, roi, overlap, half):
+def test_random_logits_are_blended_as_monai_blends_them(shape, roi, overlap, half, weighting):
     """fp32 to 1e-5. Half precision keeps differences to the largest logit, so those are compared, and rounds them by up
     to 2⁻¹¹ each time a row of windows is put away."""
     image = smooth_image(shape, seed=7)
-    expected = sliding_window_inference(image, roi, 1, network, overlap, mode="gaussian", sigma_scale=0.125)[0].numpy()
-    found, _ = slab_logits(image, roi, overlap, half=half)
+    mode, sigma = weighting
+    expected = sliding_window_inference(image, roi, 1, network, overlap, mode=mode, sigma_scale=sigma)[0].numpy()
+    found, _ = slab_logits(image, roi, overlap, half=half, mode=mode, sigma=sigma)
     if not half:
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
         return
@@ -122,6 +126,23 @@ def test_random_logits_are_blended_as_monai_blends_them(shape, roi, overlap, hal
     rows = np.prod([len(starts) for starts in window_grid(shape, roi, overlap).starts[:2]])
     covering = min(rows, 2 * np.prod([np.ceil(r / max(int(r * (1 - overlap)), 1)) for r in roi[:2]]))
     np.testing.assert_allclose(found, expected, atol=2**-11 * covering * np.abs(expected).max() + 1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 20)] * 3),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.floats(0, 0.85),
+    st.sampled_from(["gaussian", "constant"]),
+)
+def test_a_constant_stays_constant_whatever_the_size(shape, roi, overlap, mode):
+    """Whatever weights voxels get from however many windows, they are divided by their sum."""
+
+    def same(x):
+        return torch.full((1, CLASSES, *x.shape[2:]), 7.25)
+
+    found, _ = slab_logits(smooth_image(shape), roi, overlap, mode=mode, net=same)
+    np.testing.assert_allclose(found, 7.25, rtol=1e-5)
 
 
 @pytest.mark.parametrize("arrays", [NumpyArrays(), TorchArrays(torch.device("cpu"))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT, EXIT_SOME_CASES
 from pipeline.data.geometry import Grid
+from pipeline.data.manifest import FORMAT
 from pipeline.data.volume import Volume
 from pipeline.serving import container
 from pipeline.serving.container import Places, grand_challenge_sockets, places_from, predict_all
@@ -26,10 +28,23 @@ def test_the_places_of_plain_docker_run_are_the_default() -> None:
     assert places_from({}) == Places(Path("/input"), Path("/output"), Path("/opt/ml/model"))
 
 
-def test_monai_deploy_says_where_to_read_and_write() -> None:
-    places = places_from({"HOLOSCAN_INPUT_PATH": "/var/holoscan/input", "MONAI_OUTPUTPATH": "/var/monai/output"})
-    assert places.input == Path("/var/holoscan/input")
-    assert places.output == Path("/var/monai/output")
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [
+        ("HOLOSCAN_INPUT_PATH", "input"),
+        ("HOLOSCAN_OUTPUT_PATH", "output"),
+        ("HOLOSCAN_MODEL_PATH", "model"),
+        ("MONAI_INPUTPATH", "input"),
+        ("MONAI_OUTPUTPATH", "output"),
+        ("MONAI_MODELPATH", "model"),
+    ],
+)
+def test_monai_deploy_says_where_to_read_and_write(variable: str, place: str) -> None:
+    """Where it names a folder to work in, other places may be relative to it."""
+    standard = places_from({})
+    assert places_from({variable: "/var/deploy"}) == replace(standard, **{place: Path("/var/deploy")})
+    relative = places_from({variable: "deploy", "HOLOSCAN_WORKDIR": "/var/holoscan"})
+    assert relative == replace(standard, **{place: Path("/var/holoscan/deploy")})
 
 
 def test_a_model_one_folder_down_is_found_as_monai_deploy_mounts_it(tmp_path: Path) -> None:
@@ -73,6 +88,33 @@ def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is
     assert predict_all(swapped, "cpu", strict=False) == EXIT_DONE
     labels = [np.asarray(nib.load(each.output / "a.nii.gz").dataobj) for each in (places, swapped)]
     assert not np.array_equal(*labels)
+
+
+def test_a_4d_file_holds_all_channels_and_a_manifest_names_the_cases(tmp_path: Path) -> None:
+    """Both, as separate files do, give the labels that the same channels gave."""
+    model = two_channels(tmp_path / "model")
+    for seed, name in enumerate(("apart/a_0000", "apart/a_0001", "listed/files/one", "listed/files/two")):
+        scan(tmp_path / f"{name}.nii.gz", seed % 2)
+    both = np.stack([np.asarray(nib.load(tmp_path / f"apart/a_000{i}.nii.gz").dataobj) for i in (0, 1)], axis=-1)
+    (tmp_path / "together").mkdir()
+    nib.save(nib.Nifti1Image(both, np.eye(4)), tmp_path / "together" / "a.nii.gz")
+    case = {"id": "a", "images": ["files/one.nii.gz", "files/two.nii.gz"], "split": "testing"}
+    channels = [{"name": name, "modality": "MR"} for name in ("T1", "T2")]
+    content = {"format": FORMAT, "name": "x", "licence": "", "channels": channels, "labels": {"a": 1}, "cases": [case]}
+    (tmp_path / "listed" / "manifest.json").write_text(json.dumps(content))
+    (tmp_path / "apart" / "manifest.json").write_text('{"of": "something else"}')
+    found = {}
+    for name in ("apart", "together", "listed"):
+        output = tmp_path / "out" / name
+        output.mkdir(parents=True)
+        assert predict_all(Places(tmp_path / name, output, model), "cpu", strict=False, uncertainty=True) == EXIT_DONE
+        found[name] = np.asarray(nib.load(output / "a.nii.gz").dataobj)
+        (row,) = csv.DictReader((output / "cases.csv").open(encoding="utf-8"))
+        (entry,) = json.loads((output / "volumes.json").read_text(encoding="utf-8"))["cases"]
+        assert float(row["uncertainty"]) == pytest.approx(entry["uncertainty"], abs=1e-6) and entry["uncertainty"] > 0
+        assert (output / "uncertainty" / "a.nii.gz").is_file()
+    np.testing.assert_array_equal(found["apart"], found["together"])
+    np.testing.assert_array_equal(found["apart"], found["listed"])
 
 
 def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(

@@ -80,6 +80,15 @@ def test_what_is_not_like_the_training_data_is_named_once(
     assert said in found[0]
 
 
+def test_a_pet_in_another_unit_is_named() -> None:
+    """Standardised uptake and Bq/ml differ by a factor of thousands, which no rescaling of a network's undoes."""
+    pet = {"channel": "PET", "p005_min": 0.0, "p005_max": 0.1, "p995_min": 3.0, "p995_max": 9.0}
+    plan = _plan().model_copy(update={"channels": (ChannelPlan(name="PET", modality="PET", scheme="zscore"),)})
+    assert unlike_training(_scan(0, 8), plan, _fingerprint(pet)) == ()
+    (said,) = unlike_training(_scan(0, 40_000), plan, _fingerprint(pet))
+    assert said.startswith("intensity: channel PET spans")
+
+
 def test_axes_tilted_far_from_the_bodys_are_named_with_the_angle() -> None:
     c, s = np.cos(np.radians(40)), np.sin(np.radians(40))
     tilted = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -76,7 +76,9 @@ def test_a_mirror_of_torch_s_builds_reaches_the_dockerfile(tmp_path: Path, monke
     assert "TORCH_CPU_INDEX=https://mirror.example.org/torch-cpu" in build_command(
         "docker", "m:1", "cpu", tmp_path, tmp_path
     )
-    assert "ARG TORCH_CPU_INDEX" in (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text()
+    assert "ARG TORCH_CPU_INDEX" in (Path(image.__file__).parents[2] / "docker" / "Dockerfile").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_model_can_be_read_by_any_user_whatever_this_ones_files_are(tmp_path: Path) -> None:
@@ -125,13 +127,16 @@ def test_the_slim_variant_has_neither_torch_nor_monai() -> None:
 
 
 def test_what_the_shipped_deployments_take_on_fits_into_the_disk_that_they_give(repository: Path) -> None:
-    """The running case and those that wait, each packed and unpacked, against the size of /tmp."""
-    service = yaml.safe_load((repository / "docker/compose.yaml").read_text())["services"]["segpipe"]
-    pod = next(yaml.safe_load_all((repository / "docker/kubernetes.yaml").read_text()))["spec"]["template"]["spec"]
+    """Those that wait, each packed and unpacked, and the running case with what is made of it, against /tmp."""
+    service = yaml.safe_load((repository / "docker/compose.yaml").read_text(encoding="utf-8"))["services"]["segpipe"]
+    pod = next(yaml.safe_load_all((repository / "docker/kubernetes.yaml").read_text(encoding="utf-8")))["spec"][
+        "template"
+    ]["spec"]
     (container,), (volume,) = pod["containers"], pod["volumes"]
     assert service["tmpfs"] == ["/tmp:size=6g,mode=1777"] and volume["emptyDir"]["sizeLimit"] == "8Gi"
     of_kubernetes = {entry["name"]: entry.get("value", "") for entry in container["env"]}
     of_compose = {name: str(value) for name, value in service["environment"].items()}
     for environment, gib in ((of_compose, 6), (of_kubernetes, 8)):
         limits = limits_from(environment)
-        assert (limits.queue + 1) * (limits.upload_mib + limits.unpacked_mib) <= gib * 1024
+        waiting, running = limits.queue * (limits.upload_mib + limits.unpacked_mib), 3 * limits.unpacked_mib
+        assert waiting + running < 0.95 * gib * 1024

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,8 +131,6 @@ def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_tak
 def test_an_answer_that_nobody_reads_is_cut_off_and_its_files_go(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tempfile.TemporaryDirectory(dir=tmp_path)
-    (Path(folder.name) / "segmentation.nii.gz").write_bytes(b"labels")
     begun = []
 
     async def stuck(message: dict) -> None:
@@ -141,8 +139,16 @@ def test_an_answer_that_nobody_reads_is_cut_off_and_its_files_go(
             await asyncio.sleep(60)
 
     scope = {"type": "http", "method": "POST", "headers": [], "asgi": {"spec_version": "2.4"}}
-    asyncio.run(answering._FromFolder(Response(b"labels"), folder, longest_s=0.05)(scope, None, stuck))
-    assert begun == ["http.response.start", "http.response.body"]
+
+    async def answered() -> None:
+        held = AsyncExitStack()
+        folder = held.enter_context(tempfile.TemporaryDirectory(dir=tmp_path))
+        (Path(folder) / "segmentation.nii.gz").write_bytes(b"labels")
+        held.callback(begun.append, "place given back")
+        await answering._WithPlace(Response(b"labels"), held, longest_s=0.05)(scope, None, stuck)
+
+    asyncio.run(answered())
+    assert begun == ["http.response.start", "http.response.body", "place given back"]
     assert "not read within 0.05 s" in caplog.text
     assert list(tmp_path.iterdir()) == []
 

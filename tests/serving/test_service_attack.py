@@ -75,6 +75,16 @@ def _long_directory() -> bytes:
     return data[:directory] + record + bytes(tail)
 
 
+def _long_directory_behind_a_comment() -> bytes:
+    """The same, where a second end (zip64) says so, which stands as far from the file's end as it can."""
+    data = _long_directory()
+    directory, end = data.index(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    second = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 100_000, 100_000, end - directory, directory)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+    first = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, 46, directory, 65535)
+    return data[:end] + second + locator + first + bytes(65535)
+
+
 def _deflated_dicom() -> bytes:
     """A DICOM file in the syntax that is deflated as a whole: 54 MiB in 54 KiB."""
     meta = b"\x02\x00\x10\x00UI" + struct.pack("<H", 22) + b"1.2.840.10008.1.2.1.99"
@@ -137,6 +147,7 @@ ATTACKS = {
     "two patients in folders": (_zip({"p1/a_0000.nii.gz": nifti(), "p2/a_0000.nii.gz": nifti()}), 422),
     "one scan twice": (_zip({"a/b_0000.nii.gz": nifti(), "a\\b_0000.nii.gz": nifti()}), 422),
     "zip with a long directory": (_long_directory(), 413),
+    "zip with a long directory behind a comment": (_long_directory_behind_a_comment(), 413),
     "deflated DICOM": (_zip({"1.dcm": _deflated_dicom()}), 422),
     "NRRD of endless lines": (_nrrd("line skip: 1000000000000000", data=bytes(400)), 422),
     "MetaImage of many axes": (

@@ -294,11 +294,20 @@ def test_small_gains_add_up_to_one_that_counts(tmp_path):
 
 def test_without_a_terminal_a_line_is_said_now_and_then(tmp_path, monkeypatch, caplog):
     """With nothing to validate too; where somebody sees a progress bar, it is enough."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
     monkeypatch.setattr(journal, "_SAY_EVERY_S", 0.0)
-    course = make_course(tmp_path, max_steps=2, validation=ValidationPlan(interval=2, cases=()))
-    with caplog.at_level("INFO"):
-        fit(course, make_learner())
-    assert "step 1/2  loss" in caplog.text and "step 2/2  loss" in caplog.text and "()" not in caplog.text
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr("sys.stderr", stream)
+        caplog.clear()
+        course = make_course(tmp_path / type(stream).__name__, max_steps=2, validation=ValidationPlan(2, cases=()))
+        with caplog.at_level("INFO"):
+            fit(course, make_learner())
+        said = [f"step {step}/2  loss" in caplog.text for step in (1, 2)]
+        assert said == [not stream.isatty()] * 2 and "()" not in caplog.text
 
 
 def test_one_process_of_several_draws_a_bar(monkeypatch):

@@ -14,17 +14,18 @@ export async function asUpload(all, { channels, upload_mib: most }) {
   const known = ENDING.test(files[0].name);
   const name = known ? files[0].name.replace(ENDING, "") : "";
   if (files.length === 1 && known) return { name, blob: files[0] };
-  const names = namesInZip(files.map((file) => file.name), channels);
+  const names = namesInZip(files, channels);
   return { name, blob: await zipped(files.map((file, i) => [names[i], file])) };
 }
 
-// Which file is which case's and channel's, without their names: what is left beside the channel tells cases apart.
-function namesInZip(theirs, channels) {
+// Which file is which case's and channel's, without their names: what is left beside the channel, and the folder, tell
+// cases apart.
+function namesInZip(files, channels) {
   const cases = new Map();
-  return theirs.map((file, i) => {
-    const ending = file.match(ENDING)?.[0].toLowerCase();
+  return files.map((file, i) => {
+    const ending = file.name.match(ENDING)?.[0].toLowerCase();
     if (!ending) return `${i}`;
-    const stem = file.slice(0, file.length - ending.length).toLowerCase();
+    const stem = file.name.slice(0, file.name.length - ending.length).toLowerCase();
     let number = stem.match(/_(\d{4})$/)?.[1];
     let own = number ? stem.slice(0, -5) : stem;
     const held = channels.length > 1 && !number ? channels.filter((channel) => stem.includes(channel.toLowerCase())) : [];
@@ -33,10 +34,14 @@ function namesInZip(theirs, channels) {
       number = String(channels.indexOf(longest)).padStart(4, "0");
       own = stem.replace(longest.toLowerCase(), "");
     }
-    if (!cases.has(own)) cases.set(own, cases.size);
-    return `case${cases.get(own)}${number ? `_${number}` : ""}${ending}`;
+    const place = JSON.stringify([folderOf.get(file) ?? "", own]);
+    if (!cases.has(place)) cases.set(place, cases.size);
+    return `case${cases.get(place)}${number ? `_${number}` : ""}${ending}`;
   });
 }
+
+// Of files in a dropped folder, where they lay.
+const folderOf = new WeakMap();
 
 // All files below what was dropped; folders are read entry by entry, a hundred at a time as browsers give them.
 export async function filesOf(items) {
@@ -56,7 +61,11 @@ async function walk(folder, found) {
     if (entries.length === 0) return;
     for (const entry of entries) {
       if (entry.isDirectory) await walk(entry, found);
-      else found.push(await new Promise((done, failed) => entry.file(done, failed)));
+      else {
+        const file = await new Promise((done, failed) => entry.file(done, failed));
+        folderOf.set(file, folder.fullPath);
+        found.push(file);
+      }
     }
   }
 }

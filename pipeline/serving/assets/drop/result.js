@@ -110,7 +110,8 @@ async function volumeOf(part, options) {
   return niivue.NVImage.loadFromUrl({ url: buffer, name: part + ".nii.gz", ...options });
 }
 
-// The overlay numbers every label value; structures may share values, and then the last one that is shown gives the colour.
+// The overlay numbers every label value; structures may share values, and then the innermost one that is shown gives the
+// colour: the one with the fewest values.
 const values = () => [...new Set(shown.about.labels.flatMap((label) => label.values))].sort((a, b) => a - b);
 
 const namesOf = (number) => shown.about.labels.filter((label) => label.values.includes(values()[number - 1])).map((label) => label.name);
@@ -123,7 +124,8 @@ function paint() {
   if (!overlay) return;
   const chosen = shown.about.labels.filter((_, i) => boxes[i].checked);
   const numbered = values();
-  const colours = numbered.map((value) => chosen.findLast((label) => label.values.includes(value))?.color ?? null);
+  const inwards = chosen.toSorted((one, other) => one.values.length - other.values.length);
+  const colours = numbered.map((value) => inwards.find((label) => label.values.includes(value))?.color ?? null);
   overlay.setColormapLabel(labelMap(colours, numbered.map((_, i) => namesOf(i + 1).join(", "))));
   overlay.opacity = Number($("opacity").value);
   nv.updateGLVolume();
