@@ -5,10 +5,12 @@
     python benchmarks/inference_memory.py --files 1 ...         from a file to a file, as `segpipe predict` does it
     python benchmarks/inference_memory.py --check ...           count voxels unlike the plain way's (small sizes)
     python benchmarks/inference_memory.py --files 1 --maps uncertainty --postprocess   with what may be asked for
+    python benchmarks/inference_memory.py --files 1 --package RUN/package --backend onnx   with a real network
 
-The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself. The
-plain way would hold 84 GB of logits for one fp32 copy. Says on standard error how far it is, and prints one JSON line:
-peak is the largest resident set of the process, base what it had before the case, needs what was predicted on top.
+The network is cheap (class k likes intensities near k), so that what is seen is the memory of inference itself, unless
+a package gives one; its window and classes count then, and voxels of 1 mm. The plain way would hold 84 GB of logits for
+one fp32 copy. Says on standard error how far it is, and prints one JSON line: peak is the largest resident set of the
+process, base what it had before the case, needs what was predicted on top.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="int16", help="voxel type of these files, such as float64")
     parser.add_argument("--check", action="store_true", help="not with --files")
     parser.add_argument("--maps", choices=("uncertainty", "probabilities"), help="written beside the label map")
+    parser.add_argument("--package", type=Path, help="take its networks")
+    parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), default="torch", help="with --package")
     parser.add_argument("--postprocess", action="store_true", help="with --files: fills holes and keeps the largest")
     arguments = parser.parse_args()
     if arguments.postprocess and not arguments.files:
@@ -67,6 +71,8 @@ def main() -> None:
     network = LikesOneIntensity(arguments.classes)
     settings = InferenceSettings(accumulate=arguments.accumulate, **asked_for(arguments))
     predictor = Predictor(plan, TorchModel([network], torch.device("cpu")), settings)
+    if arguments.package:
+        predictor = packaged(arguments)
     stored = math.prod(image) * max(np.dtype(arguments.dtype).itemsize, 4 if arguments.files > 1 else 0)
     needs = predictor.needs(Grid(image, np.eye(4)), stored)  # type: ignore[arg-type]
     network.expected = sum(1 for _ in best_layout(model, plan.patch_size, predictor.settings, True)[0].corners())
@@ -85,7 +91,8 @@ def main() -> None:
         "classes": arguments.classes,
         "roi": arguments.roi,
         "accumulate": arguments.accumulate,
-        "windows": network.calls,
+        "backend": predictor.model.backend,
+        "windows": network.calls or None,
         "base_gib": round(needs.base, 3),
         "needs_gib": round(need.peak, 3),
         "predicted_gib": round(needs.base + need.peak, 3),
@@ -110,6 +117,18 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
     first = ("structure_1",)
     steps = PostprocessSettings(fill_holes=first, largest_component=first) if arguments.postprocess else "none"
     return {"postprocess": steps, **({arguments.maps: True} if arguments.maps else {})}
+
+
+def packaged(arguments: argparse.Namespace) -> Predictor:
+    """The networks of a package as `segpipe predict` opens them."""
+    from pipeline.serving.engine import open_predictors
+    from pipeline.serving.model import load_package
+    from pipeline.serving.spec import EngineSpec
+
+    package = load_package(arguments.package)
+    asked = {"accumulate": arguments.accumulate, "backend": arguments.backend}
+    settings = package.settings.model_copy(update=asked | ({arguments.maps: True} if arguments.maps else {}))
+    return open_predictors(EngineSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
 
 
 class LikesOneIntensity:

@@ -21,6 +21,7 @@ from pipeline.inference.jobs import Job
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.settings import InferenceSettings
 from tests.inference.test_predictor import nearest_class, plan_for
+from tests.serving.small_package import small_package
 
 CPU = torch.device("cpu")
 LARGE = Grid((300, 300, 500), np.diag([1.0, 1.0, 1.0, 1.0]))
@@ -70,6 +71,25 @@ def test_of_files_with_few_classes_too(options, repository):
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["classes_found"] == 3
+    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "options"), [((0,), ()), ((0, 1), ("--maps", "uncertainty")), ((0,), ("onnx",))])
+def test_of_real_networks_too(seeds, options, repository, segpipe_data, tmp_path):
+    """A U-Net, two of them with their disagreement, and ONNX Runtime, whose memory torch knows nothing of."""
+    backend = ("--backend", *options) if "onnx" in options else options
+    if "onnx" in options:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnx")
+    scan = segpipe_data / "hippocampus" / "images" / "hippocampus_001.nii.gz" if "onnx" in options else None
+    package = small_package(tmp_path / "package", seeds=seeds, scan=scan)
+    command = [sys.executable, "benchmarks/inference_memory.py", "--package", str(package), "--files", "1", *backend]
+    grid = ["--model", "256,256,192", "--accumulate", "fp32"]
+    done = subprocess.run([*command, *grid], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    print(seen)
     assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.models.network_config import UNetConfig
 from pipeline.serving.bundle_config import NoBundleForm, inference_config
 from pipeline.serving.bundle_metadata import NEEDED, RELEASED_SCHEMA, SCHEMA, bundle_metadata, schema_text
 from pipeline.serving.card import CardText
-from pipeline.serving.model import load_package
+from pipeline.serving.model import load_package, write_seal
 from pipeline.serving.predict import predict
 from tests.serving.finished_stages import SUMMARY
 from tests.serving.small_package import small_package
@@ -172,3 +173,25 @@ def _padded_and_turned(image: nib.Nifti1Image) -> nib.Nifti1Image:
     turn = np.array([[cosine, -sine, 0, 0], [sine, cosine, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     oblique = nib.Nifti1Image(array, turn @ affine)
     return oblique.as_reoriented(nib.orientations.axcodes2ornt("LPS"))
+
+
+def test_segpipe_reads_nothing_of_the_bundle_but_its_bytes(tmp_path: Path) -> None:
+    """A hostile bundle in a package that is sealed anew: MONAI would run it, segpipe gives the labels of before."""
+    package, scan, mark = small_package(tmp_path / "package"), tmp_path / "scan.nii.gz", tmp_path / "was_run"
+    assert (package / "configs" / "inference.json").is_file() and (package / "models" / "model.pt").is_file()
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(size=(36, 50, 34)).astype(np.float32), np.eye(4)), scan)
+    seal = load_package(package).seal
+    predict(package, scan, tmp_path / "before.nii.gz", "cpu", isolated=False)
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (open, (str(mark), "w"))
+
+    (package / "models" / "model.pt").write_bytes(pickle.dumps(Bomb()))
+    hostile = {"run": [f"$open({str(mark)!r}, 'w')"], "network_def": f"$open({str(mark)!r}, 'w')"}
+    (package / "configs" / "inference.json").write_text(json.dumps(hostile))
+    write_seal(package, seal.name, seal.version, seal.weights, seal.output_slug)
+    predict(package, scan, tmp_path / "after.nii.gz", "cpu", isolated=False)
+    assert not mark.exists()
+    before, after = (np.asarray(nib.load(tmp_path / f"{when}.nii.gz").dataobj) for when in ("before", "after"))
+    np.testing.assert_array_equal(before, after)

@@ -9,10 +9,12 @@ import zipfile
 from email.parser import BytesParser
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from tests.serving.conftest import LIMITS
+from tests.serving.small_package import small_package
 
 pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -95,6 +97,37 @@ def test_what_a_page_shows_is_the_scan_as_it_was_read_and_numbered_labels(servic
     )  # label values are 1 and 2 here
     assert (scan.affine == overlay.affine).all()
     assert set(json.loads(parts["result"])["volumes_ml"]) == {"anterior", "posterior"}
+
+
+def test_a_model_of_two_channels_takes_a_zip_or_4d_and_names_what_is_missing(tmp_path: Path) -> None:
+    channel = {"modality": "MR", "scheme": "zscore"}
+    planned = {"channels": [{"name": "T1", **channel}, {"name": "T2", **channel}]}
+    package = small_package(tmp_path / "package", planned=planned)
+    rng = np.random.default_rng(0)
+    both = rng.uniform(0, 200, (36, 40, 34, 2)).astype(np.float32)
+    one, other, together = (
+        gzip.compress(nib.Nifti1Image(v, np.eye(4)).to_bytes()) for v in (both[..., 0], both[..., 1], both)
+    )
+    limits = {"SEGPIPE_MAX_UPLOAD_MIB": "4", "SEGPIPE_MAX_UNPACKED_MIB": "32"}
+    with started(package, **limits) as service:
+        numbered = _zip({"case_0000.nii.gz": one, "case_0001.nii.gz": other})
+        named = _zip({"CASE/t2.nii.gz": other, "CASE/T1.nii.gz": one})
+        answers = [service.client.post("/predict", content=sent) for sent in (numbered, named, together)]
+        assert [answer.status_code for answer in answers] == [200] * 3, [answer.text[:200] for answer in answers]
+        first, *rest = (np.asarray(label_map(answer.content).dataobj) for answer in answers)
+        assert all((first == found).all() for found in rest)
+        refused = service.client.post("/predict", content=_zip({"p1_0000.nii.gz": one, "p2_0001.nii.gz": other}))
+        assert refused.status_code == 422 and "2 cases in it" in refused.json()["detail"]
+        refused = service.client.post("/predict", content=_zip({"case_0000.nii.gz": one}))
+        assert refused.status_code == 422 and "T2" in refused.json()["detail"]
+
+
+def _zip(entries: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
 def test_the_model_card_is_served(service: Service) -> None:
