@@ -11,7 +11,8 @@ from pipeline.base.errors import DataError
 from pipeline.data.plan import ChannelPlan
 
 _LEAST_STD = 1e-8
-_SLAB_VOXELS = 8_000_000
+_SLAB_VOXELS = 1_000_000
+"""At a time in float64."""
 
 
 def normaliser(channel: ChannelPlan, image_XYZ: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
