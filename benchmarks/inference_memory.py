@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="not with --files")
     parser.add_argument("--maps", choices=("uncertainty", "probabilities"), help="written beside the label map")
     parser.add_argument("--package", type=Path, help="take its networks")
+    parser.add_argument("--overlap", type=float, help="of its windows, instead of its own")
     parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), default="torch", help="with --package")
     parser.add_argument("--postprocess", action="store_true", help="with --files: fills holes and keeps the largest")
     arguments = parser.parse_args()
@@ -126,7 +127,8 @@ def packaged(arguments: argparse.Namespace) -> Predictor:
     from pipeline.serving.spec import EngineSpec
 
     package = load_package(arguments.package)
-    asked = {"accumulate": arguments.accumulate, "backend": arguments.backend}
+    asked: dict[str, Any] = {"accumulate": arguments.accumulate, "backend": arguments.backend}
+    asked |= {} if arguments.overlap is None else {"overlap": arguments.overlap}
     settings = package.settings.model_copy(update=asked | ({arguments.maps: True} if arguments.maps else {}))
     return open_predictors(EngineSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
 

@@ -247,7 +247,11 @@ def _mean_entropy(labels: NDArray | None, entropy: NDArray | None) -> float | No
     """Of what was found, or of everything where nothing was."""
     if labels is None or entropy is None:
         return None
-    return float(entropy[labels > 0].mean(dtype=np.float64) if labels.any() else entropy.mean(dtype=np.float64))
+    count = sum(int(np.count_nonzero(plane)) for plane in labels)
+    if not count:
+        return float(entropy.mean(dtype=np.float64))
+    # Plane by plane: what was found may be most of a scan, and would be copied.
+    return sum(float(e[plane > 0].sum(dtype=np.float64)) for e, plane in zip(entropy, labels, strict=True)) / count
 
 
 def _by(values: Sequence[float]) -> str:
