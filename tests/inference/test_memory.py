@@ -97,7 +97,7 @@ def test_of_real_networks_too(seeds, options, repository, segpipe_data, tmp_path
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     print(seen)
-    # Small real networks take up to a quarter more than is predicted: what the heap keeps between windows is not counted.
+    # Small real networks take up to a third more than is predicted: what the heap keeps of windows is not counted.
     assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.35)
 
 
