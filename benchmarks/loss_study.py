@@ -43,7 +43,7 @@ LOSSES: dict[str, dict[str, object]] = {
 }
 """The seven of the study, and one that shows what a large epsilon does."""
 
-PHANTOM_CASES, NODULE_SHARE, PHANTOM_STEPS = 24, 0.0008, 600
+PHANTOM_CASES, NODULE_SHARE, PHANTOM_STEPS = 24, 0.0008, 1000
 _SHARED, _OWN = ("load", "plan", "sample"), ("train", "infer", "evaluate")
 _MARKS = "<!-- loss study: begin -->", "<!-- loss study: end -->"
 
