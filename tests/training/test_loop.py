@@ -21,7 +21,7 @@ from pipeline.base.terminal import progress
 from pipeline.models.checkpoint import load_weights
 from pipeline.training import journal, loop
 from pipeline.training.batches import Batch, drawn_ahead
-from pipeline.training.loop import fit
+from pipeline.training.loop import RESULT, fit
 from pipeline.training.settings import EarlyStoppingConfig
 from pipeline.training.standing import (
     NotFiniteError,
@@ -366,28 +366,30 @@ def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
     """A process is stopped in the middle of training; going on gives the bytes of an undisturbed run."""
     program = textwrap.dedent(
         f"""
-        import time
+        import sys
         from pathlib import Path
         import torch
         torch.set_num_threads(1)
         from pipeline.training.loop import fit
         from tests.training.small import draw, make_course, make_learner
-        def slowly(step):
-            time.sleep(0.05)
-            print(step, flush=True)
+        def waiting(step):
+            if step == 7:  # the training cannot end before it was sent the signal
+                print("drawing", flush=True)
+                sys.stdin.read()
             return draw(step)
         folder = Path({str(tmp_path / "stopped")!r})
-        fit(make_course(folder, draw=slowly, save_every=0.0, data_threads=2), make_learner())
+        fit(make_course(folder, draw=waiting, save_every=0.0, data_threads=2), make_learner())
         """
     )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=root, text=True) as process:
-        for line in process.stdout:
-            if line.strip() == "7":
-                os.kill(process.pid, signum)
-                break
+    with subprocess.Popen([sys.executable, "-c", program], cwd=root, text=True, **pipes) as process:
+        assert process.stdout.readline() == "drawing\n"
+        os.kill(process.pid, signum)
+        process.stdin.close()
         process.stdout.read()
     assert process.returncode != 0
+    assert not (tmp_path / "stopped" / RESULT).exists()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
