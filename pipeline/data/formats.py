@@ -138,6 +138,13 @@ def read_to_the_end(path: Path) -> None:
 
 def label_voxels(header: Header) -> NDArray[Any]:
     """The label values behind a header, in C order."""
+    if header.may_be_colours:
+        raise FileFault(
+            header.path,
+            "colour",
+            f"it is a colour image ({header.per_voxel} bytes a voxel), not a label map",
+            "write it with one label value a voxel, each colour as a value of its own",
+        )
     if header.channels > 1:
         raise FileFault(
             header.path,

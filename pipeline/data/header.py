@@ -53,6 +53,13 @@ class Header:
     dtype: np.dtype
     notes: tuple[Note, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
+    per_voxel: int = 1
+    """Numbers that stand side by side in one voxel (MetaImage, NRRD); 1 where channels are volumes of their own."""
+
+    @property
+    def may_be_colours(self) -> bool:
+        """Whether a voxel holds three or four bytes, as red, green and blue do where a header does not name them."""
+        return self.per_voxel in (3, 4) and self.dtype == np.uint8
 
     @property
     def voxel_bytes(self) -> int:

@@ -84,7 +84,17 @@ def _check_count(report: Report, known: Sequence[tuple[Header, str]], channels: 
             "give one file per channel in the manifest's order, or one 4D file",
         )
     for header, file in known if count > len(channels) else ():
-        if header.channels > 1:
+        if header.may_be_colours:
+            report.add(
+                "fatal",
+                file,
+                "colour",
+                f"it is a colour image: {header.per_voxel} bytes a voxel, where {len(channels)} channel(s) ({listed}) "
+                "are meant",
+                "convert it to grey values, or give the scan it was drawn from; if the bytes are channels, declare "
+                "each in the manifest",
+            )
+        elif header.channels > 1:
             report.add(
                 "fatal",
                 file,

@@ -62,7 +62,7 @@ def read_header(path: Path, kind: str) -> Header:
     channels = components * (spatial[3] if len(spatial) == 4 else 1)
     fields = {"kind": kind, "itk": placement, "described": described}
     grid = checked_grid(path, spatial[:3], _LPS_TO_RAS @ affine)
-    header = Header(path, kind, grid, channels, described.dtype, (), fields)
+    header = Header(path, kind, grid, channels, described.dtype, (), fields, components)
     _refuse_false_promise(header, described)
     return header
 

@@ -48,5 +48,14 @@ def check_values(report: Report, counts: Mapping[int, int], file: str, manifest:
                 f"label value {value} ({count:,} voxels) is not declared",
                 f"declare it in the manifest's labels, or correct the label map; declared: {known}",
             )
+    if counts and 0 not in counts:
+        most = max(counts, key=lambda value: counts[value])
+        report.add(
+            "warning",
+            file,
+            "no-background",
+            f"no voxel has the value 0, which is background; most have {most}",
+            f"if {most} stands for background there, set it to 0 in the label maps; else every voxel is labelled",
+        )
     if not set(counts) - {0, ignored}:
         report.add("warning", file, "empty-label", "no structure is labelled in it", "check that this is meant")

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,15 @@ MOST_VALUES = 255
 
 @dataclass(frozen=True)
 class Census:
-    """values: case id to label value to voxels, background left out. broken: what cannot be read, by case id."""
+    """values: case id to label value to voxels, background left out. broken: what cannot be read, by case id.
+
+    filled: of a case whose label map has no voxel of 0, the value that most voxels have.
+    """
 
     values: Mapping[str, Mapping[int, int]]
     broken: Mapping[str, Problem]
     sha256: Mapping[Path, str]
+    filled: Mapping[str, int] = field(default_factory=dict)
 
     def cases_of(self) -> dict[int, list[str]]:
         """Label value to the cases that have it, in order of value."""
@@ -49,15 +54,18 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
     values: dict[str, Mapping[int, int]] = {}
     broken: dict[str, Problem] = {}
     sha256: dict[Path, str] = {}
+    filled: dict[str, int] = {}
     with ThreadPoolExecutor(usable_cores()) as pool, progress("reading", len(cases)) as bar:
         for case, hashes, result in zip(cases, pool.map(_hash, cases), pool.map(_look, cases), strict=True):
             sha256 |= hashes
             if isinstance(result, Problem):
                 broken[case.id] = result
             elif result is not None:
-                values[case.id] = result
+                values[case.id] = {value: voxels for value, voxels in result.items() if value != 0}
+                if result and 0 not in result:
+                    filled[case.id] = max(result.items(), key=itemgetter(1))[0]
             bar.advance()
-    return Census(values, broken, sha256)
+    return Census(values, broken, sha256, filled)
 
 
 def _hash(case: FoundCase) -> dict[Path, str]:
@@ -83,12 +91,11 @@ def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
 
 
 def _counts(label: NDArray) -> dict[int, int]:
-    """Voxels of each value but 0, slice by slice, so that no sorted copy of a large label map is needed."""
+    """Voxels of each value, slice by slice, so that no sorted copy of a large label map is needed."""
     counts: Counter[int] = Counter()
     for plane in np.moveaxis(label, -1, 0):
         values, voxels = np.unique(plane, return_counts=True)
         counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
-    del counts[0]
     return dict(sorted(counts.items()))
 
 
@@ -117,7 +124,18 @@ def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
     notes = [
         f"labels are inferred from {len(census.values)} label maps: {listing}; name them with --labels name=value,..."
     ]
-    return Labelling(names), notes, [*negative, *_rare(census, cases)]
+    return Labelling(names), notes, [*negative, *_filled(census), *_rare(census, cases)]
+
+
+def _filled(census: Census) -> list[Problem]:
+    """Label maps without background: another value may stand for it there."""
+    problems = []
+    for value in sorted(set(census.filled.values())):
+        where = [case for case, most in census.filled.items() if most == value]
+        found = f"fills the label maps of {', '.join(where)}, where no voxel is 0 (background)"
+        cure = f"if {value} stands for background there, set it to 0; no other value can be background"
+        problems.append(Problem(f"label value {value}", f"{found}; {cure}"))
+    return problems
 
 
 def _rare(census: Census, cases: Mapping[int, Sequence[str]]) -> list[Problem]:
@@ -143,7 +161,7 @@ def compare(census: Census, labelling: Labelling, lookup: bool) -> tuple[Labelli
         Problem(f"label value {value}", f"is not declared, but occurs in {', '.join(where)}")
         for value, where in cases.items()
         if value not in labelling.values
-    ]
+    ] + _filled(census)
     absent = [name for name, values in labelling.structures.items() if not set(values) & set(cases)]
     if lookup and cases:
         kept = {name: values for name, values in labelling.structures.items() if name not in absent}

@@ -24,9 +24,14 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
     channels, notes = list(found.channels), []
     if not cases:
         return found, []
-    if [channel.name for channel in channels] == [UNNAMED] and (count := read_header(cases[0].images[0]).channels) > 1:
-        channels = [Channel(name=f"channel_{i}") for i in range(count)]
-        notes.append(f"{cases[0].images[0].name} holds {count} volumes: taken as {count} channels")
+    header = read_header(cases[0].images[0])
+    if [channel.name for channel in channels] == [UNNAMED] and header.channels > 1:
+        holds = f"{cases[0].images[0].name} holds {header.channels}"
+        if header.may_be_colours:
+            notes.append(f"{holds} bytes a voxel, as colours do: not taken as channels, which `segpipe check` explains")
+        else:
+            channels = [Channel(name=f"channel_{i}") for i in range(header.channels)]
+            notes.append(f"{holds} volumes: taken as {header.channels} channels")
     unnamed = [
         i for i, channel in enumerate(channels) if channel.name == UNNAMED or channel.name.startswith("channel_")
     ]

@@ -76,9 +76,15 @@ class Descriptor(BaseModel):
         names = distinct([name for _, name in sorted(self.channel_names.items())])
         return tuple(Channel(name=name, modality=modality_of(name)) for name in names)
 
-    def labelling(self, path: Path) -> Labelling | None:
-        """The declared labels, in whichever direction they are written; None where there are none."""
-        return from_descriptor(self.labels, str(path)) if self.labels else None
+    def labelling(self, path: Path, labelled: bool) -> Labelling | None:
+        """The declared labels, in whichever direction they are written; None where there are none.
+
+        labelled: some case has a label map, so that a structure must be declared; else the background alone will do.
+        """
+        words = {str(word).strip().lower() for word in (*self.labels, *self.labels.values())}
+        if not self.labels or (not labelled and words == {"0", "background"}):
+            return None
+        return from_descriptor(self.labels, str(path))
 
 
 def read_descriptor(path: Path) -> Descriptor:

@@ -9,6 +9,11 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError
 
+_ONLY_0 = (
+    "background is the value 0 alone; set the other values to 0 in the label maps, or declare them as a structure, "
+    "such as other=2+3"
+)
+
 
 @dataclass(frozen=True)
 class Labelling:
@@ -48,7 +53,10 @@ def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
         values = _values(given, f"{where}: label {name!r}")
         if name.lower() == "ignore":
             ignore = values[0]
-        elif values != (0,) and name.lower() != "background":
+        elif name.lower() == "background":
+            if set(values) != {0}:
+                raise DataError(f"{where}: label {name!r} is {given!r}; {_ONLY_0}")
+        elif values != (0,):
             structures[name] = values
     if clash := [name for name, values in structures.items() if ignore in values]:
         raise DataError(
@@ -90,10 +98,7 @@ def from_option(text: str) -> Labelling:
 def _refuse_other_background(part: str, name: str, values: Sequence[int]) -> None:
     """A structure of the value 0 would be dropped, and background of other values would be refused by the checks."""
     if name.lower() == "background" and set(values) != {0}:
-        raise ConfigError(
-            f"--labels: {part!r}: background is the value 0 alone; set the other values to 0 in the label maps, or "
-            "declare them as a structure, such as other=2+3"
-        )
+        raise ConfigError(f"--labels: {part!r}: {_ONLY_0}")
     if name.lower() not in {"background", "ignore"} and 0 in values:
         raise ConfigError(
             f"--labels: {part!r}: 0 is the background of every label map and no structure's value; give the value "

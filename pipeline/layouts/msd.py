@@ -53,7 +53,7 @@ def read(folder: Path) -> Found:
         name=descriptor.name or folder.name,
         channels=channels,
         cases=cases,
-        labelling=descriptor.labelling(path),
+        labelling=descriptor.labelling(path, labelled=any(case.label for case in cases)),
         description=descriptor.description,
         licence=descriptor.licence,
         source=descriptor.reference,

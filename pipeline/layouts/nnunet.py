@@ -21,15 +21,19 @@ def read(folder: Path) -> Found:
     """Reads imagesTr, labelsTr, imagesTs (labelsTs where it is there) and `splits_final.json` where it is found."""
     path = folder / NAME
     descriptor = read_descriptor(path)
-    labelling, channels = descriptor.labelling(path), descriptor.channels
-    needed = {"channel_names": (channels, '{"0": "CT"}'), "labels": (labelling, '{"background": 0, "liver": 1}')}
+    listed, channels = descriptor.dataset, descriptor.channels
+    labelled = any(_files(folder / name) for name in ("labelsTr", "labelsTs")) or any(e.label for e in listed.values())
+    labelling = descriptor.labelling(path, labelled)
+    needed = {
+        "channel_names": (channels, '{"0": "CT"}'),
+        "labels": (labelling or not labelled, '{"background": 0, "liver": 1}'),
+    }
     absent = [key for key, (given, _) in needed.items() if not given]
     if absent:
         problems = [Problem(key, f"is missing; expected for instance {needed[key][1]}") for key in absent]
         raise DataError(problem_list(str(path), problems))
     notes: list[str] = []
     problems = []
-    listed = descriptor.dataset
     cases = _listed(folder, listed, problems) if listed else _training(folder, len(channels), problems)
     cases += _testing(folder, len(channels), problems)
     if not cases:

@@ -265,7 +265,7 @@ def _size_and_date(path: Path) -> str:
 
 STAGE = Stage(
     name="load",
-    version=7,
+    version=8,
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),

@@ -148,8 +148,8 @@ def _truncated_compressed_nrrd(root, manifest):
 
 
 def write_itk(path: Path, array: np.ndarray, compress: bool = False) -> None:
-    """Writes on the grid of `making.affine`, which ITK has in LPS."""
-    image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+    """Writes (X, Y, Z), or (X, Y, Z, C) as numbers of a voxel, on the grid of `making.affine`, which ITK has in LPS."""
+    image = sitk.GetImageFromArray(array.transpose(2, 1, 0, *range(3, array.ndim)), isVector=array.ndim > 3)
     image.SetSpacing([1.0, 1.0, 2.0])
     image.SetOrigin([-5.0, 7.0, 9.0])
     image.SetDirection([-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0])
@@ -237,6 +237,38 @@ def _a_single_slice(root, manifest):
 @seeded("fatal", "colour", "it holds colours (RGB)", "convert it to grey values")
 def _colours_with_opacity(root, _):
     save(root / IMAGE, np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]))
+
+
+@seeded("fatal", "colour", "it is a colour image: 3 bytes a voxel, where 1 channel(s) (scan) are meant", "grey values")
+def _colours_that_no_header_names(root, manifest):
+    write_itk(root / "images/c3.mha", np.stack([scan(3)] * 3, axis=-1).astype(np.uint8))
+    return with_case(manifest, 3, images=["images/c3.mha"])
+
+
+@seeded("fatal", "colour", "it is a colour image: 4 bytes a voxel", "if the bytes are channels, declare each")
+def _colours_with_opacity_that_no_header_names(root, manifest):
+    write_itk(root / "images/c3.nrrd", np.stack([scan(3)] * 4, axis=-1).astype(np.uint8))
+    return with_case(manifest, 3, images=["images/c3.nrrd"])
+
+
+@seeded("fatal", "colour", "it holds colours (rgb-color), not one number a voxel", "convert it to grey values")
+def _colours_that_a_header_names(root, manifest):
+    path = root / "images/c3.nrrd"
+    write_itk(path, np.stack([scan(3)] * 3, axis=-1).astype(np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"kinds: vector", b"kinds: RGB-color"))
+    return with_case(manifest, 3, images=["images/c3.nrrd"])
+
+
+@seeded("fatal", "4d", "it is 4D with 3 volumes; 1 (scan) are meant", "or declare all as channels")
+def _three_real_numbers_a_voxel(root, manifest):
+    write_itk(root / "images/c3.mha", np.stack([scan(3), scan(30), scan(31)], axis=-1))
+    return with_case(manifest, 3, images=["images/c3.mha"])
+
+
+@seeded("fatal", "colour", "it is a colour image (3 bytes a voxel), not a label map", "one label value a voxel")
+def _label_map_in_colours(root, manifest):
+    write_itk(root / "labels/c3.mha", np.stack([label()] * 3, axis=-1))
+    return with_case(manifest, 3, label="labels/c3.mha")
 
 
 # Places
@@ -611,6 +643,26 @@ def test_one_image_for_two_channels(tmp_path: Path) -> None:
     (fault,) = check(two, tmp_path, SERIAL)
     assert (fault.severity, fault.code) == ("warning", "same-channel")
     assert "it holds the same voxels as images/c0.nii.gz" in fault.found
+
+
+def test_bytes_of_a_voxel_that_are_declared_are_channels(tmp_path: Path) -> None:
+    dataset(tmp_path, cases=1)
+    write_itk(tmp_path / "images/c0.mha", np.stack([scan(i) for i in range(3)], axis=-1).astype(np.uint8))
+    three = manifest(1, channels=[{"name": name} for name in ("T1", "T2", "PD")])
+    assert check(with_case(three, 0, images=["images/c0.mha"]), tmp_path, SERIAL) == ()
+
+
+def test_another_value_than_0_for_the_background(tmp_path: Path) -> None:
+    """255 around the structures: undeclared, and what to do about it is not to declare it."""
+    sound = dataset(tmp_path, cases=1)
+    save(tmp_path / "labels/c0.nii.gz", np.where(label() == 0, 255, label()).astype(np.uint8))
+    faults = {fault.code: fault for fault in check(sound, tmp_path, SERIAL)}
+    assert {code: fault.severity for code, fault in faults.items()} == {
+        "undeclared-label": "fatal",
+        "no-background": "warning",
+    }
+    assert "no voxel has the value 0, which is background; most have 255" in faults["no-background"].found
+    assert "if 255 stands for background there, set it to 0 in the label maps" in faults["no-background"].cure
 
 
 def test_voxels_that_no_scanner_makes(tmp_path: Path) -> None:

@@ -73,6 +73,21 @@ def test_msd_there_and_back_is_equal(tmp_path):
     assert written == {key: value for key, value in test_msd.TASK.items() if key != "relase"}
 
 
+@pytest.mark.parametrize("to", ["nnunet", "msd"])
+def test_images_without_labels_there_and_back(tmp_path, to):
+    """Nothing can be learned from them, but they can be predicted; a layout's `labels` then holds background alone."""
+    for number in range(2):
+        image(tmp_path / f"data/c{number}.nii.gz")
+    made = init(tmp_path / "data", tmp_path / "mine.yaml")
+    back = convert(made.config, to, tmp_path / "Dataset003_Back").folder
+    again = init(back, tmp_path / "again.yaml").dataset
+    assert [(case.id, case.label, case.split) for case in again.cases] == [
+        ("c0", None, "testing"),
+        ("c1", None, "testing"),
+    ]
+    assert again.labels == {}
+
+
 def test_4d_becomes_channel_files_and_4d_again(tmp_path):
     place = tmp_path / "Task"
     original = image(place / "imagesTr/c.nii.gz", channels=2)

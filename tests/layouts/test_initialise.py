@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import yaml
 
 from pipeline.base.errors import ConfigError, DataError
@@ -130,6 +131,33 @@ def test_a_4d_file_without_a_descriptor_shows_its_channels(tmp_path):
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
     assert [channel.name for channel in result.dataset.channels] == ["channel_0", "channel_1"]
     assert "c.nii.gz holds 2 volumes: taken as 2 channels" in result.notes
+
+
+def test_bytes_of_a_voxel_are_not_taken_for_channels_since_they_may_be_colours(tmp_path):
+    """A drawing in red, green and blue: as three channels it would be trained on, and nobody would hear of it."""
+    voxels = np.random.default_rng(0).integers(0, 255, (*SHAPE[::-1], 3), np.uint8)
+    (tmp_path / "data/images").mkdir(parents=True)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels, isVector=True), tmp_path / "data/images/c.mha")
+    label(tmp_path / "data/labels/c.nii.gz")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [channel.name for channel in result.dataset.channels] == ["image"]
+    assert any("c.mha holds 3 bytes a voxel, as colours do: not taken as channels" in note for note in result.notes)
+
+
+def test_another_background_than_0_is_said_where_values_are_inferred(tmp_path):
+    place = folders(tmp_path / "data", count=1)
+    for number in (1, 2):
+        image(place / f"images/c{number}.nii.gz")
+        array = np.full(SHAPE, 255, np.uint8)
+        array[1, :, :3] = 1
+        nib.save(nib.Nifti1Image(array, AFFINE), place / f"labels/c{number}.nii.gz")
+    for labels in (None, "core=1,rim=2"):
+        problems = {(p.where, p.what) for p in init(place, tmp_path / "mine.yaml", labels=labels).problems}
+        assert (
+            "label value 255",
+            "fills the label maps of c1, c2, where no voxel is 0 (background); if 255 stands for background there, "
+            "set it to 0; no other value can be background",
+        ) in problems
 
 
 def test_images_are_not_taken_for_label_maps(tmp_path):

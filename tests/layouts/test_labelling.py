@@ -64,6 +64,15 @@ def test_a_wrong_value_names_file_and_label():
         from_descriptor({"liver": -1}, "d.json")
 
 
+@pytest.mark.parametrize("labels", [{"background": 255, "liver": 1}, {"255": "background", "1": "liver"}])
+def test_another_background_than_0_is_refused_with_its_cure(labels):
+    """It was dropped without a word, and its value then called undeclared."""
+    with pytest.raises(
+        DataError, match=r"d\.json: label 'background' is .*255.*; background is the value 0 alone; set"
+    ):
+        from_descriptor(labels, "d.json")
+
+
 def test_two_names_for_one_value_are_refused():
     with pytest.raises(ConfigError, match=r"'liver' and 'tumour' have the same values, \[1\]"):
         from_option("liver=1,tumour=1")

@@ -41,6 +41,11 @@ def test_a_missing_channel_is_named_and_keeps_its_case(tmp_path):
     assert found.cases[1].images[1] == folder / "imagesTr/p_2_0001.nii.gz"
 
 
+def test_background_alone_is_refused_where_there_are_label_maps(tmp_path):
+    with pytest.raises(DataError, match="declares no structure beside the background"):
+        read(raw(tmp_path, labels={"background": 0}))
+
+
 def test_test_images_with_and_without_labels(tmp_path):
     folder = raw(tmp_path)
     for case in ("q_1", "q_2"):
