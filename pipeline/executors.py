@@ -30,27 +30,37 @@ def _raise_killed(item: object) -> NoReturn:
     )
 
 
+def _never(result: object) -> bool:  # noqa: ARG001
+    return False
+
+
 def map_cases(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     runtime: Runtime,
     title: str,
     killed: Callable[[Item], Result] = _raise_killed,
+    starved: Callable[[Result], bool] = _never,
 ) -> Iterator[Result]:
     """`function` of each item, in order, with a progress bar.
 
     `function` and items must be importable by a fresh process. An exception of a call is raised here. killed: the
     result of an item where the kernel killed the process that worked on it alone; by default a DataError that names
-    the item (its `id`).
+    the item (its `id`). starved: whether a result says that there was too little memory: in a pool, where others had
+    some of it, such an item (or one whose call raised a MemoryError) is tried once more, alone.
     """
     with progress(title, len(items)) as bar:
-        for result in _results(function, items, runtime, killed):
+        for result in _results(function, items, runtime, killed, starved):
             bar.advance()
             yield result
 
 
 def _results(
-    function: Callable[[Item], Result], items: Sequence[Item], runtime: Runtime, killed: Callable[[Item], Result]
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    runtime: Runtime,
+    killed: Callable[[Item], Result],
+    starved: Callable[[Result], bool],
 ) -> Iterator[Result]:
     workers = min(runtime.worker_count, len(items))
     if runtime.executor == "ray":
@@ -58,31 +68,50 @@ def _results(
     elif runtime.executor == "serial" or workers <= 1:
         yield from map(function, items)
     else:
-        yield from _in_processes(function, items, workers, killed)
+        yield from _in_processes(function, items, workers, killed, starved)
 
 
 def _in_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, killed: Callable[[Item], Result]
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    killed: Callable[[Item], Result],
+    starved: Callable[[Result], bool],
 ) -> Iterator[Result]:
-    """In a pool; where a worker is killed, what is left goes on one by one, which needs the memory of one."""
-    done = 0
+    """In a pool; where a worker is killed, what is left goes on one by one, which needs the memory of one.
+
+    What lacked memory waits until the pool has ended, and so do the results behind it.
+    """
+    done, waiting = 0, list[Result | MemoryError]()
     try:
         for result in _pooled(function, items, workers):
-            done += 1
-            yield result
+            if waiting or isinstance(result, MemoryError) or starved(result):
+                waiting.append(result)
+            else:
+                done += 1
+                yield result
     except BrokenProcessPool:
         log.warning("a worker process was killed, most likely for want of memory; going on one case at a time")
-        for item in items[done:]:
+    for item, result in zip(items[done:], waiting, strict=False):
+        if isinstance(result, MemoryError) or starved(result):
             yield _alone(function, item, killed)
+        else:
+            yield result
+    for item in items[done + len(waiting) :]:
+        yield _alone(function, item, killed)
 
 
-def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result | MemoryError]:
+    """The results in order; a MemoryError for a call that raised it."""
     context = get_context("forkserver")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             for future in futures:
-                yield future.result()
+                try:
+                    yield future.result()
+                except MemoryError as error:
+                    yield error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -102,7 +131,10 @@ def _end_with_parent() -> None:
 
 def _alone(function: Callable[[Item], Result], item: Item, killed: Callable[[Item], Result]) -> Result:
     with suppress(BrokenProcessPool):
-        return next(_pooled(function, [item], 1))
+        result = next(_pooled(function, [item], 1))
+        if isinstance(result, MemoryError):
+            raise result
+        return result
     return killed(item)
 
 

@@ -87,6 +87,59 @@ def test_a_killed_worker_alone_does_not_end_the_work(tmp_path: Path, caplog: pyt
     assert "going on one case at a time" in caplog.text
 
 
+class Crowded:
+    """A call that finds too little memory while another is running: each marks itself in its item's folder."""
+
+    def __init__(self, raises: bool) -> None:
+        self.raises = raises
+
+    def __call__(self, item: Item) -> str:
+        mark = item.folder / f"{item.id}.running"
+        mark.touch()
+        try:
+            if item.id == "c1":
+                _eventually(lambda: len(list(item.folder.glob("*.running"))) > 1 or (item.folder / "c1.tried").exists())
+                crowded = len(list(item.folder.glob("*.running"))) > 1
+                (item.folder / "c1.tried").touch()
+                if crowded and self.raises:
+                    raise MemoryError
+                return "no room" if crowded else item.id
+            if item.id == "c2":
+                _eventually((item.folder / "c1.tried").exists)
+            return item.id
+        finally:
+            mark.unlink()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_what_lacks_memory_beside_others_is_tried_alone(raises: bool, tmp_path: Path) -> None:
+    results = list(map_cases(Crowded(raises), items(tmp_path), POOL, "x", starved="no room".__eq__))
+    assert results == [f"c{i}" for i in range(5)]
+
+
+def lack_memory(item: Item) -> str:
+    if item.id == "c2":
+        raise MemoryError(f"{item.id} is large")
+    return item.id
+
+
+def test_what_lacks_memory_alone_too_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError, match="c2 is large"):
+        list(map_cases(lack_memory, items(tmp_path), POOL, "x"))
+
+
+def report_lack_of_memory(item: Item) -> str:
+    with (item.folder / f"{item.id}.calls").open("a") as calls:
+        calls.write("x")
+    return "no room" if item.id in {"c1", "c3"} else item.id
+
+
+def test_what_reports_lack_of_memory_twice_keeps_its_result_and_place(tmp_path: Path) -> None:
+    results = list(map_cases(report_lack_of_memory, items(tmp_path), POOL, "x", starved="no room".__eq__))
+    assert results == ["c0", "no room", "c2", "no room", "c4"]
+    assert [len((tmp_path / f"c{i}.calls").read_text()) for i in range(5)] == [1, 2, 1, 2, 1]
+
+
 @pytest.mark.parametrize("runtime", [Runtime(executor="serial"), POOL])
 def test_an_error_of_a_call_is_raised(runtime: Runtime, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="c2: is odd"):

@@ -26,6 +26,10 @@ class DataError(SegpipeError):
     exit_code = EXIT_DATA
 
 
+class TooLargeError(DataError, MemoryError):
+    """Data that does not fit into the memory that is free: it may, once work beside it has ended."""
+
+
 class SomeCasesFailed(SegpipeError):
     """The work is done, but not for every case (exit code 4)."""
 

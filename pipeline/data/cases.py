@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.base.errors import DataError
 from pipeline.base.files import inside, read_json
 from pipeline.base.strict import Strict
 
@@ -80,6 +81,17 @@ def read_cases(load_folder: Path) -> Cases:
 def data_root(load_folder: Path) -> Path:
     """The folder that case paths are relative to (`location.json`, which no digest depends on)."""
     return Path(read_json(load_folder / "location.json")["root"])
+
+
+def present_root(load_folder: Path) -> Path:
+    """`data_root`, for who needs the scans; a DataError where the folder is gone: only `load` records another one."""
+    root = data_root(load_folder)
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: the scans lay in this folder when they were loaded, and it is gone; where they have moved, "
+            "`segpipe load CONFIG --set data.root=DIR` records it, and what was made from equal scans stays"
+        )
+    return root
 
 
 def image_paths(case: Case, root: Path) -> list[Path]:

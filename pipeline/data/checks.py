@@ -17,7 +17,7 @@ from pipeline.data.digests import content_digest, file_digest, voxel_digest
 from pipeline.data.faults import Fault, Report
 from pipeline.data.formats import grid_difference, image_voxels, label_voxels
 from pipeline.data.geometry import Grid
-from pipeline.data.header import FileFault, Header
+from pipeline.data.header import LARGER_THAN_MEMORY, FileFault, Header
 from pipeline.data.header_checks import check_channels, check_header, check_label_grid
 from pipeline.data.manifest import Manifest, ManifestCase
 from pipeline.data.measure import components, intensity, label_counts
@@ -25,6 +25,7 @@ from pipeline.data.nonzero import Lines, box_of, nonzero_lines
 from pipeline.data.regrid import regrid
 from pipeline.data.voxel_checks import check_intensities, check_values
 
+_MEMORY = "memory"
 _LESS_MEMORY = "crop that scan, leave it out, or use a machine with more memory"
 
 
@@ -60,6 +61,11 @@ class Finding:
     def fatal(self) -> bool:
         return any(fault.severity == "fatal" for fault in self.faults)
 
+    @property
+    def starved(self) -> bool:
+        """Whether there was too little memory for the case."""
+        return any(fault.code in {_MEMORY, LARGER_THAN_MEMORY} for fault in self.faults)
+
 
 def check_case(task: Task) -> Finding:
     """Reads image and label of one case, measures them and lists all faults; never raises for a bad file.
@@ -70,7 +76,7 @@ def check_case(task: Task) -> Finding:
     try:
         return check.run()
     except MemoryError:
-        return check.given_up("memory", "there is not enough memory to read and measure it", _LESS_MEMORY)
+        return check.given_up(_MEMORY, "there is not enough memory to read and measure it", _LESS_MEMORY)
     except OSError as error:  # without its file, whose name may be one of a DICOM series
         found = f"one of its files cannot be read ({error.strerror or type(error).__name__})"
         return check.given_up("unreadable", found, "check the permissions and the disk")
@@ -79,7 +85,7 @@ def check_case(task: Task) -> Finding:
 def killed_case(task: Task) -> Finding:
     """What stands for a case whose process the kernel killed while it was read."""
     found = "the process that read it was killed, most likely for want of memory"
-    return _Check(task).given_up("memory", found, _LESS_MEMORY)
+    return _Check(task).given_up(_MEMORY, found, _LESS_MEMORY)
 
 
 class _Check:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.runtime import available_memory_gib
 from pipeline.data.geometry import Grid
 
 SHEAR_TOLERANCE = 0.01
 """Largest |cosine| between two voxel axes that counts as rounding (an angle of 89.4 degrees)."""
+LARGER_THAN_MEMORY = "larger-than-memory"
 _SMALLEST_MM = 1e-9
 """No voxel is smaller than a picometre: such a size is one of a damaged header."""
 _FLAT = 1e-6
@@ -31,6 +32,10 @@ class FileFault(DataError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.found}; {self.cure}"
+
+
+class LargerThanMemory(FileFault, TooLargeError):
+    """A file of more voxels than fit into the memory that is free."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,9 @@ def refuse_if_larger_than_memory(header: Header) -> None:
     free_gib = available_memory_gib()
     if needed_gib > free_gib:
         shape = "×".join(map(str, (*header.grid.shape, *([header.channels] if header.channels > 1 else []))))
-        raise FileFault(
+        raise LargerThanMemory(
             header.path,
-            "larger-than-memory",
+            LARGER_THAN_MEMORY,
             f"its header promises {shape} voxels, which need {needed_gib:,.1f} GiB; {free_gib:.1f} GiB are free",
             "check the header (a damaged one promises anything); if it is right, crop the scan or use more memory",
         )

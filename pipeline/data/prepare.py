@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.files import inside
 from pipeline.data.cases import Case, image_paths
 from pipeline.data.conform import conform, conform_label
@@ -48,8 +48,9 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
     try:
         conformed = conform(read_image(image_paths(case, work.root), plan.resample_channels), plan)
         label = conform_label(read_label(inside(work.root, case.label)), plan, conformed, work.grid_tolerance_mm)
-    except DataError as error:
-        raise DataError(f"case {case.id}: {error}") from None
+    except (DataError, MemoryError) as error:
+        kind = TooLargeError if isinstance(error, MemoryError) else DataError
+        raise kind(f"case {case.id}: {str(error) or 'there is not enough memory for it'}") from None
     # A case's locations depend on its name, not on its place in the list.
     rng = generator(work.seed, Purpose.LOCATIONS, zlib.crc32(case.id.encode()))
     locations, foreground = find_locations(label, plan, work.locations_per_class, rng)

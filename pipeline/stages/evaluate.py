@@ -64,7 +64,7 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     Cases whose files cannot be compared failed, and are listed there too.
     """
     from pipeline.base.files import inside
-    from pipeline.data.cases import data_root, read_cases
+    from pipeline.data.cases import present_root, read_cases
     from pipeline.evaluation import Evaluation, Pair, evaluate_pairs
     from pipeline.metrics.case import MetricSettings
 
@@ -80,7 +80,7 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     evaluation = Evaluation(
         cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value, cases.grid_tolerance_mm
     )
-    by_id, root = {case.id: case for case in cases.cases}, data_root(inputs["load"])
+    by_id, root = {case.id: case for case in cases.cases}, present_root(inputs["load"])
     inferred = read_json(inputs["infer"] / "cases.json")["cases"]
     labelled = [entry for entry in inferred if by_id[entry["id"]].label is not None]
     columns = _group_columns([by_id[entry["id"]] for entry in labelled], settings.groups)

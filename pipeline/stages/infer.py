@@ -116,11 +116,11 @@ def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     from pipeline.base.files import read_json
-    from pipeline.data.cases import data_root, image_paths, read_cases
+    from pipeline.data.cases import image_paths, present_root, read_cases
     from pipeline.inference.jobs import Job
     from pipeline.inference.outputs import output_names
 
-    cases, root = read_cases(inputs["load"]), data_root(inputs["load"])
+    cases, root = read_cases(inputs["load"]), present_root(inputs["load"])
     images = {case.id: image_paths(case, root) for case in cases.cases}
     chosen: dict[str, str] = {}
     assignment = read_json(inputs["sample"] / "folds.json")["folds"]

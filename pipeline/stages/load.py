@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,7 +137,7 @@ def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig
 
     common = manifest.model_copy(update={"cases": ()})
     tasks = [Task(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases]
-    findings = list(map_cases(check_case, tasks, runtime, "checking", killed_case))
+    findings = list(map_cases(check_case, tasks, runtime, "checking", killed_case, attrgetter("starved")))
     faults = [
         *_nothing_to_do(manifest, to_train),
         *(fault for finding in findings for fault in finding.faults),
@@ -226,7 +227,8 @@ def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) 
     # Of a case that was left out no digest is kept, and later stages read none of its files.
     doubtful = [file for file, now in there.items() if file in digests and now != recorded.get(file)]
     if doubtful:
-        log.info("%d files are not of the date that they were loaded with; comparing their content", len(doubtful))
+        now_dated = "`segpipe load CONFIG` records the new dates"
+        log.info("%d files have another date than when they were loaded; comparing them (%s)", len(doubtful), now_dated)
     return [file for file in doubtful if _digest(root / file, file_digest) != digests[file]]
 
 

@@ -48,7 +48,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
-    from pipeline.data.cases import data_root, read_cases
+    from pipeline.data.cases import present_root, read_cases
     from pipeline.data.folds import make_folds
     from pipeline.data.labels import index_type
     from pipeline.data.plan import read_plan
@@ -57,7 +57,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     from pipeline.executors import map_cases
 
     settings, plan = config.sample, read_plan(inputs["plan"])
-    loaded, root = read_cases(inputs["load"]), data_root(inputs["load"])
+    loaded, root = read_cases(inputs["load"]), present_root(inputs["load"])
     cases = loaded.training()
     folds = make_folds(cases, settings.folds, settings.seed)
     write_json(out / "folds.json", folds)

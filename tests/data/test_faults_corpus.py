@@ -550,6 +550,20 @@ def test_a_case_that_memory_does_not_hold_is_a_fault_of_that_case(
     assert (fault.case, fault.severity, fault.code) == ("c3", "fatal", "memory")
 
 
+def test_what_lacked_memory_is_told_from_what_is_faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one is worth another try with nothing beside it, the other is not."""
+    sound = dataset(tmp_path, cases=1)
+    task = checks.Task(sound.cases[0], sound, tmp_path)
+    with monkeypatch.context() as little:
+        little.setattr("pipeline.data.header.available_memory_gib", lambda: 1e-6)
+        finding = checks.check_case(task)
+    assert "larger-than-memory" in {fault.code for fault in finding.faults}
+    assert finding.starved
+    (tmp_path / "images/c0.nii.gz").write_bytes(b"")
+    assert checks.check_case(task).fatal
+    assert not checks.check_case(task).starved
+
+
 def test_a_case_whose_process_was_killed_is_a_fault_of_that_case(tmp_path: Path) -> None:
     sound = dataset(tmp_path, cases=1)
     finding = checks.killed_case(checks.Task(sound.cases[0], sound, tmp_path))
