@@ -15,13 +15,17 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.augment_config import AugmentConfig
+from pipeline.data.axiswise import interpolated, send
 from pipeline.data.geometry import Shape, Spacing
-from pipeline.data.patches import Surroundings
+from pipeline.data.patches import NO_MARGIN, Surroundings
 from pipeline.data.places import Places
-from pipeline.data.resample import axis_matrix
+from pipeline.data.random import between, seed_of
 
 # Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
 _THICK = 3.0
+
+SPATIAL_NUMBERS = 13
+"""How many random numbers `draw_spatial` takes, whatever the settings."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +47,32 @@ class Spatial:
 
 
 def draw_spatial(
-    rng: np.random.Generator,
+    numbers: Sequence[float],
     config: AugmentConfig,
     mirror_axes: Collection[int],
     spacing_mm: Spacing,
     patch_size: Shape,
 ) -> Spatial:
-    """Draws what happens to one sample; always takes equally many numbers from `rng`."""
+    """What happens to one sample, from the first `SPATIAL_NUMBERS` of `numbers`, which are evenly spread over 0..1."""
     affine, elastic = config.affine, config.elastic
-    turned = rng.random() < affine.prob
-    angles = np.deg2rad(rng.uniform(-affine.rotation_degrees, affine.rotation_degrees, 3))
-    low, high = np.log(affine.scale)
-    scales = np.exp(rng.uniform(low, high, 3))
-    bent = rng.random() < elastic.prob
-    std_mm = rng.uniform(*elastic.magnitude_mm)
-    flips = rng.random(3) < config.flip_prob
-    points_seed = int(rng.integers(2**62))
+    turned, a, b, c, *scales, bent, strength, points_seed, flip_x, flip_y, flip_z = numbers[:SPATIAL_NUMBERS]
     displacement = None
-    if bent:
+    if bent < elastic.prob:
         points = [
             max(math.ceil(n * s / elastic.spacing_mm) + 1, 2) for n, s in zip(patch_size, spacing_mm, strict=True)
         ]
-        displacement = np.random.default_rng(points_seed).normal(0.0, std_mm, (3, *points)).astype(np.float32)
+        source = np.random.default_rng(seed_of(points_seed))
+        displacement = source.normal(0.0, between(strength, elastic.magnitude_mm), (3, *points)).astype(np.float32)
     matrix = None
-    if turned:
-        scale = scales if affine.scale_per_axis else np.full(3, scales[0])
-        matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) @ np.diag(1 / scale)
-    x, y, z = (bool(flips[axis] and axis in mirror_axes) for axis in range(3))
+    if turned < affine.prob:
+        most, low, high = math.radians(affine.rotation_degrees), math.log(affine.scale[0]), math.log(affine.scale[1])
+        angles = [between(number, (-most, most)) for number in (a, b, c)]
+        scale = [math.exp(between(number, (low, high))) for number in scales]
+        scale = scale if affine.scale_per_axis else scale[:1] * 3
+        matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
+    x, y, z = (
+        number < config.flip_prob and axis in mirror_axes for axis, number in enumerate((flip_x, flip_y, flip_z))
+    )
     return Spatial(matrix, displacement, (x, y, z))
 
 
@@ -87,6 +90,8 @@ def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
 
     Beyond it the edge is repeated: the furthest corners are rare, and reading them costs more than they teach.
     """
+    if not drawn.moves:
+        return NO_MARGIN
     spacing = np.array(spacing_mm)
     half_mm = (np.array(patch_size) - 1) / 2 * spacing
     reach_mm = half_mm if drawn.matrix is None else np.abs(drawn.matrix) @ half_mm
@@ -108,23 +113,21 @@ def resample(
 
 
 def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing, device: torch.device) -> torch.Tensor:
-    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z).
+    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z); flips are left out.
 
     first: where the patch begins in the source; it is turned and bent around its centre.
     """
     spacing = np.array(spacing_mm)
-    matrix = np.eye(3) if drawn.matrix is None else drawn.matrix
-    offsets_mm = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True)]
+    matrix = (np.eye(3) if drawn.matrix is None else drawn.matrix) / spacing[:, None]
+    x, y, z = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True))
     centre = np.array(first) + (np.array(size) - 1) / 2
-    places = torch.empty((3, *size), device=device)
-    for axis in range(3):
-        # A sum of three terms, one along each axis of the result.
-        along = [matrix[axis, j] / spacing[axis] * offsets_mm[j] for j in range(3)]
-        x, y, z = (_send(term, device) for term in (along[0] + centre[axis], *along[1:]))
-        # As a table of two axes: with three, torch would add in pieces as short as the last one.
-        torch.add(x[:, None], (y[:, None] + z).view(1, -1), out=places[axis].view(size[0], -1))
+    # A sum of three terms, one along each axis of the result. As a table of two axes: with three, torch would add in
+    # pieces as short as the last one.
+    along_x = centre[:, None] + matrix[:, :1] * x
+    along_yz = (matrix[:, 1:2] * y)[:, :, None] + (matrix[:, 2:] * z)[:, None]
+    places = (send(along_x, device)[:, :, None] + send(along_yz, device).flatten(1)[:, None]).view(3, *size)
     if drawn.displacement is not None:
-        places += _interpolated(_send(drawn.displacement / spacing[:, None, None, None], device), size, device)
+        places += interpolated(send(drawn.displacement / spacing[:, None, None, None], device), size, 3)
     return places
 
 
@@ -160,14 +163,6 @@ def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:
     return np.array([not thick or axis == thickest for axis in range(3)])
 
 
-def _interpolated(points: torch.Tensor, size: Shape, device: torch.device) -> torch.Tensor:
-    """(3, a, b, c) control values as (3, X, Y, Z), a cubic spline along each axis."""
-    x, y, z = (_send(axis_matrix(n, m, 3), device) for n, m in zip(points.shape[1:], size, strict=True))
-    # Axis by axis from the last, so that most of the work is one product of small matrices.
-    along_yz = y @ (points @ z.T)
-    return (x @ along_yz.flatten(2)).unflatten(2, along_yz.shape[2:])
-
-
 def _largest_share(label_XYZ: torch.Tensor, places: Places) -> torch.Tensor:
     """Each class interpolated linearly; the one with the largest share wins."""
     best, share = None, None
@@ -181,9 +176,3 @@ def _largest_share(label_XYZ: torch.Tensor, places: Places) -> torch.Tensor:
     if best is None:
         raise AssertionError("a label without voxels")
     return best
-
-
-def _send(array: NDArray, device: torch.device) -> torch.Tensor:
-    """An array on the device; to a GPU through pinned memory, so that nobody waits for what it is working on."""
-    tensor = torch.from_numpy(np.array(array, np.float32))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -8,9 +8,11 @@ image; along an axis on which the image is smaller, the image lies inside the pa
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -104,18 +106,20 @@ def place_patch(
     without any structure aside). structure_weights: how often each structure is chosen among those of the case.
     """
     case = ids[_epoch_order(seed, index // len(ids), len(ids))[index % len(ids)]]
-    shape = store.shape(case)
-    rng = generator(seed, Purpose.PLACE, index)
-    lowest, highest = _limits(shape, patch_size)
+    which, voxel, *along = generator(seed, Purpose.PLACE, index).random(5).tolist()
+    # The smallest and the largest first voxel of each axis.
+    limits = [(min(n - m, 0), max(n - m, 0)) for n, m in zip(store.shape(case), patch_size, strict=True)]
     structure = None
     if math.floor((index + 1) * oversample) > math.floor(index * oversample):
-        structure = _structure(rng, sorted(store.locations(case)), structure_weights)
+        structure = _structure(which, sorted(store.locations(case)), structure_weights)
     if structure is None:
-        start = rng.integers(lowest, highest + 1)
+        x, y, z = (low + int(number * (high - low + 1)) for number, (low, high) in zip(along, limits, strict=True))
     else:
         voxels = store.locations(case)[structure]
-        start = np.clip(voxels[rng.integers(len(voxels))] - np.array(patch_size) // 2, lowest, highest)
-    x, y, z = (int(first) for first in start)
+        centre = voxels[int(voxel * len(voxels))].tolist()
+        x, y, z = (
+            min(max(at - m // 2, low), high) for at, m, (low, high) in zip(centre, patch_size, limits, strict=True)
+        )
     return PatchPlace(case, (x, y, z), structure)
 
 
@@ -186,18 +190,13 @@ def _fill(patch: torch.Tensor, axis: int, inner: slice, repeat: bool) -> None:
         view[inner.stop :] = view[inner.stop - 1] if repeat else 0
 
 
-def _limits(shape: Shape, patch_size: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The smallest and largest first voxel."""
-    room = np.array(shape) - np.array(patch_size)
-    return np.minimum(room, 0), np.maximum(room, 0)
-
-
-def _structure(rng: np.random.Generator, present: Sequence[int], weights: Sequence[float] | None) -> int | None:
-    """One of the structures that are present, None where there is none to choose."""
-    chances = np.array([1.0 if weights is None else weights[structure - 1] for structure in present])
-    if not len(present) or chances.sum() == 0:
+def _structure(number: float, present: Sequence[int], weights: Sequence[float] | None) -> int | None:
+    """One of the structures that are present, by a number of 0..1; None where there is none to choose."""
+    chances = [1.0 if weights is None else weights[structure - 1] for structure in present]
+    reached = list(accumulate(chances))
+    if not reached or reached[-1] == 0:
         return None
-    return int(rng.choice(np.array(present), p=chances / chances.sum()))
+    return present[bisect_right(reached, number * reached[-1])]
 
 
 @lru_cache(maxsize=8)

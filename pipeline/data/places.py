@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 _MINUS_ONE = torch.tensor(-1.0)
+_EXACT = 2**24
+"""Below it every whole number is a float32."""
 
 
 class Places:
-    """Places (3, X, Y, Z), in voxels of a volume of `shape`; results are of their size."""
+    """Places (3, X, Y, Z), in voxels of a volume of `shape`; results are of their size. They are not to be changed."""
 
     def __init__(self, places_3XYZ: torch.Tensor, shape: tuple[int, ...]) -> None:
         self.places, self.shape = places_3XYZ, shape
@@ -55,10 +56,18 @@ class Places:
         """The value of the nearest voxel, of the volume's type."""
         steps = volume_XYZ.stride()
         length = 1 + sum(step * (n - 1) for step, n in zip(steps, self.shape, strict=True))
-        whole = torch.int32 if length < 2**31 else torch.int64
-        x, y, z = (place.round().clamp_(0, n - 1).to(whole) for place, n in zip(self.places, self.shape, strict=True))
-        index = x.mul_(steps[0]).add_(y, alpha=steps[1]).add_(z, alpha=steps[2]).view(-1)
-        return volume_XYZ.as_strided((length,), (1,)).index_select(0, index).view(self.places.shape[1:])
+        x, y, z = (place.round() for place in self._inside)
+        if length < _EXACT:
+            index = z.mul_(steps[2]).add_(y, alpha=steps[1]).add_(x, alpha=steps[0]).to(torch.int32)
+        else:
+            x, y, z = (axis.to(torch.int64) for axis in (x, y, z))
+            index = z.mul_(steps[2]).add_(y, alpha=steps[1]).add_(x, alpha=steps[0])
+        return volume_XYZ.as_strided((length,), (1,)).index_select(0, index.view(-1)).view(self.places.shape[1:])
+
+    @cached_property
+    def _inside(self) -> list[torch.Tensor]:
+        """Along each axis the places, those beyond the volume moved to its edge."""
+        return [place.clamp(0, n - 1) for place, n in zip(self.places, self.shape, strict=True)]
 
     @cached_property
     def _grid(self) -> torch.Tensor:
@@ -68,11 +77,9 @@ class Places:
 
     def _rows(self, rows_per_slice: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the picture (X * Y * Z), and the share of the slice behind (X, Y, Z)."""
-        x, y, _ = self.places
-        inside = x.clamp(0, _below(max(self.shape[0] - 1, 1)))  # so that there is a slice behind
-        first = inside.floor()
-        share = inside.sub_(first)
-        return y.clamp(0, self.shape[1] - 1).add_(first, alpha=rows_per_slice).view(-1), share
+        x, y, _ = self._inside
+        first = x.floor().clamp_(max=max(self.shape[0] - 2, 0))  # so that there is a slice behind
+        return torch.add(y, first, alpha=rows_per_slice).view(-1), x - first
 
 
 def _in_rows(volume_CXYZ: torch.Tensor) -> torch.Tensor:
@@ -81,11 +88,6 @@ def _in_rows(volume_CXYZ: torch.Tensor) -> torch.Tensor:
     _, to_slice, to_row, to_voxel = volume_CXYZ.stride()
     regular = to_voxel == 1 and to_row >= width and to_slice % to_row == 0 and to_slice // to_row >= height
     return volume_CXYZ if regular else volume_CXYZ.clone(memory_format=torch.contiguous_format)
-
-
-def _below(n: int) -> float:
-    """The largest float32 under n."""
-    return float(np.nextafter(np.float32(n), np.float32(0)))
 
 
 def _from_minus_one(place: torch.Tensor, n: int, out: torch.Tensor | None = None) -> torch.Tensor:

@@ -106,7 +106,7 @@ def _write_summary(
 
 STAGE = Stage(
     name="train",
-    version=2,
+    version=3,
     config=TrainReads,
     reads={"train": "train", "seed": "seed"},
     inputs=("sample", "plan"),

@@ -11,7 +11,10 @@ from types import FrameType
 
 @contextmanager
 def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets. Outside the main thread, where signals cannot be had, it is never set."""
+    """An event that SIGTERM or SIGINT sets. Outside the main thread, where signals cannot be had, it is never set.
+
+    Raises KeyboardInterrupt at its end where a signal came so late that nobody has looked at the event any more.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -28,3 +31,5 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if stop.is_set():
+        raise KeyboardInterrupt

@@ -120,6 +120,14 @@ def test_structures_are_chosen_as_often_as_their_weights_say() -> None:
         np.testing.assert_allclose([counts[k] / 2000 for k in (1, 2, 3)], expected, atol=0.04)
 
 
+def test_patches_anywhere_begin_everywhere_equally_often() -> None:
+    """27 places, 2700 patches: chi-square with 26 degrees of freedom is under 54 but for one seed in a thousand."""
+    store = MemoryCases({"a": (5, 6, 7)})
+    starts = Counter(place_patch(store, ["a"], (3, 4, 5), 0, index, oversample=0.0).start for index in range(2700))
+    assert set(starts) == {(x, y, z) for x in range(3) for y in range(3) for z in range(3)}
+    assert sum((count - 100) ** 2 / 100 for count in starts.values()) < 54
+
+
 def test_a_case_without_structures_gives_patches_from_anywhere() -> None:
     store = MemoryCases({"a": (9, 9, 9)})
     store.labels["a"][:] = 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -358,6 +359,26 @@ def test_threads_that_cannot_start_are_no_deadlock(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start"), drawn_ahead(draw, 0, 20, threads=4):
         pass
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_last_look_is_not_lost(signum, tmp_path):
+    """It comes while the terminal shows the last step. Going on gives what an undisturbed run gives."""
+
+    class Bar:
+        def advance(self, steps, note):
+            shown.append(note)
+            if len(shown) == course.max_steps:
+                signal.raise_signal(signum)
+
+    shown = []
+    course = make_course(tmp_path / "stopped")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "progress", lambda *args, **more: nullcontext(Bar()))
+        fit(course, make_learner())
+    fit(course, make_learner())
+    fit(make_course(tmp_path / "whole"), make_learner())
+    assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "stopped")
 
 
 @pytest.mark.slow
