@@ -144,3 +144,10 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch says that memory did not suffice, of a GPU or of a CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

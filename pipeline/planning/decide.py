@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from pipeline.base.errors import ConfigError
 from pipeline.base.runtime import available_memory_gib, usable_cores
 from pipeline.data.cases import Cases
-from pipeline.data.labels import index_type
+from pipeline.data.labels import ignore_index, index_type
 from pipeline.data.plan import Plan
 from pipeline.data.store import case_bytes
 from pipeline.models.network_config import AnyNetwork, network_config
@@ -20,8 +20,9 @@ from pipeline.planning.effort import Effort, Goal, Timer, decide_effort, has_wid
 from pipeline.planning.from_data import Space, decide_space
 from pipeline.planning.measure import Precision, Work, seconds_per_step
 from pipeline.planning.memory import predict_memory
-from pipeline.planning.settings import PlanConfig
+from pipeline.planning.settings import Pace, PlanConfig
 from pipeline.planning.shaping import Shaping, decide_shape
+from pipeline.planning.validating import Validating
 from pipeline.planning.values import absent_structures, inverse_frequency
 
 # A batch larger than this share of all voxels of the data set would see the same again and again (nnU-Net).
@@ -46,55 +47,122 @@ def make_plan(
     max_epochs: int | None = None,
     accumulate: int = 1,
     timer: Timer | None = None,
+    pace: Pace | None = None,
 ) -> Plan:
     """Decides everything that `config` and `network` leave open.
 
-    accumulate: planned batches per step. timer: seconds of a step of one batch; None measures them on `device`. Raises
-    a ConfigError where pins contradict one another or the data, or memory holds not even the smallest patch.
+    accumulate: planned batches per step. timer: seconds of a step of one batch; None measures them on `device`. pace:
+    what steps and validation are made of, where a budget says how long they may take; None: the usual. Raises a
+    ConfigError where pins contradict one another or the data, or memory holds not even the smallest patch.
     """
     space = decide_space(config, cases)
-    out_channels = len(cases.structures) + (0 if cases.overlapping else 1)
     threads = (config.num_threads or usable_cores()) if device.type == "cpu" else None
-    limit_gib = config.memory_gib or _MEMORY_SHARE * _free_gib(device)
+    pace = pace or Pace()
+    measured_threads = pace.num_threads or threads
     goal, goal_reason = Goal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
-    timer = timer or (lambda work, precisions: seconds_per_step(work, precisions, device, threads))
+    goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
+    task = _Task(
+        config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * _free_gib(device), goal,
+        goal_reason, timer or (lambda work, precisions: seconds_per_step(work, precisions, device, measured_threads)),
+        pace,
+    )  # fmt: skip
+    return _written(task, _decided_with_its_patch(task), threads)
 
-    def decided(voxels: int) -> tuple[Shaping, Work, Effort]:
-        shaping = decide_shape(
-            config, network, space.median_shape, space.spacing_mm, cases, out_channels, device, limit_gib, voxels,
-            space.largest_shape, accumulate,
+
+def _validating(pace: Pace, space: Space) -> Validating:
+    return Validating(
+        pace.validation_share,
+        pace.validation_interval,
+        pace.validation_cases,
+        pace.validation_overlap,
+        space.planned_shapes(),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is planned for: the same whatever patch is considered."""
+
+    config: PlanConfig
+    network: AnyNetwork
+    cases: Cases
+    space: Space
+    device: torch.device
+    limit_gib: float
+    goal: Goal
+    goal_reason: str
+    timer: Timer
+    pace: Pace
+
+    def work(self, shaping: Shaping) -> Work:
+        """A step with two patches, and all that takes its time."""
+        cases, out_channels = self.cases, _out_channels(self.cases)
+        ignore = None if cases.ignore_value is None else ignore_index(cases.structures, cases.overlapping)
+        return Work(
+            shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping,
+            self.goal.accumulate, self.pace.loss, self.pace.optimizer, ignore,
         )  # fmt: skip
-        work = Work(
-            shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping, accumulate
-        )
-        if config.patch_size is not None:  # before a step of it is tried, which may be more than memory holds
-            possible: tuple[Precision, ...] = (config.precision,) if config.precision else ("bf16", "fp32")
-            tried = replace(work, network=network_config(work.network).model_dump(), batch_size=config.batch_size or 1)
-            least = min(predict_memory(tried, precision, device).total for precision in possible)
-            _refuse_pins_beyond(limit_gib, least, config)
-        pins, largest = (config.batch_size, config.precision), _largest_batch(space, work)
-        effort = decide_effort(goal, goal_reason, work, width_is_open, *pins, device, timer, largest, fits)
-        return shaping, work, effort
 
-    def fits(work: Work, precision: Precision) -> bool:
-        return predict_memory(work, precision, device).total <= limit_gib
+    def fits(self, work: Work, precision: Precision) -> bool:
+        return predict_memory(work, precision, self.device).total <= self.limit_gib
 
-    width_is_open = has_width(network.model_dump())
-    hurried = goal.budget_seconds is not None and device.type == "cpu" and config.patch_size is None
-    shaping, work, effort = decided(_SMALL_PATCH_VOXELS if hurried else _PATCH_VOXELS[device.type])
-    if hurried and effort.patches >= _PATCHES_FOR_SIZE:
-        shaping, work, effort = decided(_PATCH_VOXELS[device.type])
-    elif hurried:
-        shaping.reasons["patch_size"] += f"; with about {effort.patches} of them, more teach more than larger ones"
-    predicted, memory_reasons = _predicted(config, cases, space, effort, work, device)
-    _refuse_pins_beyond(limit_gib, predicted["train_memory_gib"], config)
-    reasons = space.reasons | shaping.reasons | effort.reasons
-    reasons["network"] = f"{shaping.reasons['network']}; {effort.reasons['network']}"
-    for key, cost in memory_reasons.items():
-        reasons[key] += f"; {cost}"
-    reasons |= _other_reasons(config, device)
-    if absent := absent_structures(cases):
-        reasons["class_weights"] += f"; no training case holds {', '.join(absent)}: as the smallest structure there is"
+
+@dataclass(frozen=True)
+class _Decision:
+    shaping: Shaping
+    work: Work
+    effort: Effort
+
+
+def _out_channels(cases: Cases) -> int:
+    return len(cases.structures) + (0 if cases.overlapping else 1)
+
+
+def _decided_with_its_patch(task: _Task) -> _Decision:
+    """With a short budget on a CPU small patches, unless so many of them can be seen that larger ones pay."""
+    usual, on_cpu = _PATCH_VOXELS[task.device.type], task.device.type == "cpu"
+    if task.goal.budget_seconds is None or not on_cpu or task.config.patch_size is not None:
+        return _decided(task, usual)
+    small = _decided(task, _SMALL_PATCH_VOXELS)
+    if small.effort.patches >= _PATCHES_FOR_SIZE:
+        return _decided(task, usual)
+    small.shaping.reasons["patch_size"] += (
+        f"; with about {small.effort.patches} of them, more teach more than larger ones"
+    )
+    return small
+
+
+def _decided(task: _Task, voxels: int) -> _Decision:
+    """Shape and effort with patches of up to about `voxels`."""
+    config, space, cases = task.config, task.space, task.cases
+    shaping = decide_shape(
+        config, task.network, space.median_shape, space.spacing_mm, cases, _out_channels(cases), task.device,
+        task.limit_gib, voxels, space.largest_shape, task.goal.accumulate,
+    )  # fmt: skip
+    work = task.work(shaping)
+    if config.patch_size is not None:  # before a step of it is tried, which may be more than memory holds
+        _refuse_pins_beyond(task.limit_gib, _least_gib(task, work), config)
+    effort = decide_effort(
+        task.goal, task.goal_reason, work, has_width(task.network.model_dump()), config.batch_size, config.precision,
+        task.device, task.timer, _largest_batch(space, work), task.fits,
+    )  # fmt: skip
+    return _Decision(shaping, work, effort)
+
+
+def _least_gib(task: _Task, work: Work) -> float:
+    """What training takes at the least: in the precision, and with the batch, that take less where they are open."""
+    config = task.config
+    possible: tuple[Precision, ...] = (config.precision,) if config.precision else ("bf16", "fp32")
+    tried = replace(work, network=network_config(work.network).model_dump(), batch_size=config.batch_size or 1)
+    return min(predict_memory(tried, precision, task.device).total for precision in possible)
+
+
+def _written(task: _Task, decision: _Decision, threads: int | None) -> Plan:
+    """The plan of a decision; a ConfigError where its pins take more memory than there is."""
+    config, space, cases = task.config, task.space, task.cases
+    shaping, effort = decision.shaping, decision.effort
+    predicted, memory_costs = _predicted(config, cases, space, effort, decision.work, task.device)
+    _refuse_pins_beyond(task.limit_gib, predicted["train_memory_gib"], config)
     return Plan(
         spacing_mm=space.spacing_mm,
         crop=space.crop,
@@ -110,14 +178,27 @@ def make_plan(
         network=network_config(effort.network).model_dump(mode="json"),
         max_steps=effort.max_steps,
         precision=effort.precision,
-        device=device.type,
+        device=task.device.type,
         num_threads=threads,
         mirror_axes=space.mirror_axes,
         mirror_swaps=config.left_right_pairs,
         class_weights=inverse_frequency(cases, space.crop, space.spacing_mm),
         predicted={key: float(f"{value:.4g}") for key, value in predicted.items()},
-        reasons=reasons,
+        reasons=_reasons(task, decision, memory_costs),
     )
+
+
+def _reasons(task: _Task, decision: _Decision, memory_costs: Mapping[str, str]) -> dict[str, str]:
+    """Of every value, with what pins cost."""
+    shaping, effort = decision.shaping, decision.effort
+    reasons = task.space.reasons | shaping.reasons | effort.reasons
+    reasons["network"] = f"{shaping.reasons['network']}; {effort.reasons['network']}"
+    for key, cost in memory_costs.items():
+        reasons[key] += f"; {cost}"
+    reasons |= _other_reasons(task.config, task.device)
+    if absent := absent_structures(task.cases):
+        reasons["class_weights"] += f"; no training case holds {', '.join(absent)}: as the smallest structure there is"
+    return reasons
 
 
 def _other_reasons(config: PlanConfig, device: torch.device) -> dict[str, str]:

@@ -17,10 +17,13 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.planning.measure import Precision, Work
+from pipeline.planning.validating import Validating
 
-# Time outside the steps: validation (5 % of the work), start-up, saving.
-BUDGET_SHARE = 0.92
+# The rest is for start-up and saving; with validation's usual 5 % of the steps' time, 92 % are for the steps.
+STEPS_AND_VALIDATION = 0.966
 DEFAULT_BUDGET = "30m"
+# Before the first compiled step, on a CPU (benchmarks/records); on a GPU it was never measured.
+COMPILE_SECONDS = 22.0
 # Drawing and augmenting run beside the network, and take cores from it on a CPU. On a GPU they share its queue with the
 # network's work; how much that costs is not measured, so that this is an allowance.
 _BESIDE = {"cpu": 1.05, "cuda": 1.05}
@@ -39,16 +42,26 @@ Fits = Callable[[Work, Precision], bool]
 
 @dataclass(frozen=True)
 class Goal:
-    """How long to train: exactly one of the first three decides. accumulate: planned batches per step."""
+    """How long to train: exactly one of the first three decides. accumulate: planned batches per step.
+
+    validating: what of a budget goes to validation. compiled: the network is compiled within the budget.
+    """
 
     budget_seconds: float | None = None
     max_steps: int | None = None
     patches: int | None = None
     accumulate: int = 1
+    validating: Validating = field(default_factory=Validating)
+    compiled: bool = False
 
     @classmethod
     def of(
-        cls, budget: str | None, max_steps: int | None, max_epochs: int | None, cases: int, accumulate: int = 1
+        cls,
+        budget: str | None,
+        max_steps: int | None,
+        max_epochs: int | None,
+        cases: int,
+        accumulate: int = 1,
     ) -> tuple[Goal, str]:
         """The goal that the configuration sets, and how it was set; `max_steps` goes before the others."""
         unused = f", so that the budget of {budget} is not looked at" if budget else ""
@@ -60,6 +73,17 @@ class Goal:
         text = budget or DEFAULT_BUDGET
         said = f"{text} a fold" if budget else f"{text} a fold, since no train.budget is given"
         return cls(budget_seconds=seconds(text), accumulate=accumulate), said
+
+    def batches_in_budget(self, work: Work, step_seconds: float | None, device: torch.device) -> tuple[float, str]:
+        """How many batches of `work` the budget holds if one takes `step_seconds`, and where the rest of it goes."""
+        if self.budget_seconds is None or step_seconds is None:
+            raise AssertionError("a budget needs a measured step")
+        validation = self.validating.share_of_steps(work.patch_size, self.accumulate * work.batch_size)
+        compiling = COMPILE_SECONDS if self.compiled else 0.0
+        for_steps = max(self.budget_seconds - compiling, 0.0) * STEPS_AND_VALIDATION / (1 + validation)
+        purposes = "validation, compiling, start-up and saving" if self.compiled else "validation, start-up and saving"
+        left = 1 - for_steps / self.budget_seconds
+        return for_steps / (step_seconds * _BESIDE[device.type]), f"{left:.0%} left for {purposes}"
 
 
 @dataclass
@@ -120,7 +144,7 @@ def decide_effort(
         chosen = replace(chosen, batch_size=batch)
         step_seconds = timer(chosen, [precision])[precision] if goal.budget_seconds is not None else None
 
-    steps, reasons["max_steps"] = _steps(goal, goal_reason, batch, step_seconds, device)
+    steps, reasons["max_steps"] = _steps(goal, goal_reason, chosen, step_seconds, device)
     whole_step = None if step_seconds is None else goal.accumulate * step_seconds
     seen = steps * goal.accumulate * batch
     return Effort(dict(chosen.network), batch, precision, steps, whole_step, seen, reasons)
@@ -197,25 +221,21 @@ def _patches(goal: Goal, work: Work, step_seconds: float | None, device: torch.d
         return goal.patches
     if goal.max_steps is not None:
         return goal.max_steps * goal.accumulate * work.batch_size
-    if goal.budget_seconds is None or step_seconds is None:
-        raise AssertionError("a budget needs a measured step")
-    return goal.budget_seconds * BUDGET_SHARE / (step_seconds * _BESIDE[device.type]) * work.batch_size
+    return goal.batches_in_budget(work, step_seconds, device)[0] * work.batch_size
 
 
 def _steps(
-    goal: Goal, goal_reason: str, batch: int, step_seconds: float | None, device: torch.device
+    goal: Goal, goal_reason: str, work: Work, step_seconds: float | None, device: torch.device
 ) -> tuple[int, str]:
     if goal.max_steps is not None:
         return goal.max_steps, goal_reason
     if goal.patches is not None:
-        return max(math.ceil(goal.patches / (goal.accumulate * batch)), 1), goal_reason
-    if goal.budget_seconds is None or step_seconds is None:
-        raise AssertionError("a budget needs a measured step")
-    each = goal.accumulate * step_seconds * _BESIDE[device.type]
-    steps = max(int(goal.budget_seconds * BUDGET_SHARE / each), 1)
+        return max(math.ceil(goal.patches / (goal.accumulate * work.batch_size)), 1), goal_reason
+    batches_held, rest = goal.batches_in_budget(work, step_seconds, device)
+    each = goal.accumulate * (step_seconds or 0.0) * _BESIDE[device.type]
     batches = f" of {goal.accumulate} batches" if goal.accumulate > 1 else ""
-    said = f"{each:.3g} s a step{batches} as measured here, {1 - BUDGET_SHARE:.0%} left for validation"
-    return steps, f"{goal_reason}: {said}"
+    said = f"{each:.3g} s a step{batches} with {work.loss.name} and {work.optimizer} as measured here, {rest}"
+    return max(int(batches_held / goal.accumulate), 1), f"{goal_reason}: {said}"
 
 
 def _batch(work: Work, precision: Precision, patches: float, largest: int, fits: Fits) -> tuple[int, str]:

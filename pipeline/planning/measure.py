@@ -12,18 +12,20 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.runtime import usable_cores
+from pipeline.base.runtime import is_out_of_memory, usable_cores
 from pipeline.data.geometry import Shape
 from pipeline.models.cpu_bf16 import guard_convolutions
-from pipeline.models.loss_config import DiceCEConfig
+from pipeline.models.loss_config import AnyLoss, DiceCEConfig
 from pipeline.models.losses import build_loss, reduced_label
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer
-from pipeline.models.optim_config import AdamWConfig
+from pipeline.models.optim_config import AdamWConfig, SGDConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_USUAL_LOSS = DiceCEConfig()
+_OPTIMIZERS: dict[str, AdamWConfig | SGDConfig] = {"adamw": AdamWConfig(lr=1e-6), "sgd": SGDConfig(lr=1e-6)}
 _WARM_UP, _MOST = 3, 40
 # Fewer are one mood of the machine: 12 short steps were up to a fifth faster than those of the training after them.
 # Steps of slow networks are measured a little shorter rather than stealing from their training.
@@ -44,6 +46,10 @@ class Work:
     overlapping: bool = False
     accumulate: int = 1
     """Batches that a step of training adds up: as many are drawn ahead, and one at a time is worked on."""
+    loss: AnyLoss = _USUAL_LOSS
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    ignore: int | None = None
+    """What ignored voxels of a label hold, where the data have any."""
 
 
 def seconds_per_step(
@@ -60,7 +66,9 @@ def seconds_per_step(
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as training has it (unless train.deterministic)
     try:
         return _medians(work, precisions, device)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise ConfigError(
             f"plan: a step of {work.batch_size} patches of {list(work.patch_size)} does not fit into the memory of "
             f"{device}, which others may use too; set plan.memory_gib, or a smaller plan.patch_size or batch_size"
@@ -103,20 +111,23 @@ def _in_turns(
 
 
 class TrainingStep:
-    """A training step as training takes it, on made-up data."""
+    """A training step as training takes it, with its loss and its kind of optimiser, on made-up data."""
 
     def __init__(self, work: Work, precision: Precision, device: torch.device) -> None:
         network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size)
         self.network = guard_convolutions(network).to(device)
         if device.type == "cuda":
             self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.loss = build_loss(DiceCEConfig(), work.out_channels, work.overlapping).to(device)
-        self.optimizer = build_optimizer(AdamWConfig(lr=1e-6), self.network.parameters())
+        weights = [1.0] * work.out_channels  # whatever they are, they take as long
+        self.loss = build_loss(work.loss, work.out_channels, work.overlapping, weights, work.ignore).to(device)
+        self.optimizer = build_optimizer(_OPTIMIZERS[work.optimizer], self.network.parameters())
         self.average = MovingAverage(self.network, 10)
         self.device, self.dtype = device, AUTOCAST[precision]
         shape = (work.batch_size, *work.patch_size)
         self.image = torch.randn(shape[0], work.in_channels, *shape[1:], device=device)
         self.label = torch.randint(0, work.out_channels, shape, dtype=_label_type(work), device=device)
+        if work.ignore is not None:  # losses may pick the voxels that count, which takes time where there are any
+            self.label[..., 0] = work.ignore
 
     def __call__(self) -> None:
         self.network.train()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.base.strict import Strict
+from pipeline.models.loss_config import DiceCEConfig, LossConfig
 
 Scheme = Literal["ct", "zscore", "none"]
 _Length = Annotated[float, Field(gt=0)]
@@ -66,3 +67,19 @@ class PlanConfig(Strict):
                 "would mix the sides; leave it out there"
             )
         return pairs
+
+
+class Pace(Strict):
+    """What else of `train` decides how many steps fit into a budget. Where steps or epochs are given, nothing of it.
+
+    Of the optimiser its name alone, since no rate or momentum takes longer than another.
+    """
+
+    loss: LossConfig = DiceCEConfig()
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    num_threads: int | None = None
+    compile: bool = False
+    validation_share: float = 0.05
+    validation_interval: int | None = None
+    validation_cases: int | None = None
+    validation_overlap: float = 0.5

@@ -5,17 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from pipeline.base.runtime import Runtime, resolve_device
 from pipeline.base.stage import Stage
-from pipeline.base.strict import Strict
 from pipeline.models.network_config import NetworkConfig
-from pipeline.planning.settings import PlanConfig
+from pipeline.planning.settings import Pace, PlanConfig
 
 log = logging.getLogger(__name__)
 
+_PACE = {
+    "loss": "train.loss",
+    "optimizer": "train.optimizer.name",
+    "num_threads": "train.num_threads",
+    "compile": "train.compile",
+    "validation_share": "train.validation.share",
+    "validation_interval": "train.validation.interval",
+    "validation_cases": "train.validation.cases",
+    "validation_overlap": "train.validation.overlap",
+}
+"""Read only where a budget is kept."""
 
-class PlanReads(Strict):
+
+class PlanReads(Pace):
     """All of the configuration that planning reads."""
 
     plan: PlanConfig
@@ -25,6 +39,14 @@ class PlanReads(Strict):
     max_epochs: int | None
     accumulate: int
     device: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_budget_has_a_pace(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Where steps are given the pace stays at its defaults: another loss then changes nothing that is planned."""
+        if given.get("max_steps") is None and given.get("max_epochs") is None:
+            return given
+        return {key: value for key, value in given.items() if key not in Pace.model_fields}
 
 
 def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001
@@ -46,6 +68,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
         config.max_steps,
         config.max_epochs,
         config.accumulate,
+        pace=config,
     )
     write_plan(out, plan)
     log.info("%s", format_table(("plan", "value", "because"), shown(plan)))
@@ -53,7 +76,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
 
 STAGE = Stage(
     name="plan",
-    version=3,
+    version=4,
     config=PlanReads,
     reads={
         "plan": "plan",
@@ -62,6 +85,7 @@ STAGE = Stage(
         "max_steps": "train.max_steps",
         "max_epochs": "train.max_epochs",
         "accumulate": "train.accumulate",
+        **_PACE,
         "device": "device",
     },
     inputs=("load",),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.training.learner import is_out_of_memory
+from pipeline.base.runtime import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

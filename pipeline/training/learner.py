@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import TrainingError
+from pipeline.base.runtime import is_out_of_memory
 from pipeline.models.losses import reduced_label
 from pipeline.models.networks import has_batch_norm
 from pipeline.models.optim import MovingAverage
@@ -150,8 +151,3 @@ class Learner:
         self.micro_batch = state["micro_batch"]
         if self.average is not None:
             self.average.weights = {name: tensor.clone() for name, tensor in state["average"].items()}
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether it says that memory did not suffice, of a GPU or of a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

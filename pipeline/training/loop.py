@@ -19,13 +19,14 @@ import torch
 
 from pipeline.base.errors import ConfigError, TrainingError
 from pipeline.base.files import write_json
+from pipeline.base.runtime import is_out_of_memory
 from pipeline.base.stage import duration
 from pipeline.base.terminal import progress
 from pipeline.models.checkpoint import save_weights
 from pipeline.training.batches import Batch, drawn_ahead
 from pipeline.training.distributed import ALONE, World
 from pipeline.training.journal import Journal
-from pipeline.training.learner import Learner, is_out_of_memory
+from pipeline.training.learner import Learner
 from pipeline.training.signals import asked_to_stop
 from pipeline.training.standing import (
     NotFiniteError,

@@ -67,7 +67,8 @@ def plan_validation(
 
     shapes: of the fold's validation cases. One window costs a third of a training patch (forward only). Half of what
     is allowed bounds the number of cases (at least 2, or 1 where not even they are allowed), the rest the number of
-    validations (1 to `most`). Where one case alone would take more, its windows do not overlap.
+    validations (1 to `most`). With a pinned interval all validations share what is allowed, one case each at least.
+    Where one case alone would take more, its windows do not overlap.
     """
     if not shapes:
         return ValidationPlan(max_steps, (), overlap)
@@ -77,8 +78,9 @@ def plan_validation(
         overlap = 0.0
         windows = _windows(shapes, patch_size, overlap)
     mean_windows = sum(windows.values()) / len(windows)
-    fewest = 2 if 2 * mean_windows <= allowed else 1
-    number = min(cases or max(math.floor(allowed / 2 / mean_windows), fewest), len(windows))
+    fewest = 2 if 2 * mean_windows <= allowed and interval is None else 1
+    parts = 2 if interval is None else math.ceil(max_steps / interval)
+    number = min(cases or max(math.floor(allowed / parts / mean_windows), fewest), len(windows))
     names = list(windows)
     picked = tuple(names[i * len(names) // number] for i in range(number))
     if number == 1 and cases is None:

@@ -88,6 +88,16 @@ def test_validation_takes_its_share_or_one_case_side_by_side(sizes, steps, share
         assert plan.overlap == (0.0 if fewest > allowed else 0.5)
 
 
+def test_with_a_pinned_interval_all_validations_share_what_is_allowed():
+    """100 steps of two patches and a share of 0.3 allow 180 windows; a case of 16³ has 27 of 8³ (overlap 0.5)."""
+    shapes = {f"c{i}": (16, 16, 16) for i in range(8)}
+    numbers = {
+        interval: len(plan_validation(shapes, ROI, 2, 100, 0.3, 0.5, interval, None).cases)
+        for interval in (100, 50, 30, 10)
+    }
+    assert numbers == {100: 6, 50: 3, 30: 1, 10: 1}
+
+
 def test_asked_for_cases_and_intervals_are_kept():
     plan = plan_validation({f"c{i}": (16, 16, 16) for i in range(8)}, ROI, 2, 100, 0.01, 0.25, 7, 4)
     assert (plan.interval, len(plan.cases), plan.overlap) == (7, 4, 0.25)
