@@ -17,7 +17,8 @@ from pipeline.data.geometry import Shape, source_coordinates
 
 Order = Literal[1, 3]
 
-_SLAB_VOXELS = 8_000_000
+_SLAB_VOXELS = 2_000_000
+"""Prepared at a time: little beside a large scan, whose predicted memory does not count it."""
 
 
 @lru_cache(maxsize=64)

@@ -31,7 +31,8 @@ def read_voxels(header: Header) -> tuple[NDArray[Any], float, float]:
     with opened(path) as stream:
         _skip(stream, offset)
         view, held = flat.view(np.uint8).data, 0
-        while held < len(view) and (count := stream.readinto(view[held : held + 2**24])):  # type: ignore[attr-defined]
+        # gzip makes a copy of every piece, so pieces are small.
+        while held < len(view) and (count := stream.readinto(view[held : held + 2**20])):  # type: ignore[attr-defined]
             held += count
         if held < len(view):
             raise truncated(path, len(view), held)

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.allocator import give_back_freed_memory, keep_freed_memory
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.data.formats import read_header, read_image, without_texts, write_label
 from pipeline.data.volume import Volume
@@ -31,6 +31,8 @@ CASE_FAULTS = (Exception,)
 
 
 _LARGE_GIB = 1.0
+_LARGE_SCAN_BYTES = 2**23
+"""From this size on, what reading a scan leaves freed is given back: that costs milliseconds, its windows seconds."""
 
 Guard = Callable[[Volume], Sequence[str]]
 """Says in what a scan is unlike the training data, one sentence each."""
@@ -66,12 +68,19 @@ def segment(
             if job.id in needs and not known_to_fit:
                 predictor.choose(needs[job.id])
             image = read_image(job.images, predictor.plan.resample_channels)
+            large = image.array.nbytes >= _LARGE_SCAN_BYTES
+            if large:
+                give_back_freed_memory()  # the voxels as stored: a hole too small for the image on its new grid
             remarks = "; ".join(guard(image)) if guard else ""
             if remarks and strict:
                 raise DataError(f"unlike the training data: {remarks}")
             if enlargement := predictor.enlargement(image.grid):
                 log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
-            return Reading(predictor.prepare(image), remarks)
+            prepared = predictor.prepare(image)
+            del image
+            if large:
+                give_back_freed_memory()  # the image as read: stores are larger or smaller, and would not fill its hole
+            return Reading(prepared, remarks)
 
         readings: list[Future[Reading]] = []
         writing: Future[CaseResult] | None = None
