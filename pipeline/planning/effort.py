@@ -137,9 +137,9 @@ def decide_effort(
         chosen, step_seconds, patches = _widest(goal, first, precision, step_seconds, device, timer, fits)
     reasons["network"] = _width_reason(chosen, width_is_open, patches, goal.budget_seconds is not None)
 
-    batch, reasons["batch_size"] = batch_pin or 2, "pinned"
-    if not batch_pin:
-        batch, reasons["batch_size"] = _batch(chosen, precision, patches, largest_batch, fits)
+    batch, reasons["batch_size"] = _batch(chosen, precision, patches, largest_batch, fits)
+    if batch_pin:
+        batch, reasons["batch_size"] = batch_pin, f"pinned; open it would be {batch}"
     if batch != chosen.batch_size:
         chosen = replace(chosen, batch_size=batch)
         step_seconds = timer(chosen, [precision])[precision] if goal.budget_seconds is not None else None

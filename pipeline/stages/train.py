@@ -50,7 +50,7 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
         if not world.is_first:
             return
         results = {fold.name: order.result(fold) or {} for fold in order.folds}
-        if config.train.budget and config.train.max_steps is None and config.train.max_epochs is None:
+        if config.train.max_steps is None and config.train.max_epochs is None:
             for fold in order.folds:
                 log.info("%s", _of_budget(fold.folder(out), config.train.budget))
         _write_summary(config.train, plan.network, plan.precision, results, out)
@@ -65,13 +65,13 @@ def _devices(device: str) -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
-def _of_budget(folder: Path, budget: str) -> str:
-    """How long the fold took, over all of its resumes, beside the time that it was given."""
-    from pipeline.planning.effort import seconds
+def _of_budget(folder: Path, budget: str | None) -> str:
+    """How long the fold took, over all of its resumes, beside the time that it was given (planning's own if none)."""
+    from pipeline.planning.effort import DEFAULT_BUDGET, seconds
 
     with (folder / "timing.csv").open(newline="", encoding="utf-8") as stream:
         taken = float(list(csv.DictReader(stream))[-1]["seconds"])
-    allowed = seconds(budget)
+    allowed = seconds(budget or DEFAULT_BUDGET)
     return f"{folder.name}: {duration(taken)} of the {duration(allowed)} that it was given ({taken / allowed - 1:+.0%})"
 
 

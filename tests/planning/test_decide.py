@@ -119,6 +119,9 @@ def test_pins_are_kept_and_their_price_is_said() -> None:
     assert "times the time and memory a patch" in plan.reasons["patch_size"]
     assert "0.5 times the voxels" in plan.reasons["spacing_mm"]
     assert "open it would be none" in plan.reasons["crop"]
+    for batch in (2, 3):
+        pinned = plan_with(budget="1h", config=PlanConfig(batch_size=batch))
+        assert pinned.batch_size == batch and "pinned; open it would be 4" in pinned.reasons["batch_size"]
 
 
 def test_whole_is_a_patch_that_every_image_fits_into() -> None:

@@ -230,13 +230,15 @@ def test_early_stopping_without_anything_to_validate_is_refused():
 
 
 def test_epochs_are_not_held_against_a_budget(tmp_path, caplog):
-    """The plan did not look at it."""
+    """The plan did not look at it. Where nothing is given it took half an hour, which is said as well."""
     inputs = prepare(tmp_path, max_steps=1)
     with caplog.at_level("INFO"):
         _train(inputs, tmp_path / "epochs", budget="5m", max_epochs=3)
         assert "that it was given" not in caplog.text
         _train(inputs, tmp_path / "budget", budget="5m")
-    assert "of the 5 min 0 s that it was given" in caplog.text
+        assert "of the 5 min 0 s that it was given" in caplog.text
+        _train(inputs, tmp_path / "open")
+    assert "of the 30 min 0 s that it was given" in caplog.text
 
 
 def test_what_torch_keeps_of_a_gpu_is_room_for_the_store(tmp_path, monkeypatch):
