@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+case $base in cpu | cuda | slim) ;; *) echo "verify.sh: --base is cpu, cuda or slim, not $base" >&2; exit 2 ;; esac
 tag=localhost/segpipe-verify:$base
 debian=localhost/segpipe-verify-base:bookworm
 work=$(mktemp -d)
@@ -108,10 +109,10 @@ if [ -z "${SEGPIPE_WHEELS:-}" ]; then
   for lock in build "$base"; do
     set -- --quiet --no-deps --require-hashes --only-binary :all: --python-version 3.11 --dest "$SEGPIPE_WHEELS" \
       --requirement "docker/requirements/$lock.lock"
-    for glibc in 28 27 26 25 24 17 12 5; do set -- "$@" --platform "manylinux_2_${glibc}_x86_64"; done
+    for glibc in $(seq 5 28); do set -- "$@" --platform "manylinux_2_${glibc}_x86_64"; done  # pip takes each to the letter
     set -- "$@" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64
     "$python" -m pip download "$@" 2>"$work/pip.log" ||
-      "$python" -m pip download --extra-index-url https://download.pytorch.org/whl/cpu "$@" ||
+      { [ "$lock" = cpu ] && "$python" -m pip download --extra-index-url https://download.pytorch.org/whl/cpu "$@"; } ||
       { cat "$work/pip.log"; fail "the wheels of $lock.lock could not be downloaded"; }
   done
 fi
@@ -171,7 +172,13 @@ if [ "$engine" = buildah ]; then
   if [ -s "$work/ca.pem" ]; then
     ! grep -rqF "$(sed -n 3p "$work/ca.pem")" "$root/etc" "$root/opt" || fail "the build machine's certificate is in it"
   fi
-  [ -z "$(find "$root/usr/bin" "$root/opt" \( -name gcc -o -name cc -o -name 'c++' \))" ] || fail "a compiler is in it"
+  [ -z "$(find "$root/usr/bin" "$root/opt" \( -name gcc -o -name cc -o -name 'c++' -o -name nvcc -o -name ptxas \))" ] ||
+    fail "a compiler is in it"
+  if [ "$base" = cuda ]; then
+    for asked in NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility; do
+      grep -qx "$asked" "$work/words" || fail "the image lacks $asked: NVIDIA's runtime would give it no GPU"
+    done
+  fi
 fi
 
 if [ "$engine" != buildah ]; then
@@ -182,6 +189,7 @@ say "versions"
 run "$work/in" "$work/out-version" --version >"$work/version.txt"
 head -n 5 "$work/version.txt"
 grep -q '^segpipe' "$work/version.txt" && grep -qi 'numpy' "$work/version.txt" || fail "--version lists no packages"
+grep -qx "base: $base" "$work/version.txt" || fail "--version names another variant"
 
 say "plain folders: /input to /output"
 before=$(date +%s%N)
@@ -210,6 +218,14 @@ MODEL=$work/no-model run "$work/in" "$work/out-none" >"$work/none.log" 2>&1 && c
 [ "$code" = 3 ] && grep -q /opt/ml/model "$work/none.log" || { cat "$work/none.log"; fail "exit code $code without a model"; }
 MODEL=$package run "$work/in" "$work/out-mounted"
 "$python" docker/same_labels.py "$work/expected" "$work/out-mounted" "$share"
+
+# Whether a GPU is used where there is one can only be seen where there is one; --device auto has been seen above.
+if [ -z "$(find /dev -maxdepth 1 -name 'nvidia[0-9]*')" ]; then
+  say "a GPU that is not there: refused with a sentence, exit code 2"
+  run "$work/in" "$work/out-gpu" --device cuda >"$work/gpu.log" 2>&1 && code=0 || code=$?
+  cat "$work/gpu.log"
+  [ "$code" = 2 ] && grep -q "device: 'cuda'.*use device: auto or cpu" "$work/gpu.log" || fail "exit code $code without a GPU"
+fi
 
 say "a truncated scan among others: it is named, the others are done, exit code 4"
 mkdir "$work/broken"

@@ -29,9 +29,9 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     What belongs to the build machine comes from its environment and leaves no trace in the image: SEGPIPE_WHEELS (a
     folder of wheels to install from, without a network), SEGPIPE_PIP_CONF (a pip.conf), SEGPIPE_CA_CERTIFICATES (a PEM
     file for pip's connections), SEGPIPE_PYTHON_IMAGE (another base than docker.io/library/python),
-    SEGPIPE_TORCH_CPU_INDEX (where torch's CPU builds come from: a mirror's address). Raises ConfigError
-    where no engine works, this is no checkout of segpipe or the slim image could not run the package, DataError for a
-    package that is not whole, SegpipeError where the build fails.
+    SEGPIPE_TORCH_CPU_INDEX (where torch's CPU builds come from: a mirror's address). Raises ConfigError where no engine
+    works or docker lacks buildx, this is no checkout of segpipe or the slim image could not run the package, DataError
+    for a package that is not whole, SegpipeError where the build fails.
     """
     if not _DOCKERFILE.is_file():
         raise ConfigError(f"{_DOCKERFILE} is not there: `segpipe image` builds from a checkout of segpipe")
@@ -43,6 +43,8 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     opened = load_package(package)
     if base == "slim":
         _require_onnx(opened)
+    if chosen == "docker":
+        _require_buildx()
     with tempfile.TemporaryDirectory(prefix="segpipe-image-") as temporary:
         command = build_command(chosen, tag, base, _model_context(opened, Path(temporary)), Path(temporary))
         log.info("building %s (%s, %s) with model %s %s", tag, chosen, base, opened.name, opened.version)
@@ -88,6 +90,17 @@ def _is_podman() -> bool:
         return False
     asked = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
     return "podman" in (asked.stdout + asked.stderr).lower()
+
+
+def _require_buildx() -> None:
+    """Refuses a docker that only has its old builder, which says of ours `unknown flag: --build-context`."""
+    asked = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)  # noqa: S607
+    if asked.returncode != 0 and not _is_podman():
+        raise ConfigError(
+            "--engine docker: its plugin buildx is missing, which hands the model to the build; install it (package "
+            "docker-buildx, or docker-buildx-plugin where docker is from Docker's own repository), or try --engine "
+            "podman or buildah"
+        )
 
 
 def build_command(engine: str, tag: str, base: str, model: Path, temporary: Path) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, SegpipeError
 from pipeline.serving import image
 from pipeline.serving.image import build_command, build_image, first_engine
 from pipeline.serving.limits import limits_from
@@ -71,6 +73,21 @@ def test_podman_under_the_name_of_docker_is_told_too(tmp_path: Path, monkeypatch
     assert "--format" in build_command("docker", "m:1", "cpu", tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize(("version", "refused"), [("Docker version 28.2.2", True), ("podman version 4.9.4", False)])
+def test_a_docker_that_has_only_its_old_builder_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
+) -> None:
+    """As Debian's docker.io is without docker-buildx; podman under docker's name has no buildx, and needs none."""
+    answers = f'[ "$1" != buildx ] || exit 1\n[ "$1" != build ] || exit 7\necho {version}\n'
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{answers}")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    package = small_package(tmp_path / "package")
+    error, said = (ConfigError, "docker-buildx") if refused else (SegpipeError, "exit code: 7")
+    with pytest.raises(error, match=said):
+        build_image(package, "m:1", engine="docker")
+
+
 def test_a_mirror_of_torch_s_builds_reaches_the_dockerfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGPIPE_TORCH_CPU_INDEX", "https://mirror.example.org/torch-cpu")
     assert "TORCH_CPU_INDEX=https://mirror.example.org/torch-cpu" in build_command(
@@ -118,6 +135,31 @@ def test_every_locked_requirement_is_pinned_with_hashes() -> None:
         for entry in entries:
             assert "==" in entry.split()[0], f"{path.name}: {entry}"
             assert "--hash=sha256:" in entry, f"{path.name}: {entry}"
+
+
+def test_the_images_with_torch_can_run_every_network_that_can_be_trained(repository: Path) -> None:
+    """A network may need an extra (Swin UNETR: einops): without it, the image would refuse its own model."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {re.split(r"[<>=]", entry)[0] for name in ("swinunetr", "dicom", "serve") for entry in extras[name]}
+    assert {"einops", "highdicom", "uvicorn"} <= needed
+    for variant in ("cpu", "cuda"):
+        lock = (repository / f"docker/requirements/{variant}.lock").read_text(encoding="utf-8")
+        assert needed <= set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)), variant
+
+
+def test_no_image_carries_triton_which_would_look_for_a_c_compiler(repository: Path) -> None:
+    """Where it is there, torch calls it for products of a column and a row; without a compiler that fails."""
+    for lock in (repository / "docker" / "requirements").glob("*.lock"):
+        assert "triton==" not in lock.read_text(encoding="utf-8"), lock.name
+    assert "--no-emit-package triton" in (repository / "docker" / "lock.sh").read_text(encoding="utf-8")
+
+
+def test_only_the_variant_with_cuda_asks_nvidias_runtime_for_gpus(repository: Path) -> None:
+    stages = (repository / "docker" / "Dockerfile").read_text(encoding="utf-8").split("\nFROM ")
+    asking = [stage for stage in stages if "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute" in stage]
+    assert [stage.splitlines()[0].split()[-1] for stage in asking] == ["for-cuda"]
+    assert stages[-1].startswith("for-${BASE}\n")
 
 
 def test_the_slim_variant_has_neither_torch_nor_monai() -> None:
