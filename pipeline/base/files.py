@@ -60,7 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Reads a JSON file; a DataError names the file and the line where it is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -29,6 +29,8 @@ MGH_ENDINGS = (".mgz", ".mgh")
 IMAGE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + MGH_ENDINGS
 CHANNEL_SUFFIX = re.compile(r"(?<=.)_(\d{4})$")
 _BLOCK = 32
+_ROUNDING = 1e-3
+"""What calculations in floating point, or a slope in float32, may leave of noise on a whole number."""
 GRID_TOLERANCE_MM = 0.1
 """Corner distance up to which two grids of one shape count as the same."""
 
@@ -155,9 +157,6 @@ def label_voxels(header: Header) -> NDArray[Any]:
     raw, slope, intercept = _raw(header)
     if (slope, intercept) != (1.0, 0.0):
         raw = raw * slope + intercept
-        nearest = np.rint(raw)
-        # A slope in float32 leaves rounding noise on whole numbers.
-        raw = np.where(np.abs(raw - nearest) < 1e-3, nearest, raw)
     if raw.dtype.kind == "f":
         raw = _whole(header.path, raw)
     elif raw.dtype.kind == "b":
@@ -259,8 +258,8 @@ def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
             "set these voxels to 0 or to their structure",
         )
     nearest = np.rint(values)
-    if (values != nearest).any():
-        fractions = values[values != nearest]
+    fractions = values[np.abs(values - nearest) > _ROUNDING]
+    if fractions.size:
         raise FileFault(
             path,
             "label-not-integer",

@@ -12,7 +12,16 @@ from typing import NamedTuple
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.data.cases import Channel
-from pipeline.layouts.found import Found, FoundCase, image_files, modality_of, refuse_shared_ids, stem, without_personal
+from pipeline.layouts.found import (
+    Found,
+    FoundCase,
+    image_files,
+    modality_of,
+    refuse_shared_ids,
+    stem,
+    table_text,
+    without_personal,
+)
 from pipeline.layouts.labelling import Labelling
 
 _NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
@@ -261,5 +270,5 @@ def _participants(folder: Path, notes: set[str]) -> dict[str, dict[str, str]]:
 
 
 def _tsv(path: Path) -> list[dict[str, str]]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = table_text(path)[0].splitlines()
     return [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(lines, delimiter="\t")]

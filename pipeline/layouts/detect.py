@@ -93,18 +93,10 @@ def _kind_of(descriptor: Path) -> str:
 
 def _table(folder: Path) -> Path | None:
     """The only table of cases in the folder; a DataError where there are several, perhaps parts of one data set."""
-    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_table(path)]
+    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and table.is_table(path)]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise DataError(
             f"{folder}: {names} all list images; join them into one table with a column 'split', or name one of them"
         )
     return tables[0] if tables else None
-
-
-def _is_table(path: Path) -> bool:
-    """False also for a file beside the scans that is no readable text."""
-    try:
-        return table.is_table(path)
-    except DataError:
-        return False

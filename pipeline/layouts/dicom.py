@@ -12,6 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.data.cases import Channel
 from pipeline.data.dicom_series import holds_dicom, is_dicom
 from pipeline.layouts.found import Found, FoundCase, modality_of
+from pipeline.layouts.walk import folders_below
 
 _NAME, _ID, _MODALITY = "PatientName", "PatientID", "Modality"
 _UID = re.compile(r"\d+(\.\d+){4,}")
@@ -76,7 +77,7 @@ def read(folder: Path) -> Found:
 
 def _series_folders(folder: Path) -> Iterator[Path]:
     """Folders (this one too) that hold DICOM files, in order."""
-    for place in sorted([folder, *(path for path in folder.rglob("*") if path.is_dir())]):
+    for place in sorted(folders_below(folder)):
         if holds_dicom(place):
             yield place
 

@@ -1,7 +1,8 @@
 """Plain folders of images and label maps, matched by their names.
 
 Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one folder (`c1.nii.gz`, `c1_seg.nii.gz`;
-`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`). How a path is read: `naming.py`.
+`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`; a mask per structure: `c1/ct.nii.gz`,
+`c1/segmentations/liver.nii.gz`). How a path is read: `naming.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def read(folder: Path) -> Found:
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
+    masks: Mapping[str, Mapping[str, Path]] = {}
+    if labels and not labels.keys() & images.keys():
+        masks = _masks(folder, names)
+        if masks:
+            in_folders = [n.of_case_folder(folder) for n in names if not n.is_label]
+            images, labels = _grouped(in_folders), {}
     if labels and not labels.keys() & images.keys():
         an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
         raise DataError(
@@ -43,10 +50,13 @@ def read(folder: Path) -> Found:
         if key not in images
     ]
     cases = [_case(folder, group, labels.get(key, ()), channels, problems) for key, group in sorted(images.items())]
-    claims: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        claims[case.id].append(str(case.images[0].relative_to(folder)))
-    refuse_shared_ids(claims)
+    cases = [
+        replace(case, masks=masks[key], split="testing" if is_testing(folder, case.images[0]) else "training")
+        if key in masks
+        else case
+        for key, case in zip(sorted(images), cases, strict=True)
+    ]
+    _refuse_shared(folder, cases, labelled=bool(labels or masks))
     return Found(
         layout="folders",
         folder=folder,
@@ -56,6 +66,20 @@ def read(folder: Path) -> Found:
         notes=tuple(_notes(cases, channels)),
         problems=tuple(problems),
     )
+
+
+def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> None:
+    """One id for several files; where nothing is known to be a label map, that is most likely why."""
+    claims: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        claims[case.id].append(str(case.images[0].relative_to(folder)))
+    if not labelled and all(len(files) > 1 for files in claims.values()):
+        places = ", ".join(sorted({str(Path(file).parent) for files in claims.values() for file in files}))
+        raise DataError(
+            f"{folder}: {places} hold files of the same names, and no name says which are label maps; call their "
+            "folder labels (or masks, seg, gt), or write a table with columns id, image and label"
+        )
+    refuse_shared_ids(claims)
 
 
 def _names(folder: Path) -> list[Name]:
@@ -70,6 +94,19 @@ def _names(folder: Path) -> list[Name]:
     if _one_folder_per_case(folder, names):
         return [name.of_case_folder(folder) for name in names]
     return names if _matches(names) else _by_numbers(names)
+
+
+def _masks(folder: Path, names: Sequence[Name]) -> dict[str, dict[str, Path]]:
+    """Case folder to structure to its mask, where masks lie beside a case's images or below them (`c1/ct`,
+    `c1/segmentations/liver`); empty where they lie otherwise, or one name stands for two of them."""
+    places = {name.path.parent for name in names if not name.is_label} - {folder}
+    masks: dict[str, dict[str, Path]] = defaultdict(dict)
+    for name in (name for name in names if name.is_label):
+        place = next((above for above in name.path.parents if above in places), None)
+        if place is None or name.structure in masks[str(place.relative_to(folder))]:
+            return {}
+        masks[str(place.relative_to(folder))][name.structure] = name.path
+    return dict(masks)
 
 
 def _by_numbers(names: list[Name]) -> list[Name]:
@@ -167,7 +204,7 @@ def _channel(name: str) -> Channel:
 
 def _notes(cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
     notes = []
-    if unlabelled := [case.id for case in cases if case.label is None]:
+    if unlabelled := [case.id for case in cases if case.label is None and not case.masks]:
         notes.append(f"{len(unlabelled)} images without a label map became testing cases: {', '.join(unlabelled)}")
     if len(channels) > 1:
         notes.append(f"channels by file name: {', '.join(_channel(name).name for name in channels)}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +16,7 @@ from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.data.cases import Channel
 from pipeline.data.formats import CHANNEL_SUFFIX, IMAGE_ENDINGS, image_ending, stem
 from pipeline.layouts.labelling import Labelling
+from pipeline.layouts.walk import files_below
 
 Split = Literal["training", "testing"]
 _PERSONAL = re.compile(
@@ -20,8 +24,7 @@ _PERSONAL = re.compile(
     r"|birth|^mrn$|^patient[_ -]?id$|address|phone",
     re.I,
 )
-
-
+_PIECE = 2**20
 _MODALITIES = {"CT": {"ct", "cta", "cect", "ncct", "cbct"}, "PET": {"pet", "pt", "suv"}}
 
 
@@ -70,8 +73,13 @@ class Found:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All image files below `folder`, sorted; hidden ones (also AppleDouble `._x`) and .img halves are left out."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and not _hidden(path, folder))
+    """All image files below `folder`, sorted; hidden ones (also AppleDouble `._x`) and .img halves are left out.
+
+    Where a file lies there packed and unpacked alike (c1.nii.gz, c1.nii), it counts once.
+    """
+    paths = sorted(filter(is_image, files_below(folder)))
+    packed = {path.with_suffix(""): path for path in paths if path.name.lower().endswith(".nii.gz")}
+    return [path for path in paths if path not in packed or not _unpacks_to(packed[path], path)]
 
 
 def is_image(path: Path) -> bool:
@@ -89,8 +97,26 @@ def is_image(path: Path) -> bool:
     return not (name.endswith(".img") and header.is_file())
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+@cache
+def _unpacks_to(packed: Path, plain: Path) -> bool:
+    """Whether a gzip file holds just what lies in `plain`; asked once, since both are read to their ends."""
+    try:
+        with gzip.open(packed) as inner, plain.open("rb") as outer:
+            while (piece := inner.read(_PIECE)) == outer.read(_PIECE):
+                if not piece:
+                    return True
+    except (OSError, EOFError, zlib.error):
+        return False
+    return False
+
+
+def table_text(path: Path) -> tuple[str, bool]:
+    """The text of a table, and whether it had to be read as Windows writes it (in Excel: CSV without "UTF-8")."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig"), False
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace"), True
 
 
 def by_channel(paths: Iterable[Path], channels: int) -> dict[str, dict[str, Path]]:
@@ -127,7 +153,7 @@ def ids_of(images: Sequence[Path]) -> list[str]:
 def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]]) -> None:
     """Raises a DataError that names every case id claimed by more than one file (or row)."""
     problems = [
-        Problem(name, f"is the id of {len(files)}: {', '.join(map(str, files))}; rename all but one")
+        Problem(name, f"is the id of {len(files)}: {', '.join(map(str, files))}; keep one, or rename the others")
         for name, files in sorted(claims.items())
         if len(files) > 1
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,7 +51,11 @@ class InitResult:
         ]
         if self.problems:
             parts.append(problem_list("the data", self.problems))
-        parts += [f"wrote {self.manifest}", f"wrote {self.config}", f"next: segpipe check {self.config}"]
+        parts += [
+            f"wrote {self.manifest}",
+            f"wrote {self.config}",
+            f"next: segpipe check {shlex.quote(str(self.config))}",
+        ]
         return "\n".join(parts)
 
 
@@ -71,6 +76,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         raise ConfigError(
             f"-o {config_path}: is a folder; name the file to write, for instance {config_path / 'mine.yaml'}"
         )
+    _refuse_unwritable(config_path.absolute().parent, config_path)
     declared = from_option(labels) if labels else None
     found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format)))
     refuse_shared_ids(_claims(found))
@@ -100,6 +106,13 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         notes=(*found.notes, *notes, *channel_notes, *kept),
         problems=(*found.problems, *census.broken.values(), *problems),
     )
+
+
+def _refuse_unwritable(folder: Path, config_path: Path) -> None:
+    """Before hundreds of scans are read."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"-o {config_path}: nothing can be written into {there}; name a file in another folder")
 
 
 def _refuse_unusable_ids(found: Found) -> None:

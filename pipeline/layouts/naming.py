@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.layouts.found import CHANNEL_SUFFIX, stem
 
 _LABEL_WORD = re.compile(
-    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?",
+    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?|structures|"
+    r"rtstruct(s|ures?)?|delineations?",
     re.I,
 )
 _IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
@@ -32,6 +33,11 @@ class Name:
     channel: str
     id: str
     shared_id: str
+
+    @property
+    def structure(self) -> str:
+        """What a mask is of, where its case is known otherwise: `liver` of `mask_liver`."""
+        return "_".join(word for word in _words(stem(self.path)) if not _role(word)) or stem(self.path)
 
     def of_case_folder(self, folder: Path) -> Name:
         """This name where the file's folder is the case: what the folder's own name does not say is the channel."""

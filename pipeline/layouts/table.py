@@ -12,7 +12,16 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
 from pipeline.data.formats import image_ending
-from pipeline.layouts.found import Found, FoundCase, Split, ids_of, modality_of, refuse_shared_ids, without_personal
+from pipeline.layouts.found import (
+    Found,
+    FoundCase,
+    Split,
+    ids_of,
+    modality_of,
+    refuse_shared_ids,
+    table_text,
+    without_personal,
+)
 
 _ID = ("id", "case", "case_id", "caseid", "subjectid")
 _SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
@@ -65,6 +74,8 @@ def read(path: Path) -> Found:
     header, rows = _rows(path)
     columns = _columns(path, header, rows)
     notes: set[str] = set()
+    if table_text(path)[1]:
+        notes.add(f"{path.name} is not UTF-8; read as Windows-1252, so look whether its umlauts and accents are right")
     if columns.person:
         rows = _with_numbered_patients(rows, columns.person)
         notes.add(f"column {columns.person!r} may identify a person: patient_001, ... stand for its values")
@@ -93,10 +104,7 @@ def read(path: Path) -> Found:
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header and the rows with their line numbers; the separator is the tab or what the header shows."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text; save it as 'CSV UTF-8'") from None
+    text, _ = table_text(path)
     first = text.split("\n", 1)[0]
     separator = max("\t;,", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=separator)
@@ -143,7 +151,13 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mappin
 def _holds_files(folder: Path, column: str, rows: Sequence[tuple[int, Mapping[str, str]]]) -> bool:
     """False for columns such as image_date: their first entry is neither an image file's name nor there on disk."""
     first = next((row[column] for _, row in rows if row.get(column)), None)
-    return first is None or bool(image_ending(Path(first))) or (folder / first).exists()
+    return first is None or bool(image_ending(Path(first))) or _file(folder, first).exists()
+
+
+def _file(folder: Path, text: str) -> Path:
+    """The file that a table names; one made on Windows has backslashes."""
+    path = folder / text
+    return path if path.exists() or "\\" not in text else folder / text.replace("\\", "/")
 
 
 def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
@@ -168,17 +182,17 @@ def _case(
     fold = row.get(columns.fold or "", "")
     if fold and not fold.isdigit():
         raise DataError(f"{where}: fold is {fold!r}; it must be a whole number from 0, or empty")
-    paths = tuple(path.parent / image for image in images)
-    label = row.get(columns.label or "", "")
-    masks = {name: path.parent / row[column] for name, column in columns.masks.items() if row.get(column)}
-    files = [*paths, *([path.parent / label] if label else []), *masks.values()]
+    paths = tuple(_file(path.parent, image) for image in images)
+    label = _file(path.parent, row[columns.label]) if columns.label and row.get(columns.label) else None
+    masks = {name: _file(path.parent, row[column]) for name, column in columns.masks.items() if row.get(column)}
+    files = [*paths, *([label] if label else []), *masks.values()]
     if missing := [str(file.name) for file in files if not file.exists()]:
         problems.append(Problem(where, f"no such file: {', '.join(missing)}"))
     extra = {key: value for key, value in row.items() if key not in columns.known}
     return FoundCase(
         id=row.get(columns.id or "", ""),
         images=paths,
-        label=path.parent / label if label else None,
+        label=label,
         masks=masks,
         split=_SPLITS[split] if label or masks or split else "testing",
         subject=row.get(columns.subject or "", "") or row.get(columns.person or "", ""),

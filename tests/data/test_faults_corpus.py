@@ -679,6 +679,16 @@ def test_another_value_than_0_for_the_background(tmp_path: Path) -> None:
     assert "if 255 stands for background there, set it to 0 in the label maps" in faults["no-background"].cure
 
 
+@pytest.mark.parametrize(("noise", "codes"), [(2e-7, set()), (5e-4, set()), (2e-3, {"label-not-integer"})])
+def test_rounding_noise_on_label_values(noise: float, codes: set[str], tmp_path: Path) -> None:
+    """1.0000001 is 1, as programs that calculate in floating point write it; 1.002 is something else."""
+    sound = dataset(tmp_path, cases=1)
+    save(tmp_path / "labels/c0.nii.gz", np.where(label() > 0, label() + noise, 0).astype(np.float32))
+    faults = check(sound, tmp_path, SERIAL)
+    assert {fault.code for fault in faults} == codes
+    assert all("for instance 1.002" in fault.found for fault in faults)
+
+
 def test_voxels_that_no_scanner_makes(tmp_path: Path) -> None:
     dataset(tmp_path, cases=1)
     for path in (tmp_path / "images/c0.nii.gz", tmp_path / "labels/c0.nii.gz"):

@@ -210,3 +210,37 @@ def test_the_only_image_of_a_case_that_is_named_for_another_channel_is_said(tmp_
         ("c_t1", "c_t2.nii.gz: most cases have no such channel; left out"),
         ("d_t2", "d_t2.nii.gz: most cases have t1; look whether it is that"),
     ]
+
+
+@pytest.mark.parametrize("masks", ["segmentations/{}", "structures/{}", "mask_{}", "masks/{}_mask"])
+def test_a_folder_per_case_with_a_mask_per_structure(tmp_path, masks):
+    for case in ("s1", "s2"):
+        image(tmp_path / case / "ct.nii.gz")
+        for structure in ("liver", "kidney_left"):
+            label(tmp_path / case / f"{masks.format(structure)}.nii.gz")
+    image(tmp_path / "s3/ct.nii.gz")
+    found = read(tmp_path)
+    assert [(case.id, case.split, sorted(case.masks)) for case in found.cases] == [
+        ("s1", "training", ["kidney_left", "liver"]),
+        ("s2", "training", ["kidney_left", "liver"]),
+        ("s3", "testing", []),
+    ]
+    assert [case.images[0].name for case in found.cases] == ["ct.nii.gz"] * 3
+    assert any("1 images without a label map became testing cases: s3" in note for note in found.notes)
+
+
+def test_two_masks_of_one_name_in_a_case_are_not_guessed_at(tmp_path):
+    image(tmp_path / "s1/ct.nii.gz")
+    for rater in ("a", "b"):
+        label(tmp_path / f"s1/masks/{rater}/liver.nii.gz")
+    with pytest.raises(DataError, match="no label map has an image of its name"):
+        read(tmp_path)
+
+
+def test_equal_names_in_folders_of_unknown_kind_are_explained(tmp_path):
+    """No word says which folder is which: the way out is one folder's name, not that of every file."""
+    for folder in ("x", "y"):
+        for case in ("c1", "c2"):
+            image(tmp_path / folder / f"{case}.nii.gz")
+    with pytest.raises(DataError, match=r"x, y hold files of the same names, .*; call their folder labels"):
+        read(tmp_path)

@@ -312,3 +312,21 @@ def test_ids_that_cannot_name_a_file_are_refused(tmp_path):
     (place / "cases.csv").write_text("id,image,label\nsite1/c0,images/c0.nii.gz,labels/c0.nii.gz\n")
     with pytest.raises(DataError, match=r"'site1/c0' must be usable as the name of a file"):
         init(place, tmp_path / "mine.yaml")
+
+
+def test_the_next_command_can_be_pasted(tmp_path):
+    result = init(folders(tmp_path / "data"), tmp_path / "my data.yaml")
+    assert f"next: segpipe check '{tmp_path / 'my data.yaml'}'" in result.message
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_reading(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path or mode != os.W_OK)
+    with pytest.raises(ConfigError, match=r"-o .*: nothing can be written into .*; name a file in another folder"):
+        init(tmp_path / "no such folder", tmp_path / "new/mine.yaml")
+
+
+def test_a_descriptor_that_begins_with_a_mark_is_read(tmp_path):
+    image(tmp_path / "data/c.nii.gz")
+    text = json.dumps({"test": ["c.nii.gz"], "modality": {"0": "CT"}})
+    (tmp_path / "data/dataset.json").write_text(text, encoding="utf-8-sig")
+    assert init(tmp_path / "data", tmp_path / "mine.yaml").layout == "msd"

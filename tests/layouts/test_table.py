@@ -124,3 +124,26 @@ def test_a_column_per_structure_holds_masks(tmp_path):
     assert {name: path.name for name, path in one.masks.items()} == {"liver": "a_seg.nii.gz", "tumour": "b_seg.nii.gz"}
     assert set(other.masks) == {"liver"}
     assert (one.split, other.split, one.label) == ("training", "training", None)
+
+
+def test_a_table_as_windows_writes_it(tmp_path):
+    """Excel's plain CSV: semicolons, Windows-1252, backslashes. It was passed over, and scans taken without labels."""
+    image(tmp_path / "Köpfe/Müller.nii.gz")
+    label(tmp_path / "Köpfe/Müller_seg.nii.gz")
+    path = tmp_path / "cases.csv"
+    path.write_bytes(
+        "id;image;label;site\r\nc1;Köpfe\\Müller.nii.gz;Köpfe\\Müller_seg.nii.gz;Köln\r\n".encode("cp1252")
+    )
+    assert is_table(path)
+    found = read(path)
+    assert found.problems == ()
+    assert [file.exists() for file in found.cases[0].files] == [True, True]
+    assert found.cases[0].extra == {"site": "Köln"}
+    assert any("cases.csv is not UTF-8; read as Windows-1252" in note for note in found.notes)
+
+
+def test_a_backslash_that_is_part_of_a_name_stays(tmp_path):
+    image(tmp_path / "a\\b.nii.gz")
+    path = tmp_path / "cases.csv"
+    path.write_text("id,image\nc1,a\\b.nii.gz\n")
+    assert read(path).cases[0].images == (tmp_path / "a\\b.nii.gz",)
