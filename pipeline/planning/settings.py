@@ -70,7 +70,7 @@ class PlanConfig(Strict):
 
 
 class Pace(Strict):
-    """What else of `train` decides how many steps fit into a budget. Where steps or epochs are given, nothing of it.
+    """What else of `train` decides how many steps fit into a budget.
 
     Of the optimiser its name alone, since no rate or momentum takes longer than another.
     """

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import model_validator
 
 from pipeline.base.runtime import Runtime, resolve_device
 from pipeline.base.stage import Stage
@@ -26,7 +23,8 @@ _PACE = {
     "validation_cases": "train.validation.cases",
     "validation_overlap": "train.validation.overlap",
 }
-"""Read only where a budget is kept."""
+"""What decides how long a step takes. As the speed of the machine it is measured once, when a plan is made: a plan that
+stands is not made again because of it."""
 
 
 class PlanReads(Pace):
@@ -39,14 +37,6 @@ class PlanReads(Pace):
     max_epochs: int | None
     accumulate: int
     device: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_a_budget_has_a_pace(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Where steps are given the pace stays at its defaults: another loss then changes nothing that is planned."""
-        if given.get("max_steps") is None and given.get("max_epochs") is None:
-            return given
-        return {key: value for key, value in given.items() if key not in Pace.model_fields}
 
 
 def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001
@@ -92,4 +82,5 @@ STAGE = Stage(
     promises=("plan.json",),
     run=run,
     undigested={"plan.json": ("predicted", "reasons")},
+    immaterial=tuple(_PACE),
 )
