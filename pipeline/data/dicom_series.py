@@ -6,10 +6,6 @@ name (often a UID) nor an identifier.
 
 from __future__ import annotations
 
-import re
-import struct
-import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import jpeg_lossless
+from pipeline.data.dicom_file import (
+    EXPORT_AGAIN,
+    damage,
+    damaged_file,
+    is_dicom,
+    number_of,
+    read_attributes,
+    value_of,
+    visible_files,
+    where,
+)
 from pipeline.data.geometry import Grid
 from pipeline.data.header import FileFault, Header, checked_grid, refuse_if_larger_than_memory
 
@@ -31,18 +38,10 @@ _PLACE = (
     *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("NumberOfFrames", "Columns", "Rows"),
 )
-_IDENTIFIERS = (
-    *("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "StudyID"),
-    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
-)
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _SAME_PLACE_MM = 0.01
 _SHARE_OF_STEP = 0.05
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _SIDEWAYS_MM = 0.1
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae", "œ": "oe"})
-_NAME_PARTS = re.compile(r"[\^=\s,]+")
-_AGAIN = "export the series again, whole and uncompressed"
 _ALONE = "export the volume alone"
 
 
@@ -79,19 +78,6 @@ class Series:
     grid: Grid
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins like a DICOM file (128 bytes, then DICM)."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def holds_dicom(folder: Path) -> bool:
-    """Whether the folder itself holds DICOM files; a DICOMDIR alone does not count."""
-    return any(is_dicom(path) for path in _files(folder)[:8])
-
-
 def read_header(folder: Path) -> Header:
     """Grid and voxel type of the series in `folder`; a FileFault as `order_slices`."""
     return Header(folder, "dicom", open_series(folder).grid, 1, np.dtype(np.float32), (), {"kind": "dicom"})
@@ -112,7 +98,7 @@ def read_voxels(folder: Path) -> NDArray[np.float32]:
 
 def open_series(folder: Path) -> Series:
     """The slices of the series in `folder`, in order, without their pixels; a FileFault as `order_slices`."""
-    paths = [path for path in _files(folder) if is_dicom(path)]
+    paths = [path for path in visible_files(folder) if is_dicom(path)]
     place = where(folder)
     if not paths:
         raise FileFault(place, "no-dicom", "no DICOM file lies in this folder", "name the folder with the series")
@@ -131,116 +117,21 @@ def order_slices(slices: Sequence[Slice], place: Path) -> Series:
     return Series(tuple(ordered), _grid(ordered, place))
 
 
-def where(folder: Path) -> Path:
-    """How a folder is named in messages: as it is, unless its name holds an identifier of the series in it."""
-    return Path("DICOM series") if names_somebody(folder) else folder
-
-
-def names_somebody(folder: Path) -> bool:
-    """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id.
-
-    However it is spelled: with accents, without, or in two letters (ü, u, ue); of a name in several scripts, each.
-    """
-    first = next((path for path in _files(folder) if is_dicom(path)), None)
-    if first is None:
-        return False
-    dataset = _read(first, Path("DICOM series"), _IDENTIFIERS)
-    names = _spellings(folder.name)
-    words = {spelling for word in re.split(r"[\W_]+", folder.name) for spelling in _spellings(word)}
-    for keyword in _IDENTIFIERS:
-        found = _value(dataset, keyword, Path("DICOM series")) or ""
-        values = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
-        for part in (part for value in values for part in _parts(keyword, str(value))):
-            for spelling in _spellings(part):
-                # Li, Wu: as words of their own; two characters of Chinese are a whole name.
-                if len(spelling) == 2 and spelling.isascii():
-                    if spelling in words:
-                        return True
-                elif len(spelling) > 1 and any(spelling in name for name in names):
-                    return True
-    return False
-
-
-def _parts(keyword: str, value: str) -> list[str]:
-    """What of an identifier is one by itself: of a name each script's form, and the words in them."""
-    return [value, *value.split("="), *_NAME_PARTS.split(value)] if keyword == "PatientName" else [value]
-
-
-def _spellings(text: str) -> set[str]:
-    """Letters and digits alone, in small and without accents; where there are umlauts, also as two letters."""
-    small = unicodedata.normalize("NFC", text.casefold())
-    return {_letters(small), _letters(small.translate(_UMLAUTS))}
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in unicodedata.normalize("NFKD", text) if character.isalnum())
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
-
-
-def _read(path: Path, place: Path, keywords: Sequence[str] | None = None) -> Dataset:
-    """The file's attributes; only those of `keywords`, and not the pixels, where these are given."""
-    import pydicom
-
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values
-    try:
-        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            # Such a file is unpacked whole before anything in it is looked at, whatever it grows to.
-            raise FileFault(place, "dicom-deflated", "one of its DICOM files is deflated as a whole", _AGAIN)
-        return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
-    except _damage():
-        raise _damaged(place) from None
-
-
-def _value(dataset: Dataset, keyword: str, place: Path) -> Any:
-    """What an attribute says, None where it is not there or empty; values are interpreted when they are asked for."""
-    try:
-        value = dataset.get(keyword)
-        return None if value is None or value == "" else value
-    except _damage():
-        raise _damaged(place) from None
-
-
-def _number(dataset: Dataset, keyword: str, place: Path, otherwise: float) -> float:
-    """A single finite number, or `otherwise` where the attribute is not there, empty or 0."""
-    try:
-        number = float(_value(dataset, keyword, place) or otherwise)
-    except _damage():
-        raise _damaged(place) from None
-    if not np.isfinite(number):
-        raise _damaged(place)
-    return number
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What pydicom raises for bytes that are not what they should be, with the bytes in its messages: never shown."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-
-    builtin = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError)
-    return (*builtin, struct.error, zlib.error, BytesLengthException, InvalidDicomError)
-
-
-def _damaged(place: Path) -> FileFault:
-    return FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", _AGAIN)
-
-
 def _read_slice(path: Path, place: Path) -> Slice:
-    dataset = _read(path, place, _PLACE)
+    dataset = read_attributes(path, place, _PLACE)
 
     def numbers(keyword: str, count: int) -> list[float]:
-        found = _value(dataset, keyword, place)
+        found = value_of(dataset, keyword, place)
         try:
             values = list(map(float, found)) if isinstance(found, Sequence) and not isinstance(found, str) else []
-        except _damage():
-            raise _damaged(place) from None
+        except damage():
+            raise damaged_file(place) from None
         if len(values) != count or not np.isfinite(values).all():
             said = f"one of its DICOM files states no {keyword}, so its place is unknown"
             raise FileFault(place, "dicom-no-place", said, "leave files that are no slices of the volume out")
         return values
 
-    frames = int(_number(dataset, "NumberOfFrames", place, 1))
+    frames = int(number_of(dataset, "NumberOfFrames", place, 1))
     if frames > 1:
         found = f"it holds a multi-frame DICOM file of {frames} frames"
         raise FileFault(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
@@ -248,28 +139,28 @@ def _read_slice(path: Path, place: Path) -> Slice:
     between_rows, between_columns = numbers("PixelSpacing", 2)
     return Slice(
         path=path,
-        series=str(_value(dataset, "SeriesInstanceUID", place) or ""),
+        series=str(value_of(dataset, "SeriesInstanceUID", place) or ""),
         position=np.array(numbers("ImagePositionPatient", 3)),
         row=orientation[:3],
         column=orientation[3:],
         spacing_mm=(between_columns, between_rows),
-        size=(int(_number(dataset, "Columns", place, 0)), int(_number(dataset, "Rows", place, 0))),
-        thickness_mm=_number(dataset, "SliceThickness", place, 1.0),
+        size=(int(number_of(dataset, "Columns", place, 0)), int(number_of(dataset, "Rows", place, 0))),
+        thickness_mm=number_of(dataset, "SliceThickness", place, 1.0),
     )
 
 
 def _pixels(path: Path, place: Path) -> NDArray[np.float32]:
     """One slice (X, Y), decoded, with rescale slope and intercept applied."""
-    dataset = _read(path, place)
-    colours = "PALETTE" in str(_value(dataset, "PhotometricInterpretation", place))
-    if colours or (_value(dataset, "SamplesPerPixel", place) or 1) != 1:
+    dataset = read_attributes(path, place)
+    colours = "PALETTE" in str(value_of(dataset, "PhotometricInterpretation", place))
+    if colours or (value_of(dataset, "SamplesPerPixel", place) or 1) != 1:
         raise FileFault(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
-    unreadable: tuple[type[Exception], ...] = (AttributeError, RuntimeError, *_damage())
+    unreadable: tuple[type[Exception], ...] = (AttributeError, RuntimeError, *damage())
     try:
-        stored = _without_unused_bits(_decoded(dataset), _value(dataset, "BitsStored", place))
+        stored = _without_unused_bits(_decoded(dataset), value_of(dataset, "BitsStored", place))
     except unreadable:
-        raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", _AGAIN) from None
-    slope, intercept = _number(dataset, "RescaleSlope", place, 1), _number(dataset, "RescaleIntercept", place, 0)
+        raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", EXPORT_AGAIN) from None
+    slope, intercept = number_of(dataset, "RescaleSlope", place, 1), number_of(dataset, "RescaleIntercept", place, 0)
     return (stored.T * slope + intercept).astype(np.float32)
 
 
@@ -319,7 +210,7 @@ def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
         missing = sum(max(round(float(steps[gap]) / usual) - 1, 0) for gap in gaps)
         what = f"{missing} slice(s) are missing" if missing else "slices lie at unequal distances"
         found = f"{what}, after {_places(heights[gaps])}: {steps[gaps[0]]:.3g} mm where {usual:.3g} mm is usual"
-        raise FileFault(place, "dicom-gap", found, _AGAIN)
+        raise FileFault(place, "dicom-gap", found, EXPORT_AGAIN)
     _check_one_line(ordered, usual, place)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.data.cases import Channel
-from pipeline.data.dicom_series import holds_dicom, is_dicom
+from pipeline.data.dicom_file import holds_dicom, is_dicom
 from pipeline.layouts.found import Found, FoundCase, modality_of
 from pipeline.layouts.walk import folders_below
 

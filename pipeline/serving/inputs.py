@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import inside, read_json
-from pipeline.data.dicom_series import holds_dicom, names_somebody
+from pipeline.data.dicom_file import holds_dicom, names_somebody
 from pipeline.data.formats import CHANNEL_SUFFIX, case_id, image_ending, stem
 from pipeline.data.manifest import read_manifest
 from pipeline.inference.jobs import JOURNAL

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.data.dicom_series import is_dicom
+from pipeline.data.dicom_file import is_dicom
 from pipeline.data.formats import CHANNEL_SUFFIX, image_ending, read_header
 from pipeline.data.geometry import to_canonical
 from pipeline.data.header import FileFault

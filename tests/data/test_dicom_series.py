@@ -22,7 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.data.dicom_series import Slice, names_somebody, open_series, order_slices, read_voxels
+from pipeline.data.dicom_file import names_somebody
+from pipeline.data.dicom_series import Slice, open_series, order_slices, read_voxels
 from pipeline.data.header import FileFault
 
 HERE = Path("series")
