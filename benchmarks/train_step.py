@@ -1,14 +1,17 @@
 """Training on this machine: patches per second of our step, of nnU-Net's way, and of the convolutions alone.
 
-    python benchmarks/train_step.py [--device cuda] [--threads 2] [--seconds 20] [--width 32] [--record FILE]
+    python benchmarks/train_step.py [--peer-python FILE] [--device cuda] [--threads 2] [--seconds 20] [--width 32]
+        [--record FILE]
 
-Five rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
+Rows, in turn, with the same patch (40×56×40), batch and network (DynUNet of the given width, deep supervision):
 
 - `segpipe`: our whole step: bf16, fused loss at each level's own size, clipping, moving average;
 - `segpipe, compiled`: the same with train.compile, whose first step compiles: what it costs, and what it may win back;
 - `as nnU-Net`: fp32, MONAI's DynUNet with its outputs scaled up, MONAI's DiceCELoss per level, memory given back to the
   kernel, which is how nnU-Net runs on a CPU. Each row runs in a process of its own;
 - `as nnU-Net, tuned`: the same with freed memory kept, which nnU-Net's users can have by setting glibc's variables;
+- `nnU-Net's trainer`, as shipped and tuned: the same from the peer itself, where --peer-python names the interpreter
+  of an environment that has it (`pip install torch==2.13.0 nnunetv2==2.8.1`); see `nnunet_step.py`;
 - `convolutions`: forward and backward of every convolution of that network by itself, in our precision: the ceiling
   that a step of nothing but convolutions would reach.
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -42,6 +46,15 @@ from pipeline.training.learner import AUTOCAST, Learner
 
 PATCH, CLASSES = (40, 56, 40), 3
 ROWS = ("segpipe", "segpipe, compiled", "as nnU-Net", "as nnU-Net, tuned", "convolutions")
+PEER_ROWS: dict[str, dict[str, str]] = {
+    "nnU-Net's trainer": {},
+    "nnU-Net's trainer, tuned": {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+        "MALLOC_TOP_PAD_": str(64 * 2**20),
+    },
+}
+"""What each adds to the environment. The variables are those with which glibc keeps what is freed."""
 
 
 def main() -> None:
@@ -54,16 +67,22 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", type=Path)
+    parser.add_argument("--peer-python", type=Path, help="of an environment with nnunetv2")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
         print(json.dumps(_measured(arguments)))
         return
-    rates: dict[str, list[tuple[float, float]]] = {row: [] for row in ROWS}
+    rows = (*ROWS, *PEER_ROWS) if arguments.peer_python else ROWS
+    rates: dict[str, list[tuple[float, float]]] = {row: [] for row in rows}
     for _ in range(arguments.rounds):
-        for row in ROWS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for row in rows:
+            if row in PEER_ROWS:
+                command = [str(arguments.peer_python), str(Path(__file__).with_name("nnunet_step.py")), *sys.argv[1:]]
+            else:
+                command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
+            added = os.environ | PEER_ROWS.get(row, {})
+            said = subprocess.run(command, capture_output=True, text=True, check=True, env=added).stdout
             rates[row].append(json.loads(said.splitlines()[-1]))
     _report(rates, arguments)
 
