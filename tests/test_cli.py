@@ -130,6 +130,7 @@ def test_a_missing_manifest_is_a_data_fault(capsys, tmp_path):
     assert "m.json: there is no such file" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_configuration_its_faults_and_another_layout(capsys, tmp_path):
     """init, check (of both files, as text, JSON and page) and convert, as they are typed."""
     for case in range(3):

@@ -103,6 +103,7 @@ def test_slices_of_two_table_positions_are_no_volume() -> None:
     assert len(order_slices(close, HERE).slices) == 6
 
 
+@pytest.mark.slow
 def test_real_series_equal_what_gdcm_makes_of_them(segpipe_data: Path) -> None:
     """Voxels and origin against SimpleITK's own series reader, on MR and on JPEG 2000 compressed CT."""
     for name in ("hippocampus_dicom/11", "totalseg/dicom_ct"):

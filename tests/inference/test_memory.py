@@ -201,6 +201,7 @@ for result in batch.segment(jobs, lambda name: one):
 """
 
 
+@pytest.mark.slow
 def test_cases_of_one_size_are_all_done_where_there_is_room_for_one_and_a_third(repository, tmp_path):
     """What each one leaves freed in the process is the next one's, and never more is held than may be."""
     write_scan(tmp_path / "a.nii", (96, 96, 96))
@@ -229,6 +230,7 @@ print(needs.fp32.reading, needs.fp32.peak, result.peak_memory_gib - needs.base)
 """
 
 
+@pytest.mark.slow
 def test_what_reading_left_freed_is_not_kept_beside_what_the_case_takes(repository, tmp_path):
     """A scan of 48 MiB in fp32, and it again on the planned grid, are most: nothing of the 24 MiB as stored, of what
     unpacked them or of what was normalised lies beside them in the heap."""

@@ -73,6 +73,7 @@ def test_fp32_slabs_give_the_very_sums_of_the_plain_way(shape, roi, overlap, sta
     np.testing.assert_allclose(found, naive_logits(image, roi, overlap, starts), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 16)] * 3),
@@ -128,6 +129,7 @@ def test_random_logits_are_blended_as_monai_blends_them(shape, roi, overlap, hal
     np.testing.assert_allclose(found, expected, atol=2**-11 * covering * np.abs(expected).max() + 1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 20)] * 3),

@@ -240,6 +240,7 @@ def test_what_cannot_be_done_says_why(tmp_path, place, options, error, words):
     assert not (tmp_path / "mine.yaml").exists()
 
 
+@pytest.mark.slow
 def test_the_real_hippocampi(segpipe_data, tmp_path):
     result = init(segpipe_data / "hippocampus", tmp_path / "hippocampus.yaml", labels="anterior=1,posterior=2")
     assert sum(case.split == "training" for case in result.dataset.cases) == 208

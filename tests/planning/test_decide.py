@@ -110,6 +110,7 @@ def test_patches_suit_every_network(network: Any) -> None:
     assert all(size >= n for size, n in zip(plan.patch_size, (35, 50, 36), strict=True))
 
 
+@pytest.mark.slow
 def test_pins_are_kept_and_their_price_is_said() -> None:
     config = PlanConfig(patch_size=(40, 56, 80), spacing_mm=(1.0, 1.0, 2.0), crop="nonzero", mirror_axes=(0, 1))
     plan = plan_with(config=config)
@@ -178,6 +179,7 @@ def test_little_memory_makes_smaller_patches_and_none_is_refused() -> None:
         plan_with(cases=large, config=PlanConfig(memory_gib=0.1))
 
 
+@pytest.mark.slow
 def test_memory_also_bounds_what_time_could_buy() -> None:
     """10 hours buy 32 channels and batches of 4; where only half of that fits, less is chosen, and said."""
     rich = plan_with(budget="10h")
@@ -188,6 +190,7 @@ def test_memory_also_bounds_what_time_could_buy() -> None:
     assert bought[0] == (32, 4) and bought[1] != bought[0]
 
 
+@pytest.mark.slow
 def test_pins_that_memory_does_not_hold_are_refused_and_what_is_open_makes_room_for_them() -> None:
     with pytest.raises(ConfigError, match=r"plan\.patch_size: training would need about .* but 1 GiB may be used"):
         plan_with(config=PlanConfig(memory_gib=1.0, patch_size=(128, 128, 128)))

@@ -70,6 +70,7 @@ def scan(path: Path, seed: int) -> None:
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
 
 
+@pytest.mark.slow
 def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is_named(tmp_path: Path) -> None:
     places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
     places.output.mkdir()
@@ -90,6 +91,7 @@ def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is
     assert not np.array_equal(*labels)
 
 
+@pytest.mark.slow
 def test_a_4d_file_holds_all_channels_and_a_manifest_names_the_cases(tmp_path: Path) -> None:
     """Both, as separate files do, give the labels that the same channels gave."""
     model = two_channels(tmp_path / "model")
@@ -131,6 +133,7 @@ def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(
     assert [path.name for path in (tmp_path / "out" / "images" / "brain-structures").glob("*.nii.gz")] == ["x.nii.gz"]
 
 
+@pytest.mark.slow
 def test_grand_challenges_sockets_of_one_channel_each_are_one_case(tmp_path: Path) -> None:
     """T1 and T2 lie in two sockets under names that say nothing, as on grand-challenge; order of the folders or not."""
     places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))

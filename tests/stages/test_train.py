@@ -74,7 +74,10 @@ def test_it_learns(tmp_path):
 
 @pytest.mark.parametrize(
     "network",
-    [{"name": "vnet"}, {"name": "segresnet", "init_filters": 8, "blocks_down": (1, 1)}],
+    [
+        pytest.param({"name": "vnet"}, marks=pytest.mark.slow),
+        {"name": "segresnet", "init_filters": 8, "blocks_down": (1, 1)},
+    ],
     ids=lambda n: n["name"],
 )
 def test_other_networks_train_too(tmp_path, network):
@@ -115,6 +118,7 @@ def test_several_folds_go_on_where_they_stopped(tmp_path, monkeypatch, fatal_cal
 TWO_DEVICES = ["cpu", "cpu:0"]
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_are_those_in_turn(tmp_path, monkeypatch):
     """Each in a process of its own, as on two GPUs; in one folder, with one summary."""
     inputs = prepare(tmp_path)
@@ -126,6 +130,7 @@ def test_folds_side_by_side_are_those_in_turn(tmp_path, monkeypatch):
     assert "6 steps in" in (tmp_path / "beside/fold_2/log.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_fold_that_fails_beside_others_is_named_and_they_are_kept(tmp_path, monkeypatch):
     inputs = prepare(tmp_path)
     monkeypatch.setattr(train, "_devices", lambda device: ["cpu", "cpu:none"])

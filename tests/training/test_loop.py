@@ -267,7 +267,7 @@ def test_with_batch_norm_it_says_that_portions_are_not_the_same(caplog):
     assert "the result differs a little" in caplog.text
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_other_precisions_learn_too(tmp_path, precision):
     result = fit(make_course(tmp_path, max_steps=40), make_learner(precision=precision))
     assert result["dice"]["box"] > 0.7
