@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
 from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids
-from pipeline.layouts.naming import Name, is_testing, read_name
+from pipeline.layouts.naming import Name, is_testing, read_name, says_role_alone
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -98,14 +98,20 @@ def _names(folder: Path) -> list[Name]:
 
 def _masks(folder: Path, names: Sequence[Name]) -> dict[str, dict[str, Path]]:
     """Case folder to structure to its mask, where masks lie beside a case's images or below them (`c1/ct`,
-    `c1/segmentations/liver`); empty where they lie otherwise, or one name stands for two of them."""
-    places = {name.path.parent for name in names if not name.is_label} - {folder}
+    `c1/segmentations/liver`); empty where they lie otherwise, or one name stands for two of them.
+
+    A folder called `images`, or the only one with several images, holds several cases and is not one.
+    """
+    images = Counter(name.path.parent for name in names if not name.is_label)
+    places = {place for place in images if place != folder and not says_role_alone(place.name)}
+    if len(images) == 1 and images.total() > 1:
+        return {}
     masks: dict[str, dict[str, Path]] = defaultdict(dict)
     for name in (name for name in names if name.is_label):
         place = next((above for above in name.path.parents if above in places), None)
-        if place is None or name.structure in masks[str(place.relative_to(folder))]:
+        if place is None or name.structure_in(place) in masks[str(place.relative_to(folder))]:
             return {}
-        masks[str(place.relative_to(folder))][name.structure] = name.path
+        masks[str(place.relative_to(folder))][name.structure_in(place)] = name.path
     return dict(masks)
 
 

@@ -34,10 +34,11 @@ class Name:
     id: str
     shared_id: str
 
-    @property
-    def structure(self) -> str:
-        """What a mask is of, where its case is known otherwise: `liver` of `mask_liver`."""
-        return "_".join(word for word in _words(stem(self.path)) if not _role(word)) or stem(self.path)
+    def structure_in(self, case: Path) -> str:
+        """What a mask of the case in folder `case` is of: `liver` of `mask_liver`, or of `c1_liver` in `c1`."""
+        words, own = _words(stem(self.path)), _words(case.name)
+        words = words[len(own) :] if words[: len(own)] == own else words
+        return "_".join(word for word in words if not _role(word)) or stem(self.path)
 
     def of_case_folder(self, folder: Path) -> Name:
         """This name where the file's folder is the case: what the folder's own name does not say is the channel."""
@@ -72,6 +73,11 @@ def read_name(folder: Path, path: Path, suffixes: bool) -> Name:
 
 def _role(word: str) -> bool:
     return bool(_LABEL_WORD.fullmatch(word) or _IMAGE_WORD.fullmatch(word))
+
+
+def says_role_alone(name: str) -> bool:
+    """True for `images`, `labelsTr`: a folder that says what is in it, and not of which case."""
+    return all(_role(word) for word in _words(name))
 
 
 def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:

@@ -237,6 +237,25 @@ def test_two_masks_of_one_name_in_a_case_are_not_guessed_at(tmp_path):
         read(tmp_path)
 
 
+def test_a_mask_that_repeats_its_case_is_of_the_same_structure_in_all(tmp_path):
+    for case in ("p1_c1", "liver_2"):
+        image(tmp_path / case / f"{case}_ct.nii.gz")
+        for structure in ("liver", "spleen"):
+            label(tmp_path / case / f"{case}_{structure}_mask.nii.gz")
+    assert [sorted(case.masks) for case in read(tmp_path).cases] == [["liver", "spleen"]] * 2
+
+
+@pytest.mark.parametrize("folders", [("images",), ("scans",), ("a/images", "b/images"), ("patients",)])
+def test_patients_in_one_folder_are_not_channels_of_one_case(tmp_path, folders):
+    """Their label maps lie below it under other names. They were taken for one case with a mask per patient."""
+    for folder in folders:
+        for patient, other in (("anna", "x"), ("bert", "y")):
+            image(tmp_path / folder / f"{patient}.nii.gz")
+            label(tmp_path / folder / "labels" / f"{other}.nii.gz")
+    with pytest.raises(DataError, match="no label map has an image of its name"):
+        read(tmp_path)
+
+
 def test_equal_names_in_folders_of_unknown_kind_are_explained(tmp_path):
     """No word says which folder is which: the way out is one folder's name, not that of every file."""
     for folder in ("x", "y"):
