@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 import zlib
@@ -113,6 +114,8 @@ def _unpacks_to(packed: Path, plain: Path) -> bool:
 def table_text(path: Path) -> tuple[str, bool]:
     """The text of a table, and whether it had to be read as Windows writes it (in Excel: CSV without "UTF-8")."""
     content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # in Excel: "Unicode Text"
+        return content.decode("utf-16", errors="replace"), False
     try:
         return content.decode("utf-8-sig"), False
     except UnicodeDecodeError:

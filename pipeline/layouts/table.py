@@ -59,8 +59,10 @@ def is_table(path: Path) -> bool:
     """True for a .csv or .tsv file with an image column."""
     if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
         return False
-    header, _ = _rows(path)
-    return any(_IMAGE.match(name) for name in header)
+    try:
+        return any(_IMAGE.match(name.strip()) for name in _reader(path).fieldnames or ())
+    except csv.Error:  # no table at all, such as something binary
+        return False
 
 
 def read(path: Path) -> Found:
@@ -103,13 +105,20 @@ def read(path: Path) -> Found:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The header and the rows with their line numbers; the separator is the tab or what the header shows."""
-    text, _ = table_text(path)
-    first = text.split("\n", 1)[0]
-    separator = max("\t;,", key=first.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=separator)
-    rows = [(reader.line_num, {k.strip(): (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    """The header and the rows with their line numbers."""
+    reader = _reader(path)
+    try:
+        rows = [(reader.line_num, {k.strip(): (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from None
     return [name.strip() for name in reader.fieldnames or ()], rows
+
+
+def _reader(path: Path) -> csv.DictReader[str]:
+    """Reads a table, whose separator is the tab or what the header shows."""
+    text, _ = table_text(path)
+    separator = max("\t;,", key=text.split("\n", 1)[0].count)
+    return csv.DictReader(text.splitlines(), delimiter=separator)
 
 
 def _with_numbered_patients(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +23,8 @@ def folders_below(folder: Path) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         raise DataError(
-            f"{folder}: a folder in it cannot be opened ({error.strerror}); see to your rights "
-            f"(find {folder} -type d ! -readable lists such folders)"
+            f"{folder}: a folder in it cannot be opened ({error.strerror}); see to your rights (find -L "
+            rf"{shlex.quote(str(folder))} -type d ! \( -readable -executable \) lists such folders)"
         )
 
     for place, below, _ in os.walk(folder, onerror=refuse, followlinks=True):
@@ -31,6 +33,8 @@ def folders_below(folder: Path) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(real)
+        if not os.access(here, os.X_OK):  # its names can be read, but nothing that lies there
+            refuse(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         below[:] = sorted(name for name in below if _visible(name) and not _leads_back(here / name, top))
         yield here
 

@@ -147,3 +147,26 @@ def test_a_backslash_that_is_part_of_a_name_stays(tmp_path):
     path = tmp_path / "cases.csv"
     path.write_text("id,image\nc1,a\\b.nii.gz\n")
     assert read(path).cases[0].images == (tmp_path / "a\\b.nii.gz",)
+
+
+def test_a_table_of_excels_unicode_text(tmp_path):
+    image(tmp_path / "Köpfe/Müller.nii.gz")
+    path = tmp_path / "cases.csv"
+    path.write_bytes("id\timage\r\nc1\tKöpfe/Müller.nii.gz\r\n".encode("utf-16"))
+    assert is_table(path)
+    found = read(path)
+    assert (found.cases[0].images[0].exists(), found.problems, found.notes) == (True, (), ())
+
+
+def test_a_file_that_only_calls_itself_a_table_is_none(tmp_path):
+    """As something binary, or measurements in which a field is longer than Python's csv takes."""
+    path = tmp_path / "cases.csv"
+    path.write_bytes(b"\xff" * 200_000)
+    assert not is_table(path)
+    path.write_text("id,vector\nc1," + "1 " * 100_000)
+    assert not is_table(path)
+
+
+def test_a_row_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"line \d+: field larger than .*; is a quotation mark not closed"):
+        read(table(tmp_path, 'id,image\nc1,"' + "scans/a.nii.gz\n" * 10_000))

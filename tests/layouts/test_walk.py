@@ -56,6 +56,18 @@ def test_a_folder_that_cannot_be_opened_is_said(tmp_path, monkeypatch):
         list(folders_below(tmp_path))
 
 
+def test_a_folder_whose_files_cannot_be_reached_is_said(tmp_path, monkeypatch):
+    """Its names can be read, and looking at any of them is refused."""
+    folder = tmp_path / "two words"
+    image(folder / "labels/c1.nii.gz")
+    monkeypatch.setattr(os, "access", lambda place, mode: not os.fspath(place).endswith("labels"))
+    with pytest.raises(
+        DataError, match=r"cannot be opened \(Permission denied\).*find -L '\S*/two words' -type d"
+    ) as said:
+        list(files_below(folder))
+    assert r"! \( -readable -executable \)" in str(said.value)
+
+
 def test_a_file_that_lies_there_packed_and_unpacked_counts_once(tmp_path):
     packed = image(tmp_path / "c1.nii.gz")
     image(tmp_path / "c1.nii")  # of other voxels, which its name seeds
