@@ -258,7 +258,8 @@ def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
             "set these voxels to 0 or to their structure",
         )
     nearest = np.rint(values)
-    fractions = values[np.abs(values - nearest) > _ROUNDING]
+    uneven = values[values != nearest]  # few, if any: of these alone differences are taken
+    fractions = uneven[np.abs(uneven - np.rint(uneven)) > _ROUNDING]
     if fractions.size:
         raise FileFault(
             path,

@@ -48,8 +48,9 @@ def check_values(report: Report, counts: Mapping[int, int], file: str, manifest:
                 f"label value {value} ({count:,} voxels) is not declared",
                 f"declare it in the manifest's labels, or correct the label map; declared: {known}",
             )
-    if counts and 0 not in counts:
-        most = max(counts, key=lambda value: counts[value])
+    counted = {value: count for value, count in counts.items() if value != ignored}
+    if counted and 0 not in counted:
+        most = max(counted, key=lambda value: counted[value])
         report.add(
             "warning",
             file,

@@ -679,6 +679,14 @@ def test_another_value_than_0_for_the_background(tmp_path: Path) -> None:
     assert "if 255 stands for background there, set it to 0 in the label maps" in faults["no-background"].cure
 
 
+def test_ignored_voxels_are_not_suspected_to_be_background(tmp_path: Path) -> None:
+    """Of a map in which few voxels were labelled: the advice to set the others to 0 would teach that they are none."""
+    dataset(tmp_path, cases=1)
+    save(tmp_path / "labels/c0.nii.gz", np.where(label() == 0, 255, label()).astype(np.uint8))
+    (fault,) = check(manifest(1, ignore_label=255), tmp_path, SERIAL)
+    assert fault.code == "no-background" and "most have 1" in fault.found and "255" not in fault.cure
+
+
 @pytest.mark.parametrize(("noise", "codes"), [(2e-7, set()), (5e-4, set()), (2e-3, {"label-not-integer"})])
 def test_rounding_noise_on_label_values(noise: float, codes: set[str], tmp_path: Path) -> None:
     """1.0000001 is 1, as programs that calculate in floating point write it; 1.002 is something else."""
