@@ -7,6 +7,7 @@ enough of them.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,10 @@ from pipeline.base.errors import ConfigError
 from pipeline.planning.measure import Precision, Work
 from pipeline.planning.validating import Validating
 
+log = logging.getLogger(__name__)
+
+# Of a budget, from which on what is not training is remarked on.
+_MUCH = 0.5
 # The rest is for start-up and saving; with validation's usual 5 % of the steps' time, 92 % are for the steps.
 STEPS_AND_VALIDATION = 0.966
 DEFAULT_BUDGET = "30m"
@@ -83,6 +88,13 @@ class Goal:
         for_steps = max(self.budget_seconds - compiling, 0.0) * STEPS_AND_VALIDATION / (1 + validation)
         purposes = "validation, compiling, start-up and saving" if self.compiled else "validation, start-up and saving"
         left = 1 - for_steps / self.budget_seconds
+        if left > _MUCH:
+            log.warning(
+                "train.budget: %.0f%% of it go into %s, and little is left to learn in; give more time, leave out "
+                "train.compile, or open train.validation.interval and cases",
+                100 * left,
+                purposes,
+            )
         return for_steps / (step_seconds * _BESIDE[device.type]), f"{left:.0%} left for {purposes}"
 
 

@@ -92,20 +92,20 @@ def fit(course: Course, learner: Learner) -> dict[str, Any]:
     KeyboardInterrupt after SIGTERM or SIGINT; both leave a state to go on from.
     """
     standing = _begin_or_resume(course, learner)
-    while True:
-        try:
-            _train(course, learner, standing)
-            return _finish(course, learner, standing)
-        except NotFiniteError as fault:
-            standing = _roll_back(course, learner, fault, standing.seconds)
+    with asked_to_stop() as asked:
+        while True:
+            try:
+                _train(course, learner, standing, asked)
+                return _finish(course, learner, standing)
+            except NotFiniteError as fault:
+                standing = _roll_back(course, learner, fault, standing.seconds)
 
 
-def _train(course: Course, learner: Learner, standing: Standing) -> None:
+def _train(course: Course, learner: Learner, standing: Standing, asked: threading.Event) -> None:
     world, saves = course.world, _Saves(course, learner, standing)
     with (
         Journal(course, standing, learner.device) as journal,
         drawn_ahead(course.draw, standing.step, course.max_steps, course.data_threads) as batches,
-        asked_to_stop() as asked,
         progress(course.name, course.max_steps, standing.step, shown=world.is_first) as bar,
     ):
         if standing.validation_due:
@@ -184,7 +184,7 @@ def _or_said(course: Course, what: str, on_gpu: bool) -> Iterator[None]:
     """Makes a want of memory in `what`, which cannot be done in smaller portions, a TrainingError with its cure."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         elsewhere = "ram, which leaves a GPU's memory to training" if on_gpu else "disk, which holds no scan in memory"

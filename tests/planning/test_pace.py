@@ -120,11 +120,15 @@ def test_a_slower_loss_gets_fewer_steps_and_it_is_said() -> None:
     assert "0.158 s a step with dice_topk and adamw as measured here, 8% left" in sorting.reasons["max_steps"]
 
 
-def test_compiling_is_taken_from_the_budget() -> None:
+def test_compiling_is_taken_from_the_budget(caplog) -> None:
     compiled = planned(Pace(compile=True))
     assert compiled.max_steps == pytest.approx(planned().max_steps * (1 - COMPILE_SECONDS / BUDGET_S), abs=1)
     assert "left for validation, compiling, start-up and saving" in compiled.reasons["max_steps"]
+    assert "little is left" not in caplog.text
     assert planned(Pace(compile=True), budget="10s").max_steps == 1
+    assert (
+        "100% of it go into validation, compiling, start-up and saving, and little is left to learn in" in caplog.text
+    )
 
 
 KEYS = {

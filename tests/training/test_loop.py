@@ -381,6 +381,23 @@ def test_a_signal_after_the_last_look_is_not_lost(signum, tmp_path):
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "stopped")
 
 
+def test_a_signal_in_a_step_that_is_rolled_back_is_not_lost(tmp_path):
+    """The step whose loss is no number is when it comes: the rolled back training begins, and stops at once."""
+
+    def rate(step):
+        if step == 6 and not asked:
+            asked.append(step)
+            signal.raise_signal(signal.SIGTERM)
+        return 0.01
+
+    asked = []
+    course = make_course(tmp_path / "fold", rate=rate, draw=_with_nan({6}, []), save_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(course, make_learner())
+    assert asked == [6]
+    assert fit(course, make_learner())["steps"] == course.max_steps
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
