@@ -2,8 +2,8 @@
 
 The count is what the step itself keeps at its worst moment: what autograd saves, gradients on their way back, copies
 in another precision. Beside it stand what no tensor shows: the program, what a convolution takes while it runs, and
-the gaps of a heap. Program and convolutions were measured by themselves; the factor for the heap was chosen with four
-trainings (`benchmarks/records/2026-11-21-training-memory.md`), and others were held against the sum.
+the gaps of a heap. Program and convolutions were measured by themselves; the factor for the heap was chosen with some
+trainings on two machines (`benchmarks/records/2026-11-21-training-memory.md`), and others were held against the sum.
 """
 
 from __future__ import annotations
