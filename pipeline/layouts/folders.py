@@ -1,8 +1,8 @@
 """Plain folders of images and label maps, matched by their names.
 
 Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one folder (`c1.nii.gz`, `c1_seg.nii.gz`;
-`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`; a mask per structure: `c1/ct.nii.gz`,
-`c1/segmentations/liver.nii.gz`). How a path is read: `naming.py`.
+`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`; with label files below it:
+`case_folders.py`). How a path is read: `naming.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
+from pipeline.layouts.case_folders import case_folder, labels_in_case_folders
 from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids
-from pipeline.layouts.naming import Name, is_testing, read_name, says_role_alone
+from pipeline.layouts.naming import Name, is_testing, read_name
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -30,12 +31,12 @@ def read(folder: Path) -> Found:
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
-    masks: Mapping[str, Mapping[str, Path]] = {}
+    masks: Mapping[str, Mapping[str, Path]] = {}  # case folder to structure to file
     if labels and not labels.keys() & images.keys():
-        masks = _masks(folder, names)
-        if masks:
-            in_folders = [n.of_case_folder(folder) for n in names if not n.is_label]
-            images, labels = _grouped(in_folders), {}
+        maps, masks = labels_in_case_folders(folder, names)
+        if maps or masks:
+            images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
+            labels = {case: [name] for case, name in maps.items()}
     if labels and not labels.keys() & images.keys():
         an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
         raise DataError(
@@ -94,25 +95,6 @@ def _names(folder: Path) -> list[Name]:
     if _one_folder_per_case(folder, names):
         return [name.of_case_folder(folder) for name in names]
     return names if _matches(names) else _by_numbers(names)
-
-
-def _masks(folder: Path, names: Sequence[Name]) -> dict[str, dict[str, Path]]:
-    """Case folder to structure to its mask, where masks lie beside a case's images or below them (`c1/ct`,
-    `c1/segmentations/liver`); empty where they lie otherwise, or one name stands for two of them.
-
-    A folder called `images`, or the only one with several images, holds several cases and is not one.
-    """
-    images = Counter(name.path.parent for name in names if not name.is_label)
-    places = {place for place in images if place != folder and not says_role_alone(place.name)}
-    if len(images) == 1 and images.total() > 1:
-        return {}
-    masks: dict[str, dict[str, Path]] = defaultdict(dict)
-    for name in (name for name in names if name.is_label):
-        place = next((above for above in name.path.parents if above in places), None)
-        if place is None or name.structure_in(place) in masks[str(place.relative_to(folder))]:
-            return {}
-        masks[str(place.relative_to(folder))][name.structure_in(place)] = name.path
-    return dict(masks)
 
 
 def _by_numbers(names: list[Name]) -> list[Name]:

@@ -74,9 +74,9 @@ def _bits(case: FoundCase, names: Sequence[str], problems: list[Problem]) -> Vol
             return None
         if len(found := np.unique(mask.array[mask.array != 0])) > 1:
             shown = ", ".join(map(str, found[:5]))
-            problems.append(
-                Problem(case.id, f"{path.name} holds the values {shown}, where a mask has one; the case is left out")
-            )
+            found_here = f"{path.name} holds the values {shown}, where a mask has one; the case is left out"
+            cure = "if it is a label map, write a table (CSV) with columns id, image and label"
+            problems.append(Problem(case.id, f"{found_here} ({cure})"))
             return None
         if result is None:
             result = mask.with_array(np.zeros(mask.array.shape, np.int64))

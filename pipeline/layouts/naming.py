@@ -10,10 +10,12 @@ from pathlib import Path
 from pipeline.layouts.found import CHANNEL_SUFFIX, stem
 
 _LABEL_WORD = re.compile(
-    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?|structures|"
-    r"rtstruct(s|ures?)?|delineations?",
+    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?|"
+    r"rtstruct(s|ures?)?",
     re.I,
 )
+_LABEL_FOLDER = re.compile(r"structures|delineations?", re.I)
+"""Words for a whole folder; in other names they say too little (an image `deep_structures_t1`)."""
 _IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
 _CHANNEL_WORD = re.compile(r"t1(c|ce|gd|n|w)?|t2(f|w)?|flair|pd|cta?|pe?t|adc|dwi|mri?|swi", re.I)
 _TESTING = re.compile(r"(images|labels)?(ts|test|testing)|unlabell?ed", re.I)
@@ -35,16 +37,21 @@ class Name:
     shared_id: str
 
     def structure_in(self, case: Path) -> str:
-        """What a mask of the case in folder `case` is of: `liver` of `mask_liver`, or of `c1_liver` in `c1`."""
+        """What a mask of the case in folder `case` is of: `liver` of `mask_liver`, or of `c1_liver` in `c1`.
+
+        Empty where the name says only that it is one (`seg`), or of which case (`c1`).
+        """
         words, own = _words(stem(self.path)), _words(case.name)
         words = words[len(own) :] if words[: len(own)] == own else words
-        return "_".join(word for word in words if not _role(word)) or stem(self.path)
+        return "_".join(word for word in words if not _role(word))
 
-    def of_case_folder(self, folder: Path) -> Name:
-        """This name where the file's folder is the case: what the folder's own name does not say is the channel."""
-        own = set(_words(self.path.parent.name))
+    def of_case_folder(self, folder: Path, case: Path | None = None) -> Name:
+        """This name where the file's folder (or `case`) is the case: what that folder's name does not say is the
+        channel.
+        """
+        case = case or self.path.parent
+        own = set(_words(case.name))
         rest = [word for word in _words(stem(self.path)) if word not in own and not _IMAGE_WORD.fullmatch(word)]
-        case = self.path.parent
         key = str(case.relative_to(folder))
         return replace(self, key=key, channel="_".join(rest), id=case.name, shared_id=case.name)
 
@@ -63,7 +70,9 @@ def read_name(folder: Path, path: Path, suffixes: bool) -> Name:
     spoken = rest.pop() if not suffix and len(rest) > 1 and _CHANNEL_WORD.fullmatch(rest[-1]) else ""
     return Name(
         path=path,
-        key="/".join([*(part for part in folders if not _role(part)), "_".join(rest)]),
+        key="/".join(
+            [*(part for part in folders if not (_role(part) or _LABEL_FOLDER.fullmatch(part))), "_".join(rest)]
+        ),
         is_label=is_label,
         channel=suffix.group(1) if suffix else spoken,
         id=text[: suffix.start()] if suffix else text,
@@ -77,7 +86,7 @@ def _role(word: str) -> bool:
 
 def says_role_alone(name: str) -> bool:
     """True for `images`, `labelsTr`: a folder that says what is in it, and not of which case."""
-    return all(_role(word) for word in _words(name))
+    return bool(_LABEL_FOLDER.fullmatch(name)) or all(_role(word) for word in _words(name))
 
 
 def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
@@ -85,6 +94,8 @@ def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
     if any(_role(word) for word in words):
         return any(_LABEL_WORD.fullmatch(word) for word in words)
     for part in reversed(folders):
+        if _LABEL_FOLDER.fullmatch(part):
+            return True
         if spoken := [word for word in _words(part) if _role(word)]:
             return any(_LABEL_WORD.fullmatch(word) for word in spoken)
     return False

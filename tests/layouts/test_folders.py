@@ -229,6 +229,51 @@ def test_a_folder_per_case_with_a_mask_per_structure(tmp_path, masks):
     assert any("1 images without a label map became testing cases: s3" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("name", ["seg/seg", "labels/{}", "masks/{}_mask", "structures/segmentation", "labels/organs"])
+def test_the_only_label_file_of_a_case_folder_is_its_label_map(tmp_path, name):
+    """It was taken for the mask of a structure called `seg`, and refused case by case for its several values."""
+    for case, values in (("c1", (1,)), ("c2", (1, 2, 3))):
+        image(tmp_path / case / "ct.nii.gz")
+        label(tmp_path / case / f"{name.format(case)}.nii.gz", *values)
+    image(tmp_path / "c3/ct.nii.gz")
+    found = read(tmp_path)
+    assert pairs(found) == {
+        **{case: (1, f"{name.split('/')[1].format(case)}.nii.gz") for case in ("c1", "c2")},
+        "c3": (1, None),
+    }
+    assert not found.problems and not any(case.masks for case in found.cases)
+
+
+def test_one_mask_a_case_stays_a_structure(tmp_path):
+    """Its name, where it has one value in all cases, and where names differ."""
+    for case in ("c1", "c2"):
+        image(tmp_path / case / "ct.nii.gz")
+        label(tmp_path / case / "masks/liver.nii.gz", 1)
+    assert [sorted(case.masks) for case in read(tmp_path).cases] == [["liver"]] * 2
+    (tmp_path / "c2/masks/liver.nii.gz").rename(tmp_path / "c2/masks/spleen.nii.gz")
+    label(tmp_path / "c1/masks/liver.nii.gz", 1, 2)
+    assert [sorted(case.masks) for case in read(tmp_path).cases] == [["liver"], ["spleen"]]
+
+
+@pytest.mark.parametrize(("names", "masks"), [(["liver", "spleen"], ["liver", "spleen"]), (["seg"], [])])
+def test_images_and_masks_in_folders_of_their_own_below_each_case(tmp_path, names, masks):
+    for case in ("c1", "c2"):
+        image(tmp_path / case / "images/ct.nii.gz")
+        for name in names:
+            label(tmp_path / case / f"masks/{name}.nii.gz", 1)
+    found = read(tmp_path)
+    assert [(case.id, sorted(case.masks)) for case in found.cases] == [("c1", masks), ("c2", masks)]
+    assert [case.label is not None for case in found.cases] == [not masks] * 2
+
+
+@pytest.mark.parametrize("name", ["deep_structures_t1", "delineations_t1"])
+def test_words_that_are_a_label_folders_do_not_make_an_image_a_label_map(tmp_path, name):
+    for case in ("c1", "c2"):
+        image(tmp_path / case / f"{name}.nii.gz")
+        label(tmp_path / case / "seg.nii.gz")
+    assert [case.images[0].name for case in read(tmp_path).cases] == [f"{name}.nii.gz"] * 2
+
+
 def test_two_masks_of_one_name_in_a_case_are_not_guessed_at(tmp_path):
     image(tmp_path / "s1/ct.nii.gz")
     for rater in ("a", "b"):

@@ -1,0 +1,80 @@
+"""Folders that are a case each, with label files below them: one label map, or a mask per structure.
+
+`c1/ct.nii.gz` with `c1/seg/seg.nii.gz`, or with `c1/segmentations/liver.nii.gz`, `c1/segmentations/spleen.nii.gz`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.base.errors import DataError
+from pipeline.data.formats import read_label
+from pipeline.layouts.found import stem
+from pipeline.layouts.naming import Name, says_role_alone
+
+Masks = dict[str, dict[str, Path]]
+
+
+def labels_in_case_folders(folder: Path, names: Sequence[Name]) -> tuple[dict[str, Name], Masks]:
+    """Case folder to its label map, or to structure to mask: of the two, one is empty. Both where no folder is a case.
+
+    A case's only label file is its label map where its name says no more than that (`seg/seg`, `labels/c1`), or is the
+    same in all cases and one of them holds several values (`labels/organs`).
+    """
+    files = _label_files(folder, names)
+    if files and all(len(own) == 1 for own in files.values()) and _are_maps(folder, files):
+        return {case: own[0] for case, own in files.items()}, {}
+    masks: Masks = defaultdict(dict)
+    for case, own in files.items():
+        for name in own:
+            structure = name.structure_in(folder / case) or stem(name.path)
+            if structure in masks[case]:
+                return {}, {}
+            masks[case][structure] = name.path
+    return {}, dict(masks)
+
+
+def case_folder(folder: Path, image: Path) -> Path:
+    """The folder of an image's case where each has one: `c1` of `c1/ct`, and of `c1/images/ct`."""
+    place = image.parent
+    return place.parent if says_role_alone(place.name) and folder not in (place, place.parent) else place
+
+
+def _label_files(folder: Path, names: Sequence[Name]) -> dict[str, list[Name]]:
+    """Case folder to the label files in it and below it; empty where one lies elsewhere.
+
+    A folder called `images` with several images, or the only one with several, holds several cases and is not one.
+    """
+    images = Counter(name.path.parent for name in names if not name.is_label)
+    if any(count > 1 and (len(images) == 1 or says_role_alone(place.name)) for place, count in images.items()):
+        return {}
+    cases = {case_folder(folder, name.path) for name in names if not name.is_label}
+    cases = {case for case in cases if case != folder and not says_role_alone(case.name)}
+    files: dict[str, list[Name]] = defaultdict(list)
+    for name in (name for name in names if name.is_label):
+        case = next((above for above in name.path.parents if above in cases), None)
+        if case is None:
+            return {}
+        files[str(case.relative_to(folder))].append(name)
+    return dict(files)
+
+
+def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
+    """Whether cases with one label file each have label maps, and not masks of one structure."""
+    structures = {name.structure_in(folder / case) for case, own in files.items() for name in own}
+    if len(structures) > 1:
+        return False
+    return structures == {""} or any(_has_several_values(name.path) for own in files.values() for name in own)
+
+
+def _has_several_values(path: Path) -> bool:
+    """False too for a file that cannot be read: what is wrong with it is said where masks are merged."""
+    try:
+        label = read_label(path).array
+    except DataError:
+        return False
+    return len(np.unique(label[label != 0])) > 1
