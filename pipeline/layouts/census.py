@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from operator import itemgetter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +28,13 @@ MOST_VALUES = 255
 class Census:
     """values: case id to label value to voxels, background left out. broken: what cannot be read, by case id.
 
-    filled: of a case whose label map has no voxel of 0, the value that most voxels have.
+    filled: the cases whose label map has no voxel of 0.
     """
 
     values: Mapping[str, Mapping[int, int]]
     broken: Mapping[str, Problem]
     sha256: Mapping[Path, str]
-    filled: Mapping[str, int] = field(default_factory=dict)
+    filled: Collection[str] = ()
 
     def cases_of(self) -> dict[int, list[str]]:
         """Label value to the cases that have it, in order of value."""
@@ -54,7 +53,7 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
     values: dict[str, Mapping[int, int]] = {}
     broken: dict[str, Problem] = {}
     sha256: dict[Path, str] = {}
-    filled: dict[str, int] = {}
+    filled: list[str] = []
     with ThreadPoolExecutor(usable_cores()) as pool, progress("reading", len(cases)) as bar:
         for case, hashes, result in zip(cases, pool.map(_hash, cases), pool.map(_look, cases), strict=True):
             sha256 |= hashes
@@ -63,7 +62,7 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
             elif result is not None:
                 values[case.id] = {value: voxels for value, voxels in result.items() if value != 0}
                 if result and 0 not in result:
-                    filled[case.id] = max(result.items(), key=itemgetter(1))[0]
+                    filled.append(case.id)
             bar.advance()
     return Census(values, broken, sha256, filled)
 
@@ -124,14 +123,17 @@ def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
     notes = [
         f"labels are inferred from {len(census.values)} label maps: {listing}; name them with --labels name=value,..."
     ]
-    return Labelling(names), notes, [*negative, *_filled(census), *_rare(census, cases)]
+    return Labelling(names), notes, [*negative, *_filled(census, None), *_rare(census, cases)]
 
 
-def _filled(census: Census) -> list[Problem]:
-    """Label maps without background: another value may stand for it there."""
+def _filled(census: Census, ignored: int | None) -> list[Problem]:
+    """Label maps without background: the value that most voxels have may stand for it there, not the ignored one."""
+    cases_of: dict[int, list[str]] = defaultdict(list)
+    for case in census.filled:
+        if counts := {value: voxels for value, voxels in census.values[case].items() if value != ignored}:
+            cases_of[max(counts, key=lambda value: counts[value])].append(case)
     problems = []
-    for value in sorted(set(census.filled.values())):
-        where = [case for case, most in census.filled.items() if most == value]
+    for value, where in sorted(cases_of.items()):
         found = f"fills the label maps of {', '.join(where)}, where no voxel is 0 (background)"
         cure = f"if {value} stands for background there, set it to 0; no other value can be background"
         problems.append(Problem(f"label value {value}", f"{found}; {cure}"))
@@ -161,7 +163,7 @@ def compare(census: Census, labelling: Labelling, lookup: bool) -> tuple[Labelli
         Problem(f"label value {value}", f"is not declared, but occurs in {', '.join(where)}")
         for value, where in cases.items()
         if value not in labelling.values
-    ] + _filled(census)
+    ] + _filled(census, labelling.ignore_value)
     absent = [name for name, values in labelling.structures.items() if not set(values) & set(cases)]
     if lookup and cases:
         kept = {name: values for name, values in labelling.structures.items() if name not in absent}

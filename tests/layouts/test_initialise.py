@@ -160,6 +160,26 @@ def test_another_background_than_0_is_said_where_values_are_inferred(tmp_path):
         ) in problems
 
 
+def test_ignored_voxels_are_not_suspected_to_be_background(tmp_path):
+    """Most of a map may be declared to be ignored; of the rest, the value that most voxels have is asked about."""
+    place = folders(tmp_path / "data", count=1)
+    array = np.full(SHAPE, 255, np.uint8)
+    array[1], array[2, 0] = 1, 2
+    nib.save(nib.Nifti1Image(array, AFFINE), place / "labels/c0.nii.gz")
+    result = init(place, tmp_path / "mine.yaml", labels="core=1,rim=2,ignore=255")
+    assert [problem.where for problem in result.problems if "background" in problem.what] == ["label value 1"]
+
+
+def test_a_mask_of_several_values_is_refused_with_the_way_out(tmp_path):
+    for case in ("c1", "c2"):
+        image(tmp_path / f"data/{case}/ct.nii.gz")
+        for name in ("liver", "organs"):
+            label(tmp_path / f"data/{case}/masks/{name}.nii.gz", 1, 2)
+    with pytest.raises(DataError, match="none is left") as raised:
+        init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert "if it is a label map, write a table (CSV) with columns id, image and label" in str(raised.value)
+
+
 def test_images_are_not_taken_for_label_maps(tmp_path):
     place = folders(tmp_path / "data", count=1)
     array = np.arange(120).reshape(6, 5, 4) * 3
