@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_a_variant_that_does_not_exist_is_named_before_any_work(repository: Path
 def test_no_engine_is_said_with_what_to_install(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     for program in ("sh", "dirname", "mktemp", "rm"):
-        (tmp_path / "bin" / program).symlink_to(f"/usr/bin/{program}")
+        where = shutil.which(program)
+        assert where is not None, program
+        (tmp_path / "bin" / program).symlink_to(where)
     done = verify(repository, tmp_path, PATH=str(tmp_path / "bin"))
     assert done.returncode == 1 and "no container engine works here: install docker, podman or buildah" in done.stderr
