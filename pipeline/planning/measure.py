@@ -66,7 +66,7 @@ def seconds_per_step(
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as training has it (unless train.deterministic)
     try:
         return _medians(work, precisions, device)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
         if not is_out_of_memory(error):
             raise
         raise ConfigError(

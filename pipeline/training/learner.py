@@ -77,7 +77,7 @@ class Learner:
             try:
                 self.optimizer.zero_grad(set_to_none=True)
                 return self._gradients_by_portions(batch)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
                 if not is_out_of_memory(error) or self.distributed:
                     raise
                 message = str(error).splitlines()[0]
