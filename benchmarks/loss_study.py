@@ -154,6 +154,7 @@ def _rows(scores: Sequence[Score]) -> Iterator[dict[str, object]]:
             "dice": round(float(case_means.mean()), 4),
             "low": round(float(low), 4),
             "high": round(float(high), 4),
+            "seed_means": " ".join(f"{mean:.4f}" for mean in by_seed),
             "seed_std": round(float(np.std(by_seed, ddof=1)), 4) if len(seeds) > 1 else 0.0,
             "cases": len(cases),
             "seeds": len(seeds),
@@ -183,7 +184,7 @@ def _cell(row: dict[str, object] | None) -> str:
 
 
 def _figure(rows: Sequence[dict[str, object]], path: Path) -> None:
-    """Points with intervals: one panel per data set and structure, one line per loss."""
+    """Points with intervals, and grey marks for the seeds: one panel per data set and structure, one line per loss."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -203,6 +204,8 @@ def _figure(rows: Sequence[dict[str, object]], path: Path) -> None:
             if (row["data"], row["structure"]) == (data, structure):
                 at = -losses.index(str(row["loss"]))
                 axes.plot([row["low"], row["high"]], [at, at], color="tab:blue")
+                means = [float(mean) for mean in str(row["seed_means"]).split()]
+                axes.plot(means, [at] * len(means), "|", color="gray", markersize=9)
                 axes.plot([row["dice"]], [at], "o", color="tab:blue")
         axes.set(
             title=f"{data}: {structure}", xlabel="Dice", yticks=[-i for i in range(len(losses))], yticklabels=losses
