@@ -83,7 +83,11 @@ def test_a_browser_in_the_terminal_gets_its_page_before_it_returns(run: Path, mo
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as its reader ends `segpipe view`
 
     monkeypatch.setattr(webbrowser, "open", browse)
-    view(run)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin by ignoring it
+    try:
+        view(run)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert b"<html" in pages[0]
 
 
