@@ -186,7 +186,7 @@ def test_killing_the_command_ends_its_workers(tmp_path: Path) -> None:
     workers = _eventually(lambda: len(found := list(tmp_path.glob("*.pid"))) == 2 and [int(p.stem) for p in found])
     command.kill()
     command.wait()
-    _eventually(lambda: not any(psutil.pid_exists(worker) for worker in workers))
+    assert _eventually(lambda: not any(psutil.pid_exists(worker) for worker in workers))
 
 
 def _eventually(look: Callable[[], Any]) -> Any:

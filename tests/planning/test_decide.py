@@ -236,7 +236,10 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
 @pytest.mark.parametrize(("channels", "overlapping"), [(300, False), (20, True)])
 def test_a_step_can_be_taken_with_more_structures_than_a_byte_has_values(channels: int, overlapping: bool) -> None:
     network = {"name": "unet", "channels": [2, 2, 2], "deep_supervision": 1}
-    TrainingStep(Work(network, 1, channels, (8, 4, 4), 1, overlapping), "fp32", CPU)()
+    step = TrainingStep(Work(network, 1, channels, (8, 4, 4), 1, overlapping), "fp32", CPU)
+    step()
+    assert step.label.dtype == (torch.int64 if overlapping else torch.int32)  # 20 bits, or 300 indices
+    assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
 
 
 def test_a_gpu_is_measured_as_it_trains_and_given_back(monkeypatch) -> None:
