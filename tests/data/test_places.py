@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.nn import functional as F
 
+from pipeline.data import places
 from pipeline.data.places import Places
 
 SHAPES = st.tuples(*[st.one_of(st.just(1), st.integers(1, 9))] * 3)
@@ -40,6 +41,19 @@ def test_nearest_equals_rounding_by_hand(shape: tuple, seed: int) -> None:
     label = (volume[0] * 50).to(torch.int32)
     index = [np.clip(np.rint(place.numpy()), 0, n - 1).astype(int) for place, n in zip(places, shape, strict=True)]
     assert np.array_equal(Places(places, shape).nearest(label).numpy(), label.numpy()[tuple(index)])
+
+
+def test_volumes_too_large_for_float32_indices_are_indexed_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, at = volume_and_places((7, 6, 5), 2)
+    label = (volume[0] * 50).to(torch.int32)
+    small = Places(at, (7, 6, 5)).nearest(label)
+    monkeypatch.setattr(places, "_EXACT", 0)
+    assert torch.equal(Places(at, (7, 6, 5)).nearest(label), small)
+    # Beyond 2**24 a float32 has lost the last bit: an odd voxel would be taken from its neighbour.
+    monkeypatch.undo()
+    long = torch.arange(2**24 + 8, dtype=torch.int32).view(1, 1, -1) % 251
+    last = torch.tensor([0.0, 0.0, 2.0**24 - 1]).view(3, 1, 1, 1)
+    assert Places(last, tuple(long.shape)).nearest(long).item() == (2**24 - 1) % 251
 
 
 @given(SHAPES, st.integers(0, 1000), st.tuples(*[st.integers(0, 3)] * 3), st.permutations([1, 2, 3]))
