@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from pipeline.base.resident import resident_memory_gib
+
 ONE_POOL = {"MALLOC_ARENA_MAX": "1"}
 """Environment of a process in which what one thread has freed is there for every other one.
 
@@ -51,3 +53,28 @@ def give_back_freed_memory() -> bool:
     except AttributeError:
         return False
     return bool(trim(ctypes.c_size_t(0)))
+
+
+class KeptMemory:
+    """Holds what the process keeps unused to little, while work goes on that takes and frees blocks of many sizes.
+
+    A hole of just the right size is often not taken again (glibc before 2.38 wants some more where a block is to be
+    aligned), so that a heap may grow to several times what is in use.
+    """
+
+    SLACK_GIB = 1 / 32
+    RARELY = 8
+    """Pieces of work between two times of giving back; more often, and the limit is too low for what each one takes."""
+
+    def __init__(self, wanted_gib: float) -> None:
+        """wanted_gib: what the work takes beside what the process has now."""
+        self._limit_gib, self._pieces = resident_memory_gib() + wanted_gib + self.SLACK_GIB, 0
+
+    def hold(self) -> None:
+        """Gives back what was freed where the process has outgrown what it wanted; for before each piece of work."""
+        self._pieces += 1
+        if resident_memory_gib() > self._limit_gib:
+            give_back_freed_memory()
+            # What is still there is in use, by other threads too: giving back again would only cost page faults.
+            raised = self._limit_gib + self.SLACK_GIB / 4 * (self._pieces < self.RARELY)
+            self._limit_gib, self._pieces = max(raised, resident_memory_gib() + self.SLACK_GIB), 0

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.allocator import give_back_freed_memory
+from pipeline.base.allocator import KeptMemory, give_back_freed_memory
 from pipeline.base.errors import DataError
 from pipeline.base.resident import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.data.conform import Conformed, conform
@@ -186,7 +186,8 @@ class Predictor:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
         targets = [None if a is None else _inside(a, conformed) for a in everything]
-        windows = self._paint(conformed, half, targets)
+        stores_gib = (needs.half if half else needs.fp32).stores
+        windows = self._paint(conformed, half, targets, stores_gib)
         _, uncertainty, divergence, chances = (
             None if a is None else prepared.outline.with_array(a) for a in everything
         )
@@ -213,7 +214,7 @@ class Predictor:
                     "replace them by a value that means nothing (for CT -1024, else 0) where that is true of them"
                 )
 
-    def _paint(self, conformed: Conformed, half: bool, targets: Sequence[NDArray | None]) -> int:
+    def _paint(self, conformed: Conformed, half: bool, targets: Sequence[NDArray | None], stores_gib: float) -> int:
         """Fills the targets, views on the cropped canonical grid; returns how many windows it took."""
         image = conformed.image
         arrays, settings = self.model.arrays, self.settings
@@ -224,7 +225,7 @@ class Predictor:
         painting = Painting(*(None if t is None else _permuted(t, axes) for t in targets))  # type: ignore[arg-type]
         painter = Painter(self.plan.structures, self.plan.overlapping, arrays)
         with self.model.working():
-            logits = self._logits(_permuted(image, axes), layout, axes)
+            logits = self._logits(_permuted(image, axes), layout, axes, KeptMemory(stores_gib))
             blocks = blend(layout, logits, arrays.take(weight), channels, arrays, competing)
             order = sorted(range(3), key=lambda axis: -axes[axis])
             resampler = Resampler(layout.windows.image_shape, painting.labels.shape, channels, arrays, order)
@@ -232,12 +233,13 @@ class Predictor:
                 painter.paint(box, painting)
         return layout.windows.count
 
-    def _logits(self, image: NDArray, layout: SlabLayout, axes: Axes) -> Iterator[Array]:
+    def _logits(self, image: NDArray, layout: SlabLayout, axes: Axes, kept: KeptMemory) -> Iterator[Array]:
         """Logits (K, …) of every window in the layout's order and axes; the network sees the planned axes."""
         back = (0, *(1 + int(i) for i in np.argsort(axes)))
         forth = (0, *(1 + axis for axis in axes))
         corners = layout.corners()
         while batch := list(itertools.islice(corners, self.settings.sw_batch_size)):
+            kept.hold()
             windows = np.stack([layout.windows.cut(image, corner).transpose(back) for corner in batch])
             # map keeps nothing of the last result, which a loop variable would, while the next one is computed
             yield from map(partial(self.model.arrays.permute, axes=forth), self.model(windows))

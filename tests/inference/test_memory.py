@@ -73,7 +73,7 @@ def test_of_files_with_few_classes_too(options, repository):
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["classes_found"] == 3
-    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2)
+    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2), seen
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_of_real_networks_too(seeds, options, repository, segpipe_data, tmp_path
     done = subprocess.run([*command, *grid], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2)
+    assert seen["predicted_gib"] == pytest.approx(seen["peak_gib"], rel=0.2), seen
 
 
 def predictor_with(gib, **settings):
@@ -146,7 +146,9 @@ from pathlib import Path
 import numpy as np
 from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.resident import resident_memory_gib
+from pipeline.data.geometry import Grid
 from pipeline.data.plan import ChannelPlan, Plan
+from pipeline.data.volume import Volume
 from pipeline.inference import batch
 from pipeline.inference.arrays import NumpyArrays
 from pipeline.inference.jobs import Job
@@ -247,6 +249,40 @@ def test_what_reading_left_freed_is_not_kept_beside_what_the_case_takes(reposito
     reading, predicted, measured = map(float, done.stdout.split())
     assert reading == predicted == pytest.approx(96 / 1024)
     assert measured == pytest.approx(predicted, rel=0.2)
+
+
+GREW = """
+class Grows(Model):
+    resident = []
+    def __call__(self, windows):
+        self.resident.append(resident_memory_gib())
+        if len(self.resident) == 3:
+            np.ones(2**28, np.uint8)
+        return np.repeat(windows, 41, axis=1)
+
+grid = Grid((128, 128, 128), np.eye(4))
+one = Predictor(plan, Grows(), InferenceSettings(overlap=0))
+needs = one.needs(grid)
+keep_freed_memory()
+one.predict(Volume(np.zeros((1, *grid.shape), np.float32), grid))
+print(needs.base + needs.fp32.peak, *one.model.resident[1:])
+"""
+
+
+def test_a_heap_that_has_outgrown_the_need_is_cut_back_between_windows(repository):
+    """The second of eight windows leaves 0.25 GiB unused; the next ones begin with no more than was predicted."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODEL + GREW],
+        cwd=repository,
+        env=os.environ | ONE_POOL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    predicted, *before_windows = map(float, done.stdout.split())
+    assert len(before_windows) == 8
+    assert max(before_windows) < predicted + 0.05
 
 
 V = 16**3 / 2**30
