@@ -12,6 +12,8 @@ from pipeline.data.header import FileFault
 
 Severity = Literal["fatal", "fixable", "warning"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "fixable", "warning")
+ALL_CASES = "all cases"
+"""In place of a case, for a fault of the data set as a whole."""
 _BLOCK_FROM = 6
 _MEANING = {
     "fatal": "the case cannot be used as it is",

@@ -17,7 +17,8 @@ from pipeline.base.strict import Strict
 from pipeline.data.cases import Channel
 
 FORMAT = "segpipe-manifest/1"
-_MOST_OVERLAPPING = 62
+MOST_OVERLAPPING = 62
+"""Structures of one manifest that may overlap: a bit each in 64, with one to spare for what is ignored."""
 
 
 def unusable_id(value: str) -> str:
@@ -82,8 +83,8 @@ class Manifest(Strict):
             faults.append("label value 0 is background and cannot be a structure")
         if any(value < 0 for value in values):
             faults.append("label values cannot be negative")
-        if self.overlapping and len(self.labels) > _MOST_OVERLAPPING:
-            faults.append(f"{len(self.labels)} structures overlap; at most {_MOST_OVERLAPPING} can (one bit each)")
+        if self.overlapping and len(self.labels) > MOST_OVERLAPPING:
+            faults.append(f"{len(self.labels)} structures overlap; at most {MOST_OVERLAPPING} can (one bit each)")
         if self.ignore_label is not None and self.ignore_label in values:
             faults.append(f"ignore_label {self.ignore_label} is a structure too")
         if faults:

@@ -176,6 +176,7 @@ def _work(
         made = [predictor.predict_prepared(reading.result().prepared)]
     except CASE_FAULTS as error:
         return _already(failure(error))
+    del reading  # its image, before writing begins
 
     def finish() -> CaseResult:
         prediction = made.pop()  # out of this function, which the thread lets go of only after the result is told

@@ -25,7 +25,7 @@ from pipeline.layouts.found import (
 from pipeline.layouts.labelling import Labelling
 
 _NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
-_LABELS = {"dseg", "mask"}
+_LABELS = {"dseg", "mask", "msk"}
 _OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den", "hemi"}
 _OF_A_CASE = {"sub", "ses", "run"}
 _OF_A_STRUCTURE = {"label", "hemi"}

@@ -1,12 +1,13 @@
-"""Folders that are a case each, with label files below them: one label map, or a mask per structure.
+"""Which label files belong to which case where their names are not those of images.
 
-`c1/ct.nii.gz` with `c1/seg/seg.nii.gz`, or with `c1/segmentations/liver.nii.gz`, `c1/segmentations/spleen.nii.gz`.
+Folders may be a case each, with label files below them: `c1/ct.nii.gz` with `c1/seg/seg.nii.gz`, or with a mask per
+structure, `c1/segmentations/liver.nii.gz`. Masks may also be named by case and structure.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,25 @@ def labels_in_case_folders(folder: Path, names: Sequence[Name]) -> tuple[dict[st
                 return {}, {}
             masks[case][structure] = name.path
     return {}, dict(masks)
+
+
+def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> Masks:
+    """Key of an image to structure to file: `labels/liver/c1` and `c1_liver_mask` are the liver of `c1`.
+
+    Empty where a label file fits no image so, or where two are the same structure of one.
+    """
+    masks: Masks = defaultdict(dict)
+    for name in labels:
+        place, _, last = name.key.rpartition("/")
+        case = max((key for key in cases if last.startswith(f"{key}_")), key=len, default="")
+        if place and last in cases:
+            case, structure = last, place.replace("/", "_")
+        else:
+            structure = name.key[len(case) + 1 :]
+        if not case or not structure or structure in masks[case]:
+            return {}
+        masks[case][structure] = name.path
+    return dict(masks)
 
 
 def case_folder(folder: Path, image: Path) -> Path:

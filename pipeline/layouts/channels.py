@@ -12,15 +12,17 @@ from pipeline.layouts.found import Found, FoundCase
 
 UNNAMED = "image"
 _LOOKED_AT, _AIR_HU = 3, -500.0
+_SHOWN = 5
 
 
 def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[str]]:
     """`found` with what the first readable cases show about its unnamed channels, and notes that say so.
 
     An unnamed single channel becomes as many as a 4D file holds; one whose values go down to air in Hounsfield units
-    becomes CT.
+    becomes CT. What cannot be trained on and holds another number of volumes (a film beside its frames) is left out.
     """
-    cases = [case for case in found.cases if case.id not in census.broken][:_LOOKED_AT]
+    readable = [case for case in found.cases if case.id not in census.broken]
+    cases = ([case for case in readable if case.split == "training"] or readable)[:_LOOKED_AT]
     channels, notes = list(found.channels), []
     if not cases:
         return found, []
@@ -44,7 +46,25 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
             notes.append(f"{name}: taken as CT, since its values go down to {min(values):.0f} (air is -1000 HU)")
         else:
             notes.append(f"{name}: taken as MR, so normalised image by image; if it is CT, say so in the manifest")
-    return replace(found, channels=tuple(channels)), notes
+    found = replace(found, channels=tuple(channels))
+    return _without_other_volumes(found, {case.id for case in readable}, notes), notes
+
+
+def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -> Found:
+    """`found` without unlabelled single files that do not hold as many volumes as there are channels."""
+    other = {
+        case.id: case.images[0].name
+        for case in found.cases
+        if case.id in readable and case.label is None and len(case.images) == 1
+        if read_header(case.images[0]).channels != len(found.channels)
+    }
+    if not other or len(other) == len(found.cases):
+        return found
+    names = ", ".join([*list(other.values())[:_SHOWN], *(["…"] if len(other) > _SHOWN else [])])
+    notes.append(
+        f"{names}: not {len(found.channels)} volume(s) as the other images hold, and without a label; left out"
+    )
+    return replace(found, cases=tuple(case for case in found.cases if case.id not in other))
 
 
 def _lowest_values(case: FoundCase) -> list[float]:

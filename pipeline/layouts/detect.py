@@ -93,7 +93,7 @@ def _kind_of(descriptor: Path) -> str:
 
 def _table(folder: Path) -> Path | None:
     """The only table of cases in the folder; a DataError where there are several, perhaps parts of one data set."""
-    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and table.is_table(path)]
+    tables = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and table.lists_images(path)]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise DataError(

@@ -15,9 +15,15 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
-from pipeline.layouts.case_folders import case_folder, labels_in_case_folders
+from pipeline.layouts.case_folders import case_folder, labels_in_case_folders, masks_of_images
+from pipeline.layouts.case_table import with_table
 from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids
-from pipeline.layouts.naming import Name, is_testing, read_name
+from pipeline.layouts.naming import Name, is_testing, is_validating, read_name, says_role_alone
+
+_SCANS_OF_A_PERSON, _STUDIES_OF_A_PERSON = 10, 5
+"""At most, on average, where folders are persons, and where folders above those of cases are."""
+_PERSONS = 10
+"""At least, where folders above those of cases are: fewer may be hospitals."""
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -27,7 +33,9 @@ def read(folder: Path) -> Found:
 
     Raises a DataError where there is no image, or where two files would become one case (all are named).
     """
-    names = _names(folder)
+    files = image_files(folder)
+    used = _beside_label_maps(folder, files)
+    names = _names(folder, used)
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
@@ -37,6 +45,9 @@ def read(folder: Path) -> Found:
         if maps or masks:
             images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
             labels = {case: [name] for case, name in maps.items()}
+        else:
+            masks = masks_of_images(images.keys(), [name for group in labels.values() for name in group])
+            labels = {} if masks else labels
     if labels and not labels.keys() & images.keys():
         an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
         raise DataError(
@@ -57,16 +68,18 @@ def read(folder: Path) -> Found:
         else case
         for key, case in zip(sorted(images), cases, strict=True)
     ]
+    cases = _with_validation(folder, _with_subjects(folder, cases))
     _refuse_shared(folder, cases, labelled=bool(labels or masks))
-    return Found(
+    found = Found(
         layout="folders",
         folder=folder,
         name=folder.name,
         channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
-        notes=tuple(_notes(cases, channels)),
+        notes=(*_left_out(folder, files, used), *_notes(cases, channels)),
         problems=tuple(problems),
     )
+    return with_table(found)
 
 
 def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> None:
@@ -83,28 +96,74 @@ def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> 
     refuse_shared_ids(claims)
 
 
-def _names(folder: Path) -> list[Name]:
-    """Every image file's name, read in the way that fits the folder.
+def _names(folder: Path, files: Sequence[Path]) -> list[Name]:
+    """The files' names, read in the way that fits the folder.
 
     Four digits at the end of images' names are a channel (`c1_0000`), unless label maps match better where they are
     part of the case's name (`case_0001` with a label map `case_0001`). Then a folder may be a case.
     """
-    files = image_files(folder)
     as_channels, as_names = ([read_name(folder, path, suffixes) for path in files] for suffixes in (True, False))
     names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
     if _one_folder_per_case(folder, names):
         return [name.of_case_folder(folder) for name in names]
-    return names if _matches(names) else _by_numbers(names)
+    if _matches(names):
+        return names
+    without_folders = [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in as_names]
+    guesses = (*map(_by_numbers, (as_channels, as_names)), *map(_by_beginning, (as_names, without_folders)))
+    return next((guess for guess in guesses if _matches(guess)), names)
 
 
-def _by_numbers(names: list[Name]) -> list[Name]:
-    """`scan_12` and `labels/p12_lab` as one case, where numbers match label maps and tell all files apart."""
+def _beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
+    """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
+
+    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay.
+    """
+    names = [read_name(folder, path, suffixes=False) for path in files]
+    labels = Counter(name.path.parent for name in names if name.is_label)
+    images = {name.path.parent for name in names if not name.is_label}
+    cases = {place for place in images if labels[place] == 1 and place != folder}
+    below = [name for name in names if cases & set(name.path.parent.parents)]
+    further = {name.path for name in below if not (name.is_label and says_role_alone(name.path.parent.name))}
+    elsewhere = images - cases - {path.parent for path in further}
+    return files if elsewhere else [path for path in files if path not in further]
+
+
+def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list[str]:
+    if not (rest := sorted(set(files) - set(used))):
+        return []
+    return [
+        f"{len(rest)} files lie below the folders of cases, such as {rest[0].relative_to(folder)}; left out, since "
+        "each of these folders has its images and label map"
+    ]
+
+
+def _by_numbers(names: Sequence[Name]) -> list[Name]:
+    """`scan_12` and `labels/p12_lab` as one case, where numbers tell all images and all label maps apart; else none."""
     keyed = [replace(name, key=" ".join(re.findall(r"\d+", name.id))) for name in names]
     for is_label in (False, True):
         keys = [name.key for name in keyed if name.is_label == is_label]
         if not all(keys) or len(set(keys)) < len(keys):
-            return names
-    return keyed if _matches(keyed) else names
+            return []
+    return keyed
+
+
+def _by_beginning(names: Sequence[Name]) -> list[Name]:
+    """`c1_venous` and `c1_arterial` as channels of `c1_mask`, where every label map has images that begin like it."""
+    keys = [name.key for name in names if name.is_label]
+    labels = set(keys)
+    if len(labels) < len(keys):
+        return []
+    matched = []
+    for name in names:
+        begins = {label for label in labels if name.key.startswith(f"{label}_")}
+        if name.is_label or not begins:
+            matched.append(name)
+            continue
+        key = max(begins, key=len)
+        shared_id = name.shared_id[: len(name.shared_id) - len(name.key) + len(key)]
+        rest = "_".join(filter(None, (name.key[len(key) + 1 :], name.channel)))
+        matched.append(replace(name, key=key, channel=rest, shared_id=shared_id))
+    return matched if labels <= {name.key for name in matched if not name.is_label} else []
 
 
 def _matches(names: Sequence[Name]) -> int:
@@ -168,8 +227,39 @@ def _case(
         images=images,
         label=label,
         split="testing" if label is None or is_testing(folder, first.path) else "training",
-        subject=first.path.parent.name if _names_its_folder(folder, first.path) else "",
     )
+
+
+def _with_subjects(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+    """`patient01/patient01_frame2` is of the subject patient01, where folders hold a few cases each.
+
+    Those of `ct_train/ct_train_1001` are parts of the data set, and not persons.
+    """
+    folders = [case.images[0].parent for case in cases if _names_its_folder(folder, case.images[0])]
+    if not folders:
+        return _with_folders_of_studies(folder, cases)
+    only = folders[0].name if len(set(folders)) == 1 else ""
+    if len(folders) > _SCANS_OF_A_PERSON * len(set(folders)) or (only and not re.search(r"\d", only)):
+        return list(cases)
+    return [replace(case, subject=at.name) if (at := case.images[0].parent) in folders else case for case in cases]
+
+
+def _with_folders_of_studies(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+    """`PETCT_01/study_2/CT` is of the subject PETCT_01, where many folders hold a few studies each."""
+    above = [case.images[0].parent.parent for case in cases if case.id == case.images[0].parent.name]
+    persons = set(above) - {folder}
+    if len(above) < len(cases) or len(persons) < _PERSONS or len(cases) > _STUDIES_OF_A_PERSON * len(persons):
+        return list(cases)
+    return [replace(case, subject=case.images[0].parent.parent.name) for case in cases]
+
+
+def _with_validation(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+    """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
+    training = [case for case in cases if case.split == "training"]
+    validating = {case.id for case in training if is_validating(folder, case.images[0])}
+    if len(validating) == len(training):
+        return list(cases)
+    return [replace(case, fold=0) if case.id in validating else case for case in cases]
 
 
 def _grouped_paths(case: str, group: Sequence[Name]) -> dict[str, list[str]]:

@@ -2,120 +2,243 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError, Problem
+from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
 from pipeline.data.formats import grid_difference, read_label, write_label
+from pipeline.data.manifest import MOST_OVERLAPPING
 from pipeline.data.volume import Volume
 from pipeline.layouts.found import Found, FoundCase
 from pipeline.layouts.labelling import Labelling
 
-_MOST = 62
-"""Structures that one manifest can hold where they overlap (a bit each)."""
+_SHOWN = 5
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Combined:
+    """The masks of a case as one array of numbers: `members[number]` has bit i where the i-th structure is there."""
+
+    volume: Volume
+    members: Sequence[int]
+
+    def voxels(self) -> dict[int, int]:
+        """Members to how many voxels have just these, background left out."""
+        counts = np.bincount(self.volume.array.ravel(), minlength=len(self.members))
+        return {bits: int(n) for bits, n in zip(self.members, counts, strict=True) if bits and n}
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """What was seen of a case. combined: None where its masks do not go together."""
+
+    combined: bool
+    shared: Mapping[int, int]
+    problems: Sequence[Problem]
 
 
 def merge_masks(found: Found, folder: Path) -> Found:
     """`found` with the masks of each case as one label map in `folder`, and with what its values mean.
 
     Structures that share no voxel get the values 1, 2, ...; every combination that occurs gets a value after these,
-    and belongs to all its structures, which then overlap. Masks that share voxels, are missing, hold several values or
-    lie on another grid are named; the cases of the last two kinds are left out.
+    and belongs to all its structures, which then overlap. Of more structures than can overlap, the smaller one of the
+    case takes what is shared. Masks that share voxels, are missing, hold several values or lie on another grid are
+    named; the cases of the last two kinds are left out.
     """
+    found = _without_all_in_one(found)
     names = sorted({name for case in found.cases for name in case.masks})
-    if len(names) > _MOST:
-        raise DataError(f"{found.folder}: has masks of {len(names)} structures; at most {_MOST} can be merged")
-    problems: list[Problem] = []
-    usable: list[FoundCase] = []
-    shared: Counter[int] = Counter()
-    cases_that_share: dict[int, list[str]] = {}
-    with progress("reading masks", len(found.cases)) as bar:
-        for case in found.cases:
-            bits = _bits(case, names, problems) if case.masks else None
-            if bits is not None or not case.masks:
-                usable.append(case)
-            for combination, voxels in _combinations(bits.array).items() if bits is not None else ():
-                shared[combination] += voxels
-                cases_that_share.setdefault(combination, []).append(case.id)
-            bar.advance()
-    values = {1 << i: i + 1 for i in range(len(names))}
-    values |= {combination: len(names) + i for i, combination in enumerate(sorted(shared), start=1)}
+    with_masks = [case for case in found.cases if case.masks]
     folder.mkdir(parents=True, exist_ok=True)
-    merged = [_merged(case, names, values, folder) if case.masks else case for case in usable]
+    singles = {1 << i: i + 1 for i in range(len(names))}
+    seen = dict(zip((case.id for case in with_masks), _each(_survey, with_masks, names, singles, folder), strict=True))
+    cases_that_share: dict[int, list[str]] = defaultdict(list)
+    shared: Counter[int] = Counter()
+    for case, surveyed in seen.items():
+        shared.update(surveyed.shared)
+        for bits in surveyed.shared:
+            cases_that_share[bits].append(case)
+    may_overlap = len(names) <= MOST_OVERLAPPING
+    values = dict(singles)
+    if may_overlap:
+        values |= {bits: len(names) + i for i, bits in enumerate(sorted(shared), start=1)}
+    _each(_write, [case for case in with_masks if seen[case.id].shared], names, values, folder)
+    cases = [
+        replace(case, label=_path(case, folder), masks={}) if case.masks else case
+        for case in found.cases
+        if not case.masks or seen[case.id].combined
+    ]
     structures = {
-        name: tuple(sorted(value for combination, value in values.items() if combination >> i & 1))
-        for i, name in enumerate(names)
+        name: tuple(sorted(value for bits, value in values.items() if bits >> i & 1)) for i, name in enumerate(names)
     }
     note = f"the masks of {len(names)} structures are merged into the label maps in {folder.name}/"
+    problems = [problem for surveyed in seen.values() for problem in surveyed.problems]
     return replace(
         found,
-        cases=tuple(merged),
+        cases=tuple(cases),
         labelling=Labelling(structures),
         notes=(*found.notes, note),
-        problems=(*found.problems, *problems, *_overlaps(names, shared, cases_that_share)),
+        problems=(*found.problems, *problems, *_overlaps(names, shared, cases_that_share, may_overlap)),
     )
 
 
-def _bits(case: FoundCase, names: Sequence[str], problems: list[Problem]) -> Volume | None:
-    """The masks of a case as one array, bit i for `names[i]`; None, and a problem, where they do not go together."""
+def _without_all_in_one(found: Found) -> Found:
+    """`found` without files that hold all structures of a case beside a mask for each (`combined_labels`)."""
+    first: dict[str, Path] = {}
+    for case in found.cases:
+        first = {**case.masks, **first}
+    several = {name for name, path in first.items() if _has_several_values(path)}
+    if not several or several == first.keys():
+        return found
+    cases = [
+        replace(case, masks={name: path for name, path in case.masks.items() if name not in several})
+        if case.masks.keys() - several
+        else case
+        for case in found.cases
+    ]
+    note = f"{', '.join(sorted(several))} holds several structures, which have masks of their own too; left out"
+    return replace(found, cases=tuple(cases), notes=(*found.notes, note))
+
+
+def _has_several_values(path: Path) -> bool:
+    try:
+        label = read_label(path).array
+    except DataError:
+        return False
+    return len(np.unique(label[label != 0])) > 1
+
+
+def _each(
+    function: Callable[..., Result],
+    cases: Sequence[FoundCase],
+    names: Sequence[str],
+    values: Mapping[int, int],
+    folder: Path,
+) -> list[Result]:
+    """Cases go through threads: reading, unpacking and numpy let go of the interpreter's lock."""
+    call = partial(function, names=names, values=values, folder=folder)
+    with ThreadPoolExecutor(usable_cores()) as pool, progress("merging masks", len(cases)) as bar:
+        results: list[Result] = []
+        for result in pool.map(call, cases):
+            results.append(result)
+            bar.advance()
+    return results
+
+
+def _survey(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> _Surveyed:
+    """Reads the masks of a case; where they share no voxel, its label map is written."""
+    problems: list[Problem] = []
+    combined = _combined(case, names, problems)
+    if combined is None:
+        return _Surveyed(False, {}, problems)
+    shared = {bits: count for bits, count in combined.voxels().items() if bits & (bits - 1)}
+    if not shared:
+        _write_values(case, combined, values, folder)
+    return _Surveyed(True, shared, problems)
+
+
+def _write(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> None:
+    """The label map of a case whose masks share voxels."""
+    combined = _combined(case, names, [])
+    if combined is None:
+        raise AssertionError("only cases whose masks go together are merged")
+    _write_values(case, combined, values, folder)
+
+
+def _write_values(case: FoundCase, combined: _Combined, values: Mapping[int, int], folder: Path) -> None:
+    """Combinations without a value of their own get that of their smallest structure in this case."""
+    sizes: Counter[int] = Counter()
+    for bits, voxels in combined.voxels().items():
+        sizes.update(dict.fromkeys(_structures(bits), voxels))
+    table = np.zeros(len(combined.members), np.min_scalar_type(max(values.values())))
+    for number, bits in enumerate(combined.members):
+        if bits:
+            smallest = min(_structures(bits), key=lambda i: (sizes[i], i))
+            table[number] = values.get(bits, values[1 << smallest])
+    write_label(_path(case, folder), combined.volume.with_array(table[combined.volume.array]))
+
+
+def _structures(bits: int) -> list[int]:
+    return [i for i in range(bits.bit_length()) if bits >> i & 1]
+
+
+def _path(case: FoundCase, folder: Path) -> Path:
+    return folder / f"{case.id}.nii.gz"
+
+
+def _combined(case: FoundCase, names: Sequence[str], problems: list[Problem]) -> _Combined | None:
+    """The masks of a case as one array; None, and a problem, where they do not go together."""
     result: Volume | None = None
+    members, number_of = [0], {0: 0}
     for name, path in sorted(case.masks.items()):
         try:
             mask = read_label(path)
         except DataError as error:
             problems.append(Problem(case.id, f"{error}; the case is left out"))
             return None
-        if len(found := np.unique(mask.array[mask.array != 0])) > 1:
+        inside = mask.array != 0
+        if len(found := np.unique(mask.array[inside])) > 1:
             shown = ", ".join(map(str, found[:5]))
             found_here = f"{path.name} holds the values {shown}, where a mask has one; the case is left out"
             cure = "if it is a label map, write a table (CSV) with columns id, image and label"
             problems.append(Problem(case.id, f"{found_here} ({cure})"))
             return None
         if result is None:
-            result = mask.with_array(np.zeros(mask.array.shape, np.int64))
+            result = mask.with_array(np.zeros(mask.array.shape, np.int32))
         elif difference := grid_difference(result.grid, mask.grid):
             problems.append(Problem(case.id, f"{path.name} lies on another grid: {difference}; the case is left out"))
             return None
-        result.array[mask.array != 0] |= 1 << names.index(name)
+        before = result.array[inside]
+        joined = np.zeros(len(members), np.int32)
+        for number in np.flatnonzero(np.bincount(before, minlength=len(members))):
+            bits = members[number] | 1 << names.index(name)
+            joined[number] = number_of.setdefault(bits, len(members))
+            if joined[number] == len(members):
+                members.append(bits)
+        result.array[inside] = joined[before]
+    if result is None:
+        raise AssertionError("a case that is merged has masks")
     if missing := [name for name in names if name not in case.masks]:
         problems.append(Problem(case.id, f"has no mask of {', '.join(missing)}; taken as not in this scan"))
-    return result
+    return _Combined(result, members)
 
 
-def _combinations(bits: NDArray[np.int64]) -> dict[int, int]:
-    """Each combination of more than one structure that occurs, and its voxels."""
-    several = bits[(bits & (bits - 1)) != 0]
-    found, voxels = np.unique(several, return_counts=True)
-    return {int(combination): int(count) for combination, count in zip(found, voxels, strict=True)}
-
-
-def _merged(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> FoundCase:
-    bits = _bits(case, names, [])
-    if bits is None:
-        raise AssertionError("only cases whose masks go together are merged")
-    found, inverse = np.unique(bits.array, return_inverse=True)
-    table = np.array([values.get(int(combination), 0) for combination in found])
-    path = folder / f"{case.id}.nii.gz"
-    write_label(path, bits.with_array(table[inverse].reshape(bits.array.shape)))
-    return replace(case, label=path, masks={})
-
-
-def _overlaps(names: Sequence[str], shared: Mapping[int, int], cases: Mapping[int, Sequence[str]]) -> list[Problem]:
+def _overlaps(
+    names: Sequence[str], shared: Mapping[int, int], cases: Mapping[int, Sequence[str]], may_overlap: bool
+) -> list[Problem]:
     """A problem for each two structures that share voxels."""
-    problems = []
-    for i, j in combinations(range(len(names)), 2):
-        both = [combination for combination in shared if combination >> i & 1 and combination >> j & 1]
-        if both:
-            where = sorted({case for combination in both for case in cases[combination]})
-            voxels = sum(shared[combination] for combination in both)
-            found = f"share {voxels} voxels in {len(where)} cases ({', '.join(where)})"
-            cure = "both are kept, as structures that overlap; if they should not, correct these masks"
-            problems.append(Problem(f"masks {names[i]} and {names[j]}", f"{found}; {cure}"))
-    return problems
+    voxels_of: Counter[tuple[int, int]] = Counter()
+    cases_of: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for bits, voxels in shared.items():
+        for pair in combinations(_structures(bits), 2):
+            voxels_of[pair] += voxels
+            cases_of[pair].update(cases[bits])
+    cure = (
+        "both are kept, as structures that overlap; if they should not, correct these masks"
+        if may_overlap
+        else f"more than {MOST_OVERLAPPING} structures cannot overlap, so the smaller one has these voxels; look "
+        "whether that is right, or correct these masks"
+    )
+    return [
+        Problem(
+            f"masks {names[i]} and {names[j]}",
+            f"share {voxels_of[i, j]} voxels in {len(cases_of[i, j])} cases ({_some(cases_of[i, j])}); {cure}",
+        )
+        for i, j in sorted(voxels_of)
+    ]
+
+
+def _some(cases: Iterable[str]) -> str:
+    """The first few of them."""
+    ordered = sorted(cases)
+    return ", ".join([*ordered[:_SHOWN], *(["…"] if len(ordered) > _SHOWN else [])])

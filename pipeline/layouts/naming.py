@@ -10,15 +10,16 @@ from pathlib import Path
 from pipeline.layouts.found import CHANNEL_SUFFIX, stem
 
 _LABEL_WORD = re.compile(
-    r"label(s|map|maps|tr|ts|str|sts)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?|"
+    r"label(s|map|maps|tr|ts|str|sts|sva|sval)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|annotations?|manual|contours?|"
     r"rtstruct(s|ures?)?",
     re.I,
 )
 _LABEL_FOLDER = re.compile(r"structures|delineations?", re.I)
 """Words for a whole folder; in other names they say too little (an image `deep_structures_t1`)."""
-_IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
+_IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts|sva|sval)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
 _CHANNEL_WORD = re.compile(r"t1(c|ce|gd|n|w)?|t2(f|w)?|flair|pd|cta?|pe?t|adc|dwi|mri?|swi", re.I)
 _TESTING = re.compile(r"(images|labels)?(ts|test|testing)|unlabell?ed", re.I)
+_VALIDATING = re.compile(r"(images|labels)?(va|val|valid|validation)", re.I)
 _GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
 
 
@@ -50,8 +51,10 @@ class Name:
         channel.
         """
         case = case or self.path.parent
-        own = set(_words(case.name))
-        rest = [word for word in _words(stem(self.path)) if word not in own and not _IMAGE_WORD.fullmatch(word)]
+        own, words = set(_words(case.name)), _words(stem(self.path))
+        rest = [word for word in words if word not in own and not _IMAGE_WORD.fullmatch(word)]
+        # `CT` and `PET` in the folder `2005-PET-CT`: what says all of a file's name is not what the folder says.
+        rest = rest or [word for word in words if len(words) == 1 and _CHANNEL_WORD.fullmatch(word)]
         key = str(case.relative_to(folder))
         return replace(self, key=key, channel="_".join(rest), id=case.name, shared_id=case.name)
 
@@ -104,6 +107,11 @@ def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
 def is_testing(folder: Path, path: Path) -> bool:
     """True where a folder on the way is one for testing (`imagesTs`, `test`, `unlabelled`)."""
     return any(_TESTING.fullmatch(part) for part in path.relative_to(folder).parent.parts)
+
+
+def is_validating(folder: Path, path: Path) -> bool:
+    """True where a folder on the way is one for validation (`imagesVal`, `val`)."""
+    return any(_VALIDATING.fullmatch(part) for part in path.relative_to(folder).parent.parts)
 
 
 def _words(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from pipeline.layouts.found import (
     FoundCase,
     Split,
     ids_of,
+    image_files,
     modality_of,
     refuse_shared_ids,
     table_text,
@@ -30,7 +31,7 @@ _PERSON = ("patient_id", "patientid", "patient id", "mrn")
 _IMAGE = re.compile(r"^(?:image|img|scan|channel)s?(?:[_ -]?(?:path|file))?(?:[_ -](.+)|(\d+))?$", re.I)
 _LABEL = re.compile(r"^(?:label|seg|segmentation|mask)s?(?:[_ -]?(?:path|file))?$", re.I)
 _MASK = re.compile(r"^(?:label|seg|segmentation|mask)s?[_ -](?!path$|file$)(.+)$", re.I)
-_SPLITS: dict[str, Split] = {
+SPLITS: dict[str, Split] = {
     **dict.fromkeys(("", "train", "training", "tr", "validation", "valid", "val"), "training"),
     **dict.fromkeys(("test", "testing", "ts"), "testing"),
 }
@@ -55,14 +56,27 @@ class Columns:
         return {*self.images.values(), *self.masks.values(), *own}
 
 
-def is_table(path: Path) -> bool:
-    """True for a .csv or .tsv file with an image column."""
+def is_table_file(path: Path) -> bool:
+    """True for a .csv or .tsv file that can be read as a table."""
     if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
         return False
     try:
-        return any(_IMAGE.match(name.strip()) for name in _reader(path).fieldnames or ())
+        return bool(_reader(path).fieldnames)
     except csv.Error:  # no table at all, such as something binary
         return False
+
+
+def is_table(path: Path) -> bool:
+    """True for a .csv or .tsv file with an image column."""
+    return is_table_file(path) and any(_IMAGE.match(name.strip()) for name in _reader(path).fieldnames or ())
+
+
+def lists_images(path: Path) -> bool:
+    """True for a table whose image column names scans, and not, say, folders with several files each."""
+    if not is_table(path):
+        return False
+    header, rows = rows_of(path)
+    return any(_holds_files(path.parent, name, rows) for name in header if _IMAGE.match(name))
 
 
 def read(path: Path) -> Found:
@@ -73,7 +87,7 @@ def read(path: Path) -> Found:
     `validation` is validated in fold 0. Patients of a column such as PatientID are told apart and not named: they
     become patient_001, ... Raises a DataError that names the lines of doubled ids.
     """
-    header, rows = _rows(path)
+    header, rows = rows_of(path)
     columns = _columns(path, header, rows)
     notes: set[str] = set()
     if table_text(path)[1]:
@@ -104,7 +118,7 @@ def read(path: Path) -> Found:
     )
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header and the rows with their line numbers."""
     reader = _reader(path)
     try:
@@ -158,9 +172,13 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mappin
 
 
 def _holds_files(folder: Path, column: str, rows: Sequence[tuple[int, Mapping[str, str]]]) -> bool:
-    """False for columns such as image_date: their first entry is neither an image file's name nor there on disk."""
+    """False for columns such as image_date or image_id: their first entry is no image file's name, nor there on disk
+    as a file or as a folder of DICOM files."""
     first = next((row[column] for _, row in rows if row.get(column)), None)
-    return first is None or bool(image_ending(Path(first))) or _file(folder, first).exists()
+    if first is None or image_ending(Path(first)):
+        return True
+    place = _file(folder, first)
+    return place.exists() and not (place.is_dir() and image_files(place))
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -186,7 +204,7 @@ def _case(
         problems.append(Problem(where, f"column {', '.join(empty)} is empty; row left out"))
         return None
     split = row.get(columns.split or "", "").lower()
-    if split not in _SPLITS:
+    if split not in SPLITS:
         raise DataError(f"{where}: split is {split!r}; allowed: training, validation, testing")
     fold = row.get(columns.fold or "", "")
     if fold and not fold.isdigit():
@@ -203,7 +221,7 @@ def _case(
         images=paths,
         label=label,
         masks=masks,
-        split=_SPLITS[split] if label or masks or split else "testing",
+        split=SPLITS[split] if label or masks or split else "testing",
         subject=row.get(columns.subject or "", "") or row.get(columns.person or "", ""),
         fold=int(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),

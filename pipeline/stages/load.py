@@ -153,8 +153,7 @@ def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig
 
 def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
     """The fault of a data set without a case, or without one to train on."""
-    from pipeline.data.cohort import ALL_CASES
-    from pipeline.data.faults import Fault
+    from pipeline.data.faults import ALL_CASES, Fault
 
     if not manifest.cases:
         cure = "make it anew with `segpipe init`, from the folder that holds the scans"

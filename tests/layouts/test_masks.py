@@ -1,0 +1,127 @@
+"""Masks of many structures, as TotalSegmentator's data has them: 117 files a case and a table beside them."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.data.manifest import read_manifest
+from pipeline.layouts.initialise import init
+
+STRUCTURES = [f"structure_{number:03d}" for number in range(117)]
+SHAPE = (12, 10, 4)
+
+
+def a_body(folder, cases=("s0001", "s0004"), shared=(), splits=None):
+    """Case folders with an image and all masks; each structure is a few voxels of its own, in every case others.
+
+    shared: structures to which the first voxel of another is given too: {structure: other}. Returns case to masks.
+    """
+    everything = {}
+    for seed, case in enumerate(cases):
+        owner = np.random.default_rng(seed).permutation(np.arange(np.prod(SHAPE)) % 160).reshape(SHAPE)
+        masks = {name: owner == number for number, name in enumerate(STRUCTURES)}
+        for name, other in dict(shared).items():
+            masks[name] = masks[name].copy()
+            masks[name].flat[np.flatnonzero(masks[other])[0]] = True
+        (folder / case / "segmentations").mkdir(parents=True)
+        image = np.random.default_rng(10 + seed).normal(0, 300, SHAPE).astype(np.int16)
+        nib.save(nib.Nifti1Image(image, np.eye(4)), folder / case / "ct.nii.gz")
+        for name, mask in masks.items():
+            nib.save(nib.Nifti1Image(mask.astype(np.uint8), np.eye(4)), folder / case / f"segmentations/{name}.nii.gz")
+        everything[case] = masks
+    rows = [f"{case};60;m;A;{split}" for case, split in zip(cases, splits or ["train"] * len(cases), strict=True)]
+    rows = ["\ufeffimage_id;age;gender;institute;split", *rows, "s9999;33;f;B;train"]
+    (folder / "meta.csv").write_text("\n".join(rows), encoding="utf-8")
+    return everything
+
+
+def label_maps(result):
+    dataset = read_manifest(result.manifest)
+    root = result.manifest.parent / dataset.root
+    return dataset, {case.id: np.asarray(nib.load(root / case.label).dataobj) for case in dataset.cases}
+
+
+def test_117_masks_a_case_become_one_label_map(tmp_path):
+    masks = a_body(tmp_path / "data")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    dataset, found = label_maps(result)
+    assert dict(dataset.labels) == {name: number for number, name in enumerate(STRUCTURES, start=1)}
+    assert not dataset.overlapping and not result.problems
+    assert list(found) == list(masks)
+    for case, own in masks.items():
+        for name, mask in own.items():
+            np.testing.assert_array_equal(found[case] == dataset.labels[name], mask)
+
+
+def test_of_more_than_can_overlap_the_smaller_structure_has_what_is_shared(tmp_path):
+    """Structure 5 gets a voxel of structure 9, and is the larger one then; both are named."""
+    masks = a_body(tmp_path / "data", shared={STRUCTURES[5]: STRUCTURES[9]})
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    dataset, found = label_maps(result)
+    assert not dataset.overlapping
+    for case, own in masks.items():
+        smaller = min((own[STRUCTURES[5]].sum(), 5), (own[STRUCTURES[9]].sum(), 9))[1]
+        larger = 14 - smaller
+        np.testing.assert_array_equal(found[case] == smaller + 1, own[STRUCTURES[smaller]])
+        np.testing.assert_array_equal(found[case] == larger + 1, own[STRUCTURES[larger]] & ~own[STRUCTURES[smaller]])
+    (problem,) = result.problems
+    assert problem.where == "masks structure_005 and structure_009"
+    assert "share 2 voxels in 2 cases (s0001, s0004); more than 62 structures cannot overlap" in problem.what
+
+
+def test_what_one_structure_has_of_several_others_is_told_for_each_pair(tmp_path):
+    a_body(tmp_path / "data", shared={STRUCTURES[0]: STRUCTURES[1], STRUCTURES[2]: STRUCTURES[1]})
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [problem.where.split() for problem in result.problems] == [
+        ["masks", STRUCTURES[i], "and", STRUCTURES[j]] for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+
+
+@pytest.mark.parametrize("empty", [STRUCTURES[:1], STRUCTURES])
+def test_a_structure_that_is_nowhere_has_its_value_all_the_same(tmp_path, empty):
+    a_body(tmp_path / "data", cases=("s1", "s2", "s3"))
+    for name in empty:
+        path = tmp_path / f"data/s1/segmentations/{name}.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4)), path)
+    dataset, found = label_maps(init(tmp_path / "data", tmp_path / "mine.yaml"))
+    assert len(dataset.labels) == 117
+    assert set(np.unique(found["s1"])) == {0, *(dataset.labels[name] for name in STRUCTURES if name not in empty)}
+
+
+def test_the_table_beside_the_case_folders_tells_splits_and_further_columns(tmp_path):
+    a_body(tmp_path / "data", cases=("s1", "s2", "s3"), splits=("train", "val", "test"))
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert result.layout == "folders"
+    assert "meta.csv has a row for every case, by its column 'image_id'" in result.message
+    assert [(case.id, case.split, case.fold) for case in result.dataset.cases] == [
+        ("s1", "training", 1),
+        ("s2", "training", 0),
+        ("s3", "testing", None),
+    ]
+    assert dict(result.dataset.cases[0].extra) == {"age": "60", "gender": "m", "institute": "A"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image_id;site\ns1;A\n", "two cases have no row"),
+        ("image_id;site\ns1;A\ns2;A\ns3;B\ns3;C\n", "one has two"),
+        ('image_id;site\ns1;"A\ns2;A\ns3;B\n', "not a table to the end"),
+    ],
+)
+def test_a_table_that_does_not_name_each_case_once_is_let_alone(tmp_path, text, said):
+    a_body(tmp_path / "data", cases=("s1", "s2", "s3"))
+    (tmp_path / "data/meta.csv").write_text(text)
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert "meta.csv" not in result.message, said
+    assert not any(case.extra for case in result.dataset.cases)
+
+
+def test_of_two_such_tables_none_is_used(tmp_path):
+    a_body(tmp_path / "data")
+    (tmp_path / "data/more.tsv").write_text("case\tsite\ns0001\tA\ns0004\tB\n")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert "meta.csv and more.tsv all have a row for every case; none is used" in result.message
+    assert not any(case.extra for case in result.dataset.cases)

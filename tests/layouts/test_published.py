@@ -1,0 +1,187 @@
+"""Data sets as their publishers hand them out, by the names of their files: nobody has to rename any.
+
+The names are those of the public data sets; what lies in them is made here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.layouts.folders import read
+from pipeline.layouts.initialise import init
+from tests.layouts.making import AFFINE, SHAPE, image, label
+
+MASKS = ("aorta", "liver", "spleen")
+
+
+def kits23(folder, i):
+    image(folder / f"dataset/case_{i:05d}/imaging.nii.gz")
+    label(folder / f"dataset/case_{i:05d}/segmentation.nii.gz", 1, 2)
+    for annotation in (1, 2, 3):
+        label(folder / f"dataset/case_{i:05d}/instances/kidney_instance-1_annotation-{annotation}.nii.gz")
+
+
+def brats20(folder, i):
+    for channel in ("flair", "t1", "t1ce", "t2"):
+        image(folder / f"BraTS20_Training_{i:03d}/BraTS20_Training_{i:03d}_{channel}.nii.gz")
+    label(folder / f"BraTS20_Training_{i:03d}/BraTS20_Training_{i:03d}_seg.nii.gz", 1, 2)
+
+
+def brats23(folder, i):
+    for channel in ("t1c", "t1n", "t2f", "t2w"):
+        image(folder / f"BraTS-GLI-{i:05d}-000/BraTS-GLI-{i:05d}-000-{channel}.nii.gz")
+    label(folder / f"BraTS-GLI-{i:05d}-000/BraTS-GLI-{i:05d}-000-seg.nii.gz", 1, 2)
+
+
+def lits(folder, i):
+    image(folder / f"volume-{i}.nii")
+    label(folder / f"segmentation-{i}.nii", 1, 2)
+
+
+def acdc(folder, i):
+    place = folder / f"patient{i:03d}"
+    for frame in ("01", "12"):
+        image(place / f"patient{i:03d}_frame{frame}.nii.gz")
+        label(place / f"patient{i:03d}_frame{frame}_gt.nii.gz", 1, 2)
+    film = np.random.default_rng(i).normal(size=(*SHAPE, 5)).astype(np.float32)
+    nib.save(nib.Nifti1Image(film, AFFINE), place / f"patient{i:03d}_4d.nii.gz")
+
+
+def mmwhs(folder, i):
+    image(folder / f"ct_train/ct_train_{1000 + i}_image.nii.gz")
+    label(folder / f"ct_train/ct_train_{1000 + i}_label.nii.gz", 1, 2)
+
+
+def btcv(folder, i):
+    image(folder / f"Training/img/img{i:04d}.nii.gz")
+    label(folder / f"Training/label/label{i:04d}.nii.gz", 1, 2)
+
+
+def word(folder, i):
+    for part, number in (("Tr", i), ("Val", i + 10)):
+        image(folder / f"images{part}/word_{number:04d}.nii.gz")
+        label(folder / f"labels{part}/word_{number:04d}.nii.gz", 1, 2)
+    image(folder / f"imagesTs/word_{i + 20:04d}.nii.gz")
+
+
+def pancreas_ct(folder, i):
+    image(folder / f"data/PANCREAS_{i:04d}.nii.gz")
+    label(folder / f"TCIA_pancreas_labels-02-05-2017/label{i:04d}.nii.gz", 1, 2)
+
+
+def crossmoda(folder, i):
+    for channel in ("ceT1", "hrT2"):
+        image(folder / f"training_source/crossmoda_{i}_{channel}.nii.gz")
+    label(folder / f"training_source/crossmoda_{i}_Label.nii.gz", 1, 2)
+
+
+def picai(folder, i):
+    for channel in ("adc", "hbv", "t2w"):
+        image(folder / f"images/{10000 + i}/{10000 + i}_{1000000 + i}_{channel}.nii.gz")
+    label(folder / f"labels/csPCa/human_expert/resampled/{10000 + i}_{1000000 + i}.nii.gz", 1, 2)
+
+
+def autopet(folder, i):
+    for channel in ("CTres", "SUV"):
+        image(folder / f"PETCT_{i:04x}/0{i}-01-2005-NA-PET-CT whole-1234/{channel}.nii.gz")
+    label(folder / f"PETCT_{i:04x}/0{i}-01-2005-NA-PET-CT whole-1234/SEG.nii.gz", 1, 2)
+
+
+def abdomenatlas(folder, i):
+    image(folder / f"BDMAP_{i:08d}/ct.nii.gz")
+    label(folder / f"BDMAP_{i:08d}/combined_labels.nii.gz", 1, 2, 3)
+    for name in MASKS:
+        mask(folder / f"BDMAP_{i:08d}/segmentations/{name}.nii.gz")
+
+
+def by_structure(folder, i):
+    image(folder / f"images/p{i}.nii.gz")
+    for name in MASKS:
+        mask(folder / f"labels/{name}/p{i}.nii.gz")
+
+
+def flat(folder, i):
+    image(folder / f"p{i}_ct.nii.gz")
+    for name in MASKS:
+        mask(folder / f"p{i}_{name}_mask.nii.gz")
+
+
+def mask(path: Path) -> None:
+    """Each structure its own plane, so that none shares a voxel with another."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[next(i for i, name in enumerate(MASKS) if name in str(path))] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, AFFINE), path)
+
+
+PUBLISHED = [
+    (kits23, "case_00001", "case_00001", ["image"], 3),
+    (brats20, "BraTS20_Training_001", "BraTS20_Training_001", ["flair", "t1", "t1ce", "t2"], 3),
+    (brats23, "BraTS-GLI-00001-000", "BraTS-GLI-00001-000", ["t1c", "t1n", "t2f", "t2w"], 3),
+    (lits, "volume-1", "volume-1", ["image"], 3),
+    (acdc, "patient001_frame01", "patient001", ["image"], 6),
+    (mmwhs, "ct_train_1001_image", "ct_train_1001_image", ["image"], 3),
+    (btcv, "img0001", "img0001", ["image"], 3),
+    (word, "word_0001", "word_0001", ["image"], 6),
+    (pancreas_ct, "PANCREAS_0001", "PANCREAS_0001", ["image"], 3),
+    (crossmoda, "crossmoda_1", "crossmoda_1", ["ceT1", "hrT2"], 3),
+    (picai, "10001_1000001", "10001", ["adc", "hbv", "t2w"], 3),
+    (autopet, "01-01-2005-NA-PET-CT whole-1234", "01-01-2005-NA-PET-CT whole-1234", ["CTres", "SUV"], 3),
+]
+
+
+@pytest.mark.parametrize(("made", "case", "subject", "channels", "count"), PUBLISHED)
+def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
+    for i in (1, 2, 3):
+        made(tmp_path / "data", i)
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    training = [each for each in dataset.cases if each.split == "training"]
+    assert (training[0].id, training[0].subject) == (case, subject)
+    assert [channel.name for channel in dataset.channels] == channels
+    assert len(training) == count
+    assert all(each.label and len(each.images) == len(channels) for each in training)
+    assert dict(dataset.labels) == {"label_1": 1, "label_2": 2}
+
+
+@pytest.mark.parametrize("made", [abdomenatlas, by_structure, flat])
+def test_a_mask_per_structure(tmp_path, made):
+    for i in (1, 2, 3):
+        made(tmp_path / "data", i)
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert dict(result.dataset.labels) == {name: i for i, name in enumerate(MASKS, start=1)}
+    assert len(result.dataset.cases) == 3 and not result.problems
+    assert ("combined holds several structures" in result.message) == (made is abdomenatlas)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    for i in (1, 2, 3):
+        kits23(tmp_path / "kits", i)
+        acdc(tmp_path / "acdc", i)
+    (note,) = [note for note in read(tmp_path / "kits").notes if "left out" in note]
+    assert note.startswith("9 files lie below the folders of cases, such as dataset/case_00001/instances/kidney")
+    result = init(tmp_path / "acdc", tmp_path / "mine.yaml")
+    assert "patient001_4d.nii.gz, patient002_4d.nii.gz, patient003_4d.nii.gz: not 1 volume(s)" in result.message
+
+
+def test_validation_is_declared_by_a_folder(tmp_path):
+    for i in (1, 2, 3):
+        word(tmp_path / "data", i)
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    folds = {case.id: case.fold for case in dataset.cases if case.split == "training"}
+    assert folds == {f"word_{i:04d}": int(i < 10) for i in (1, 2, 3, 11, 12, 13)}
+
+
+@pytest.mark.parametrize(("persons", "subject"), [(12, "PETCT_0001"), (3, "first")])
+def test_studies_of_one_person_are_of_one_subject_where_there_are_many_persons(tmp_path, persons, subject):
+    """Three folders with a few scans each may as well be three hospitals."""
+    for i in range(1, persons + 1):
+        for study in ("first", "second") if i == 1 else (f"study_{i}",):
+            image(tmp_path / f"PETCT_{i:04x}/{study}/SUV.nii.gz")
+            label(tmp_path / f"PETCT_{i:04x}/{study}/SEG.nii.gz")
+    cases = {case.id: case.subject or case.id for case in read(tmp_path).cases}
+    assert len(cases) == persons + 1
+    assert cases["first"] == subject
