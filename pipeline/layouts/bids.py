@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.data.cases import Channel
+from pipeline.data.formats import read_header
 from pipeline.layouts.found import (
     Found,
     FoundCase,
@@ -24,7 +25,7 @@ from pipeline.layouts.found import (
 )
 from pipeline.layouts.labelling import Labelling
 
-_NO_VOLUMES = {"func", "fmap", "dwi", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
+_NO_VOLUMES = {"func", "fmap", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
 _LABELS = {"dseg", "mask", "msk"}
 _OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den", "hemi"}
 _OF_A_CASE = {"sub", "ses", "run"}
@@ -141,8 +142,18 @@ def read(folder: Path) -> Found:
 
 
 def _is_raw(folder: Path, path: Path) -> bool:
+    """Whether this is a scan. Diffusion is one where it is a single volume (a mean, an ADC map), and no series."""
     parts = path.relative_to(folder).parts
-    return parts[0].startswith("sub-") and not _NO_VOLUMES & set(parts)
+    if not parts[0].startswith("sub-") or _NO_VOLUMES & set(parts):
+        return False
+    return "dwi" not in parts or _is_one_volume(path)
+
+
+def _is_one_volume(path: Path) -> bool:
+    try:
+        return read_header(path).channels == 1
+    except DataError:
+        return False
 
 
 def _scan(path: Path) -> Scan | None:

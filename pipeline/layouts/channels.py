@@ -1,4 +1,4 @@
-"""What a layout leaves open about channels: how many a 4D file holds, and which are in Hounsfield units."""
+"""What a layout leaves open about channels: their order, how many a 4D file holds, which are in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.base.errors import DataError
 from pipeline.data.cases import Channel
-from pipeline.data.formats import read_header, read_image
+from pipeline.data.formats import grid_difference, read_header, read_image
 from pipeline.layouts.census import Census
 from pipeline.layouts.found import Found, FoundCase
 
@@ -48,6 +48,22 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
             notes.append(f"{name}: taken as MR, so normalised image by image; if it is CT, say so in the manifest")
     found = replace(found, channels=tuple(channels))
     return _without_other_volumes(found, {case.id for case in readable}, notes), notes
+
+
+def with_channels_of_the_labels_grid_first(found: Found, census: Census) -> tuple[Found, list[str]]:
+    """`found` with the channels first on whose grid label maps lie, since others are resampled onto the first one's."""
+    case = next((c for c in found.cases if c.label and len(c.images) > 1 and c.id not in census.broken), None)
+    if case is None or case.label is None:
+        return found, []
+    grid = read_header(case.label).grid
+    fits = [not grid_difference(grid, read_header(path).grid) for path in case.images]
+    if all(fits) or not any(fits):
+        return found, []
+    order = sorted(range(len(fits)), key=lambda i: not fits[i])
+    others = ", ".join(channel.name for channel, fit in zip(found.channels, fits, strict=True) if not fit)
+    note = f"{others}: not on the grid of the label maps ({case.id}); with load.resample_channels: true brought onto it"
+    cases = tuple(replace(one, images=tuple(one.images[i] for i in order)) for one in found.cases)
+    return replace(found, channels=tuple(found.channels[i] for i in order), cases=cases), [note]
 
 
 def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -> Found:

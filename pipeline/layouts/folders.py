@@ -7,7 +7,6 @@ Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one f
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,15 +14,15 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
+from pipeline.layouts.by_content import MOST_VALUES
 from pipeline.layouts.case_folders import case_folder, labels_in_case_folders, masks_of_images
 from pipeline.layouts.case_table import with_table
-from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids
-from pipeline.layouts.naming import Name, is_testing, is_validating, read_name, says_role_alone
+from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids, stem
+from pipeline.layouts.naming import Name, is_testing, is_validating
+from pipeline.layouts.pairing import beside_label_maps, named_by_content, read_names
+from pipeline.layouts.persons import with_subjects
 
-_SCANS_OF_A_PERSON, _STUDIES_OF_A_PERSON = 10, 5
-"""At most, on average, where folders are persons, and where folders above those of cases are."""
-_PERSONS = 10
-"""At least, where folders above those of cases are: fewer may be hospitals."""
+_SHOWN = 5
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -34,8 +33,10 @@ def read(folder: Path) -> Found:
     Raises a DataError where there is no image, or where two files would become one case (all are named).
     """
     files = image_files(folder)
-    used = _beside_label_maps(folder, files)
-    names = _names(folder, used)
+    used = beside_label_maps(folder, files)
+    names = read_names(folder, used)
+    by_content = [] if any(name.is_label for name in names) else named_by_content(folder, names)
+    names = by_content or names
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
@@ -68,7 +69,7 @@ def read(folder: Path) -> Found:
         else case
         for key, case in zip(sorted(images), cases, strict=True)
     ]
-    cases = _with_validation(folder, _with_subjects(folder, cases))
+    cases = _with_validation(folder, with_subjects(folder, cases))
     _refuse_shared(folder, cases, labelled=bool(labels or masks))
     found = Found(
         layout="folders",
@@ -76,7 +77,11 @@ def read(folder: Path) -> Found:
         name=folder.name,
         channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
-        notes=(*_left_out(folder, files, used), *_notes(cases, channels)),
+        notes=(
+            *_left_out(folder, files, used),
+            *_by_content(by_content),
+            *_notes(cases, channels),
+        ),
         problems=tuple(problems),
     )
     return with_table(found)
@@ -96,38 +101,6 @@ def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> 
     refuse_shared_ids(claims)
 
 
-def _names(folder: Path, files: Sequence[Path]) -> list[Name]:
-    """The files' names, read in the way that fits the folder.
-
-    Four digits at the end of images' names are a channel (`c1_0000`), unless label maps match better where they are
-    part of the case's name (`case_0001` with a label map `case_0001`). Then a folder may be a case.
-    """
-    as_channels, as_names = ([read_name(folder, path, suffixes) for path in files] for suffixes in (True, False))
-    names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
-    if _one_folder_per_case(folder, names):
-        return [name.of_case_folder(folder) for name in names]
-    if _matches(names):
-        return names
-    without_folders = [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in as_names]
-    guesses = (*map(_by_numbers, (as_channels, as_names)), *map(_by_beginning, (as_names, without_folders)))
-    return next((guess for guess in guesses if _matches(guess)), names)
-
-
-def _beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
-    """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
-
-    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay.
-    """
-    names = [read_name(folder, path, suffixes=False) for path in files]
-    labels = Counter(name.path.parent for name in names if name.is_label)
-    images = {name.path.parent for name in names if not name.is_label}
-    cases = {place for place in images if labels[place] == 1 and place != folder}
-    below = [name for name in names if cases & set(name.path.parent.parents)]
-    further = {name.path for name in below if not (name.is_label and says_role_alone(name.path.parent.name))}
-    elsewhere = images - cases - {path.parent for path in further}
-    return files if elsewhere else [path for path in files if path not in further]
-
-
 def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list[str]:
     if not (rest := sorted(set(files) - set(used))):
         return []
@@ -137,49 +110,15 @@ def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list
     ]
 
 
-def _by_numbers(names: Sequence[Name]) -> list[Name]:
-    """`scan_12` and `labels/p12_lab` as one case, where numbers tell all images and all label maps apart; else none."""
-    keyed = [replace(name, key=" ".join(re.findall(r"\d+", name.id))) for name in names]
-    for is_label in (False, True):
-        keys = [name.key for name in keyed if name.is_label == is_label]
-        if not all(keys) or len(set(keys)) < len(keys):
-            return []
-    return keyed
-
-
-def _by_beginning(names: Sequence[Name]) -> list[Name]:
-    """`c1_venous` and `c1_arterial` as channels of `c1_mask`, where every label map has images that begin like it."""
-    keys = [name.key for name in names if name.is_label]
-    labels = set(keys)
-    if len(labels) < len(keys):
+def _by_content(names: Sequence[Name]) -> list[str]:
+    counts = Counter(stem(name.path) for name in names if name.is_label)
+    if not counts:
         return []
-    matched = []
-    for name in names:
-        begins = {label for label in labels if name.key.startswith(f"{label}_")}
-        if name.is_label or not begins:
-            matched.append(name)
-            continue
-        key = max(begins, key=len)
-        shared_id = name.shared_id[: len(name.shared_id) - len(name.key) + len(key)]
-        rest = "_".join(filter(None, (name.key[len(key) + 1 :], name.channel)))
-        matched.append(replace(name, key=key, channel=rest, shared_id=shared_id))
-    return matched if labels <= {name.key for name in matched if not name.is_label} else []
-
-
-def _matches(names: Sequence[Name]) -> int:
-    return len({name.key for name in names if name.is_label} & {name.key for name in names if not name.is_label})
-
-
-def _one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
-    """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top.
-
-    A single such folder is a case only if its images carry no other name (`data/c1` is the case c1).
-    """
-    images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
-    if not labels or folder in images or max(labels.values()) > 1 or not labels.keys() <= images.keys():
-        return False
-    own = [name.of_case_folder(folder).channel in ("", name.channel) for name in names if not name.is_label]
-    return len(images) > 1 or all(own)
+    shown = ", ".join(f"{name} ({count} files)" for name, count in counts.most_common(_SHOWN))
+    return [
+        f"no name says which files are label maps; these are taken for such, since they hold at most {MOST_VALUES} "
+        f"values: {shown}{', …' if len(counts) > _SHOWN else ''}"
+    ]
 
 
 def _grouped(names: Iterable[Name]) -> dict[str, list[Name]]:
@@ -230,29 +169,6 @@ def _case(
     )
 
 
-def _with_subjects(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
-    """`patient01/patient01_frame2` is of the subject patient01, where folders hold a few cases each.
-
-    Those of `ct_train/ct_train_1001` are parts of the data set, and not persons.
-    """
-    folders = [case.images[0].parent for case in cases if _names_its_folder(folder, case.images[0])]
-    if not folders:
-        return _with_folders_of_studies(folder, cases)
-    only = folders[0].name if len(set(folders)) == 1 else ""
-    if len(folders) > _SCANS_OF_A_PERSON * len(set(folders)) or (only and not re.search(r"\d", only)):
-        return list(cases)
-    return [replace(case, subject=at.name) if (at := case.images[0].parent) in folders else case for case in cases]
-
-
-def _with_folders_of_studies(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
-    """`PETCT_01/study_2/CT` is of the subject PETCT_01, where many folders hold a few studies each."""
-    above = [case.images[0].parent.parent for case in cases if case.id == case.images[0].parent.name]
-    persons = set(above) - {folder}
-    if len(above) < len(cases) or len(persons) < _PERSONS or len(cases) > _STUDIES_OF_A_PERSON * len(persons):
-        return list(cases)
-    return [replace(case, subject=case.images[0].parent.parent.name) for case in cases]
-
-
 def _with_validation(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
     """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
     training = [case for case in cases if case.split == "training"]
@@ -267,11 +183,6 @@ def _grouped_paths(case: str, group: Sequence[Name]) -> dict[str, list[str]]:
     for name in group:
         claims[f"{case} (channel {name.channel})" if name.channel else case].append(str(name.path))
     return claims
-
-
-def _names_its_folder(folder: Path, path: Path) -> bool:
-    """True for `patient01/patient01_frame2`: then the folder is the subject."""
-    return path.parent != folder and path.name.startswith(path.parent.name)
 
 
 def _channel(name: str) -> Channel:

@@ -16,7 +16,7 @@ from pipeline.base.files import write_text
 from pipeline.base.terminal import format_table
 from pipeline.data.manifest import Manifest, ManifestCase, unusable_id, write_manifest
 from pipeline.layouts.census import Census, compare, infer, take_census
-from pipeline.layouts.channels import with_inferred_channels
+from pipeline.layouts.channels import with_channels_of_the_labels_grid_first, with_inferred_channels
 from pipeline.layouts.detect import read_layout
 from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
 from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
@@ -90,6 +90,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         raise DataError(problem_list(str(found.folder), [*found.problems, none]))
     census = take_census(found.cases)
     labelling, notes, problems = _labelling(found, declared, census)
+    found, grid_notes = with_channels_of_the_labels_grid_first(found, census)
     found, channel_notes = with_inferred_channels(found, census)
     manifest_path = config_path.with_suffix(".manifest.json")
     root = _root(found)
@@ -103,7 +104,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         config=config_path,
         manifest=manifest_path,
         dataset=manifest,
-        notes=(*found.notes, *notes, *channel_notes, *kept),
+        notes=(*found.notes, *notes, *grid_notes, *channel_notes, *kept),
         problems=(*found.problems, *census.broken.values(), *problems),
     )
 

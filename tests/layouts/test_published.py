@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.base.runtime import Runtime
 from pipeline.layouts.folders import read
 from pipeline.layouts.initialise import init
+from pipeline.stages.load import LoadConfig, check
 from tests.layouts.making import AFFINE, SHAPE, image, label
 
 MASKS = ("aorta", "liver", "spleen")
@@ -98,6 +100,24 @@ def abdomenatlas(folder, i):
         mask(folder / f"BDMAP_{i:08d}/segmentations/{name}.nii.gz")
 
 
+def segrap2023(folder, i):
+    """No word says what is a mask."""
+    for name in ("image", "image_contrast"):
+        image(folder / f"segrap_{i:04d}/{name}.nii.gz")
+    for name in MASKS:
+        mask(folder / f"segrap_{i:04d}/{name}.nii.gz")
+
+
+def lasc2018(folder, i):
+    image(folder / f"Training Set/{chr(64 + i)}XYZ/lgemri.nii.gz")
+    label(folder / f"Training Set/{chr(64 + i)}XYZ/laendo.nii.gz", 1, 2)
+
+
+def two_folders(folder, i):
+    image(folder / f"x/c{i}.nii.gz")
+    label(folder / f"y/c{i}.nii.gz", 1, 2)
+
+
 def by_structure(folder, i):
     image(folder / f"images/p{i}.nii.gz")
     for name in MASKS:
@@ -108,6 +128,17 @@ def flat(folder, i):
     image(folder / f"p{i}_ct.nii.gz")
     for name in MASKS:
         mask(folder / f"p{i}_{name}_mask.nii.gz")
+
+
+def isles22(folder, i):
+    """Diffusion and its ADC map on the grid of the label map, FLAIR on another; a diffusion series is no image."""
+    case, session = f"sub-strokecase{i:04d}", "ses-0001"
+    for channel in ("adc", "dwi"):
+        image(folder / f"{case}/{session}/dwi/{case}_{session}_{channel}.nii.gz")
+    image(folder / f"{case}/{session}/dwi/{case}_{session}_series.nii.gz", channels=3)
+    flair = image(folder / f"{case}/{session}/anat/{case}_{session}_FLAIR.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(flair).dataobj), 1.1 * AFFINE), flair)
+    label(folder / f"derivatives/{case}/{session}/{case}_{session}_msk.nii.gz", 1, 2)
 
 
 def mask(path: Path) -> None:
@@ -130,6 +161,9 @@ PUBLISHED = [
     (pancreas_ct, "PANCREAS_0001", "PANCREAS_0001", ["image"], 3),
     (crossmoda, "crossmoda_1", "crossmoda_1", ["ceT1", "hrT2"], 3),
     (picai, "10001_1000001", "10001", ["adc", "hbv", "t2w"], 3),
+    (lasc2018, "AXYZ", "AXYZ", ["image"], 3),
+    (two_folders, "c1", "c1", ["image"], 3),
+    (isles22, "sub-strokecase0001_ses-0001", "sub-strokecase0001", ["adc", "dwi", "FLAIR"], 3),
     (autopet, "01-01-2005-NA-PET-CT whole-1234", "01-01-2005-NA-PET-CT whole-1234", ["CTres", "SUV"], 3),
 ]
 
@@ -147,7 +181,7 @@ def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
     assert dict(dataset.labels) == {"label_1": 1, "label_2": 2}
 
 
-@pytest.mark.parametrize("made", [abdomenatlas, by_structure, flat])
+@pytest.mark.parametrize("made", [abdomenatlas, segrap2023, by_structure, flat])
 def test_a_mask_per_structure(tmp_path, made):
     for i in (1, 2, 3):
         made(tmp_path / "data", i)
@@ -155,6 +189,17 @@ def test_a_mask_per_structure(tmp_path, made):
     assert dict(result.dataset.labels) == {name: i for i, name in enumerate(MASKS, start=1)}
     assert len(result.dataset.cases) == 3 and not result.problems
     assert ("combined holds several structures" in result.message) == (made is abdomenatlas)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [(segrap2023, "aorta (3 files), liver (3 files), spleen (3 files)"), (two_folders, "c1 (1 files), c2 (1 files)")],
+)
+def test_label_maps_that_only_their_values_give_away_are_said(tmp_path, made, said):
+    for i in (1, 2, 3):
+        made(tmp_path, i)
+    (note,) = [note for note in read(tmp_path).notes if note.startswith("no name says which files are label maps")]
+    assert f"since they hold at most 10 values: {said}" in note
 
 
 def test_what_is_left_out_is_said(tmp_path):
@@ -165,6 +210,23 @@ def test_what_is_left_out_is_said(tmp_path):
     assert note.startswith("9 files lie below the folders of cases, such as dataset/case_00001/instances/kidney")
     result = init(tmp_path / "acdc", tmp_path / "mine.yaml")
     assert "patient001_4d.nii.gz, patient002_4d.nii.gz, patient003_4d.nii.gz: not 1 volume(s)" in result.message
+
+
+def test_channels_of_the_labels_grid_come_first_and_the_way_for_the_others_is_said(tmp_path):
+    for i in (1, 2, 3):
+        isles22(tmp_path / "data", i)
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert (
+        "FLAIR: not on the grid of the label maps (sub-strokecase0001_ses-0001); with load.resample" in result.message
+    )
+    assert [Path(name).name.split("_")[-1] for name in result.dataset.cases[2].images] == [
+        "adc.nii.gz",
+        "dwi.nii.gz",
+        "FLAIR.nii.gz",
+    ]
+    root = result.manifest.parent / result.dataset.root
+    faults = check(result.dataset, root, Runtime(executor="serial"), LoadConfig(resample_channels=True))
+    assert not [fault for fault in faults if fault.severity == "fatal"]
 
 
 def test_validation_is_declared_by_a_folder(tmp_path):
