@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.data.cases import Channel
-from pipeline.data.formats import read_header
+from pipeline.data.formats import grid_difference, read_header
 from pipeline.layouts.found import (
     Found,
     FoundCase,
@@ -26,6 +26,8 @@ from pipeline.layouts.found import (
 from pipeline.layouts.labelling import Labelling
 
 _NO_VOLUMES = {"func", "fmap", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
+_NO_IMAGES = {"sbref", "epi", "physio"}
+_LOOKED_AT = 5
 _LABELS = {"dseg", "mask", "msk"}
 _OF_DERIVATIVES = {"space", "desc", "label", "seg", "atlas", "res", "den", "hemi"}
 _OF_A_CASE = {"sub", "ses", "run"}
@@ -94,7 +96,7 @@ def read(folder: Path) -> Found:
     Input channels are the suffixes that every labelled case has. Raises a DataError where no scan is found.
     """
     named = [scan for path in image_files(folder) if (scan := _scan(path)) is not None]
-    scans = [scan for scan in named if _is_raw(folder, scan.path) and scan.suffix not in _LABELS]
+    scans = _with_diffusion([s for s in named if _is_raw(folder, s.path) and s.suffix not in _LABELS], named)
     if not scans:
         raise DataError(f"{folder}: no BIDS scans such as sub-01/anat/sub-01_T1w.nii.gz")
     notes: set[str] = set()
@@ -142,11 +144,27 @@ def read(folder: Path) -> Found:
 
 
 def _is_raw(folder: Path, path: Path) -> bool:
-    """Whether this is a scan. Diffusion is one where it is a single volume (a mean, an ADC map), and no series."""
     parts = path.relative_to(folder).parts
-    if not parts[0].startswith("sub-") or _NO_VOLUMES & set(parts):
-        return False
-    return "dwi" not in parts or _is_one_volume(path)
+    return parts[0].startswith("sub-") and not _NO_VOLUMES & set(parts)
+
+
+def _with_diffusion(scans: Sequence[Scan], named: Sequence[Scan]) -> list[Scan]:
+    """Scans without those of `dwi/`, unless label maps lie on no other scan's grid: then with its single volumes."""
+    others = [scan for scan in scans if "dwi" not in scan.path.parts]
+    maps = [scan for scan in named if scan.suffix in _LABELS]
+    beside = {scan.key(False): [other.path for other in others if other.key(False) == scan.key(False)] for scan in maps}
+    if others and (not maps or any(_on_one_grid(scan.path, beside[scan.key(False)]) for scan in maps[:_LOOKED_AT])):
+        return others
+    return [scan for scan in scans if scan in others or (scan.suffix not in _NO_IMAGES and _is_one_volume(scan.path))]
+
+
+def _on_one_grid(label: Path, images: Sequence[Path]) -> bool:
+    """True too where a file cannot be read: it is named later."""
+    try:
+        grid = read_header(label).grid
+        return any(grid_difference(grid, read_header(image).grid) is None for image in images)
+    except DataError:
+        return True
 
 
 def _is_one_volume(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,32 +14,64 @@ import numpy as np
 from pipeline.base.errors import DataError
 from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
-from pipeline.data.formats import read_label
+from pipeline.data.formats import read_label, stem
 from pipeline.layouts.naming import Name
 
 MOST_VALUES = 10
 """Of a label map that is known by nothing else; no scan has so few."""
 _THINNED = 4
+_MADE_BY_A_MODEL = re.compile(r"pred\w*|outputs?|out|results?|inferred|inference|backup|old", re.I)
 
 
 def with_labels_by_content(names: Sequence[Name]) -> list[Name]:
-    """`names` with those as label maps whose files hold two to `MOST_VALUES` values, whole and not negative."""
+    """`names` with those as label maps that hold few values; empty where none does, or all do.
+
+    It is decided for files that belong together: those of one name in all cases' folders, or those of one folder,
+    whichever divides the files better. One group is label maps where most of its files hold 2 to `MOST_VALUES` values,
+    all of them whole and none negative. Predictions are none.
+    """
     with ThreadPoolExecutor(usable_cores()) as pool, progress("reading", len(names)) as bar:
-        found = []
-        for name, few in zip(names, pool.map(_has_few_values, [name.path for name in names]), strict=True):
-            found.append(replace(name, is_label=few))
+        few: dict[Path, bool | None] = {}
+        for name, result in zip(names, pool.map(_has_few_values, [name.path for name in names]), strict=True):
+            few[name.path] = result
             bar.advance()
-    return found
+    options = [_decided(few, key) for key in (stem, lambda path: str(path.parent))]
+    labels, _ = min(options, key=lambda option: option[1])
+    if not labels or len(labels) == len(names) or any(map(_is_made_by_a_model, labels)):
+        return []
+    return [replace(name, is_label=name.path in labels) for name in names]
 
 
-def _has_few_values(path: Path) -> bool:
-    """False too for what cannot be read, or is not of whole numbers."""
+def _decided(few: dict[Path, bool | None], key: Callable[[Path], str]) -> tuple[set[Path], int]:
+    """The label maps where files of one key belong together, and how many files are unlike their group."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in few:
+        groups[key(path)].append(path)
+    labels, wrong = set[Path](), 0
+    for paths in groups.values():
+        count = sum(few[path] is True for path in paths)
+        if 2 * count > len(paths) and None not in [few[path] for path in paths]:
+            labels.update(paths)
+            wrong += len(paths) - count
+        else:
+            wrong += count
+    return labels, wrong
+
+
+def _is_made_by_a_model(path: Path) -> bool:
+    return any(_MADE_BY_A_MODEL.fullmatch(word) for word in (stem(path), path.parent.name))
+
+
+def _has_few_values(path: Path) -> bool | None:
+    """None where it can be no label map: it is not of whole numbers, has negative ones, or cannot be read."""
     try:
         voxels = read_label(path).array
     except DataError:
-        return False
+        return None
     thin = voxels[(slice(None, None, _THINNED),) * voxels.ndim]
+    if thin.min() < 0:
+        return None
     if len(np.unique(thin)) > MOST_VALUES:
         return False
     values = np.unique(voxels)
-    return 2 <= len(values) <= MOST_VALUES and values[0] >= 0
+    return 2 <= len(values) <= MOST_VALUES if values[0] >= 0 else None

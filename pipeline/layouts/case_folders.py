@@ -6,6 +6,7 @@ structure, `c1/segmentations/liver.nii.gz`. Masks may also be named by case and 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.data.formats import read_label
 from pipeline.layouts.found import stem
 from pipeline.layouts.naming import Name, says_role_alone
 
+_PERSON = re.compile(r"(rater|reader|observer|annot\w*|expert|r)?[_-]?\d+|[AB]", re.I)
 Masks = dict[str, dict[str, Path]]
 
 
@@ -39,23 +41,36 @@ def labels_in_case_folders(folder: Path, names: Sequence[Name]) -> tuple[dict[st
     return {}, dict(masks)
 
 
-def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> Masks:
-    """Key of an image to structure to file: `labels/liver/c1` and `c1_liver_mask` are the liver of `c1`.
+def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> tuple[Masks, list[Name]]:
+    """Key of an image to structure to file, and the label files of no image.
 
-    Empty where a label file fits no image so, or where two are the same structure of one.
+    `labels/liver/c1`, `masks/c1/liver` and `c1_liver_mask` are the liver of `c1`. No masks where half of the files are
+    of no image, where two are the same structure of one, or where structures are people who drew them.
     """
     masks: Masks = defaultdict(dict)
+    others = []
     for name in labels:
-        place, _, last = name.key.rpartition("/")
-        case = max((key for key in cases if last.startswith(f"{key}_")), key=len, default="")
-        if place and last in cases:
-            case, structure = last, place.replace("/", "_")
+        case, structure = _case_and_structure(cases, name.key)
+        if not case or not structure:
+            others.append(name)
+        elif structure in masks[case]:
+            return {}, []
         else:
-            structure = name.key[len(case) + 1 :]
-        if not case or not structure or structure in masks[case]:
-            return {}
-        masks[case][structure] = name.path
-    return dict(masks)
+            masks[case][structure] = name.path
+    structures = {structure for own in masks.values() for structure in own}
+    if 2 * len(others) >= len(labels) or all(_PERSON.fullmatch(structure) for structure in structures):
+        return {}, []
+    return dict(masks), others
+
+
+def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
+    place, _, last = key.rpartition("/")
+    if place and last in cases:
+        return last, place.replace("/", "_")
+    if place in cases:
+        return place, last
+    case = max((one for one in cases if last.startswith(f"{one}_")), key=len, default="")
+    return case, last[len(case) + 1 :]
 
 
 def case_folder(folder: Path, image: Path) -> Path:

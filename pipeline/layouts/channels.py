@@ -8,11 +8,13 @@ from pipeline.base.errors import DataError
 from pipeline.data.cases import Channel
 from pipeline.data.formats import grid_difference, read_header, read_image
 from pipeline.layouts.census import Census
-from pipeline.layouts.found import Found, FoundCase
+from pipeline.layouts.found import Found, FoundCase, some_of
 
 UNNAMED = "image"
 _LOOKED_AT, _AIR_HU = 3, -500.0
-_SHOWN = 5
+_GRIDS_LOOKED_AT = 5
+_WITHOUT_ORDER = {"folders", "bids"}
+"""Layouts whose channels are in no order but that of their names."""
 
 
 def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[str]]:
@@ -51,19 +53,29 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
 
 
 def with_channels_of_the_labels_grid_first(found: Found, census: Census) -> tuple[Found, list[str]]:
-    """`found` with the channels first on whose grid label maps lie, since others are resampled onto the first one's."""
-    case = next((c for c in found.cases if c.label and len(c.images) > 1 and c.id not in census.broken), None)
-    if case is None or case.label is None:
+    """`found` with the channels first on whose grid label maps lie, since others are resampled onto the first one's.
+
+    Only where no descriptor gives an order, and the first few cases agree.
+    """
+    count = len(found.channels)
+    if found.layout not in _WITHOUT_ORDER or any(len(case.images) != count for case in found.cases):
         return found, []
-    grid = read_header(case.label).grid
-    fits = [not grid_difference(grid, read_header(path).grid) for path in case.images]
-    if all(fits) or not any(fits):
+    labelled = [case for case in found.cases if case.label and case.id not in census.broken][:_GRIDS_LOOKED_AT]
+    fits = {tuple(_on_the_labels_grid(case)) for case in labelled}
+    if len(fits) != 1 or all(first := next(iter(fits))) or not any(first):
         return found, []
-    order = sorted(range(len(fits)), key=lambda i: not fits[i])
-    others = ", ".join(channel.name for channel, fit in zip(found.channels, fits, strict=True) if not fit)
-    note = f"{others}: not on the grid of the label maps ({case.id}); with load.resample_channels: true brought onto it"
+    order = sorted(range(count), key=lambda i: not first[i])
+    others = ", ".join(channel.name for channel, fit in zip(found.channels, first, strict=True) if not fit)
+    note = f"{others}: not on the grid of the label maps; load.resample_channels: true brings it there"
     cases = tuple(replace(one, images=tuple(one.images[i] for i in order)) for one in found.cases)
     return replace(found, channels=tuple(found.channels[i] for i in order), cases=cases), [note]
+
+
+def _on_the_labels_grid(case: FoundCase) -> list[bool]:
+    if case.label is None:
+        raise AssertionError("a labelled case has a label map")
+    grid = read_header(case.label).grid
+    return [not grid_difference(grid, read_header(path).grid) for path in case.images]
 
 
 def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -> Found:
@@ -76,9 +88,9 @@ def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -
     }
     if not other or len(other) == len(found.cases):
         return found
-    names = ", ".join([*list(other.values())[:_SHOWN], *(["…"] if len(other) > _SHOWN else [])])
     notes.append(
-        f"{names}: not {len(found.channels)} volume(s) as the other images hold, and without a label; left out"
+        f"{some_of(other.values())}: not {len(found.channels)} volume(s) as the other images hold, and without a "
+        "label; left out"
     )
     return replace(found, cases=tuple(case for case in found.cases if case.id not in other))
 

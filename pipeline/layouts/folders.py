@@ -17,12 +17,19 @@ from pipeline.data.cases import Channel
 from pipeline.layouts.by_content import MOST_VALUES
 from pipeline.layouts.case_folders import case_folder, labels_in_case_folders, masks_of_images
 from pipeline.layouts.case_table import with_table
-from pipeline.layouts.found import Found, FoundCase, channel_stack, image_files, modality_of, refuse_shared_ids, stem
-from pipeline.layouts.naming import Name, is_testing, is_validating
+from pipeline.layouts.found import (
+    Found,
+    FoundCase,
+    channel_stack,
+    image_files,
+    modality_of,
+    refuse_shared_ids,
+    some_of,
+    stem,
+)
+from pipeline.layouts.naming import Name, is_testing, is_validating, read_name
 from pipeline.layouts.pairing import beside_label_maps, named_by_content, read_names
 from pipeline.layouts.persons import with_subjects
-
-_SHOWN = 5
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -47,9 +54,11 @@ def read(folder: Path) -> Found:
             images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
             labels = {case: [name] for case, name in maps.items()}
         else:
-            masks = masks_of_images(images.keys(), [name for group in labels.values() for name in group])
-            labels = {} if masks else labels
-    if labels and not labels.keys() & images.keys():
+            names, masks, unmatched = _with_masks(folder, used, names)
+            if masks:
+                images = _grouped(name for name in names if not name.is_label)
+                labels = {name.key: [name] for name in unmatched}
+    if labels and not masks and not labels.keys() & images.keys():
         an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
         raise DataError(
             f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); "
@@ -87,6 +96,20 @@ def read(folder: Path) -> Found:
     return with_table(found)
 
 
+def _with_masks(
+    folder: Path, files: Sequence[Path], names: list[Name]
+) -> tuple[list[Name], Mapping[str, Mapping[str, Path]], list[Name]]:
+    """Names read so that label files are masks of images, with these masks, and the label files of no image."""
+    for suffixes in (False, True):  # four digits at the end of an image's name are rather its case's than a channel
+        told = [read_name(folder, path, suffixes) for path in files]
+        masks, unmatched = masks_of_images(
+            {name.key for name in told if not name.is_label}, [name for name in told if name.is_label]
+        )
+        if masks:
+            return told, masks, unmatched
+    return names, {}, []
+
+
 def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> None:
     """One id for several files; where nothing is known to be a label map, that is most likely why."""
     claims: dict[str, list[str]] = defaultdict(list)
@@ -111,13 +134,16 @@ def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list
 
 
 def _by_content(names: Sequence[Name]) -> list[str]:
-    counts = Counter(stem(name.path) for name in names if name.is_label)
-    if not counts:
+    labels = [name.path for name in names if name.is_label]
+    if not labels:
         return []
-    shown = ", ".join(f"{name} ({count} files)" for name, count in counts.most_common(_SHOWN))
+    counts = Counter(map(stem, labels))
+    if max(counts.values()) == 1:
+        counts = Counter(f"{path.parent.name}/" for path in labels)
+    shown = some_of(f"{name} ({count} files)" for name, count in counts.most_common())
     return [
         f"no name says which files are label maps; these are taken for such, since they hold at most {MOST_VALUES} "
-        f"values: {shown}{', …' if len(counts) > _SHOWN else ''}"
+        f"values: {shown}"
     ]
 
 

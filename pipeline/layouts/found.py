@@ -22,10 +22,12 @@ from pipeline.layouts.walk import files_below
 Split = Literal["training", "testing"]
 _PERSONAL = re.compile(
     r"^(patients?'?s?[_ -]?)?(first|last|family|given|sur|full)?[_ -]?name$"
-    r"|birth|^mrn$|^patient[_ -]?id$|address|phone",
+    r"|birth|geburt|^dob$|^mrn$|^ssn$|^patient[_ -]?id$|address|phone|e-?mail|initials|insurance|accession|uid$"
+    r"|^(vor|nach)name$",
     re.I,
 )
 _PIECE = 2**20
+_SHOWN = 5
 _MODALITIES = {"CT": {"ct", "cta", "cect", "ncct", "cbct"}, "PET": {"pet", "pt", "suv"}}
 
 
@@ -196,9 +198,16 @@ def _sister(known_channel: str, known: Path, channel: str) -> Path:
     return known.with_name(name + ending)
 
 
+def some_of(names: Iterable[str]) -> str:
+    """The first few of them, in their order."""
+    several = list(names)
+    return ", ".join([*several[:_SHOWN], *(["…"] if len(several) > _SHOWN else [])])
+
+
 def subject_of(case: str) -> str:
-    """The subject that a case id names: `sub-01` of the BIDS-like `sub-01_ses-2`, else the id itself."""
-    found = re.match(r"sub-[A-Za-z0-9]+", case)
+    """The subject that a case id names: `sub-01` of the BIDS-like `sub-01_ses-2`, `BraTS-GLI-00001` of
+    `BraTS-GLI-00001-001` (the second visit), else the id itself."""
+    found = re.match(r"sub-[A-Za-z0-9]+|BraTS-[A-Za-z]+-\d{5}(?=-\d{3}$)", case)
     return found.group(0) if found else case
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +19,10 @@ from pipeline.base.terminal import progress
 from pipeline.data.formats import grid_difference, read_label, write_label
 from pipeline.data.manifest import MOST_OVERLAPPING
 from pipeline.data.volume import Volume
-from pipeline.layouts.found import Found, FoundCase
+from pipeline.layouts.found import Found, FoundCase, some_of
 from pipeline.layouts.labelling import Labelling
 
-_SHOWN = 5
+_LOOKED_AT, _NEARLY_ALL = 5, 0.99
 Result = TypeVar("Result")
 
 
@@ -93,29 +93,61 @@ def merge_masks(found: Found, folder: Path) -> Found:
 
 
 def _without_all_in_one(found: Found) -> Found:
-    """`found` without files that hold all structures of a case beside a mask for each (`combined_labels`)."""
-    first: dict[str, Path] = {}
-    for case in found.cases:
-        first = {**case.masks, **first}
-    several = {name for name, path in first.items() if _has_several_values(path)}
-    if not several or several == first.keys():
+    """`found` without the file that holds all structures of a case beside a mask for each (`combined_labels`).
+
+    It is known by its voxels: each of its values lies in another mask. Where several files are so, or none, all stay.
+    """
+    names = {name for case in found.cases for name in case.masks}
+    everything = [name for name in sorted(names) if _is_all_in_one(name, found.cases)]
+    if len(everything) != 1:
         return found
-    cases = [
-        replace(case, masks={name: path for name, path in case.masks.items() if name not in several})
-        if case.masks.keys() - several
-        else case
-        for case in found.cases
-    ]
-    note = f"{', '.join(sorted(several))} holds several structures, which have masks of their own too; left out"
-    return replace(found, cases=tuple(cases), notes=(*found.notes, note))
+    name, cases, problems = everything[0], [], []
+    for case in found.cases:
+        if case.masks.keys() == {name}:
+            problems.append(Problem(case.id, f"has {name} and no mask of a single structure; left out"))
+        else:
+            cases.append(replace(case, masks={other: path for other, path in case.masks.items() if other != name}))
+    note = f"{name} holds the structures that have masks of their own too; left out"
+    return replace(found, cases=tuple(cases), notes=(*found.notes, note), problems=(*found.problems, *problems))
 
 
-def _has_several_values(path: Path) -> bool:
+def _is_all_in_one(name: str, cases: Sequence[FoundCase]) -> bool:
+    """Whether a file has several values in one of the first cases, each in a mask of its own, and so in all of them."""
+    looked_at = [case for case in cases if name in case.masks and len(case.masks) > 2][:_LOOKED_AT]
+    if not any(_count_values(case.masks[name]) > 1 for case in looked_at):
+        return False
+    try:
+        return all(_lies_in_others(name, case.masks) for case in looked_at)
+    except DataError:
+        return False
+
+
+def _count_values(path: Path) -> int:
     try:
         label = read_label(path).array
     except DataError:
+        return 0
+    return len(np.unique(label[label != 0]))
+
+
+def _lies_in_others(name: str, masks: Mapping[str, Path]) -> bool:
+    """Whether nearly all voxels of each value of one file lie in another mask, in another one for each value."""
+    label = read_label(masks[name]).array
+    inside = label != 0
+    values = np.unique(label[inside])
+    if len(values) >= len(masks):
         return False
-    return len(np.unique(label[label != 0])) > 1
+    homes: dict[int, str] = {}
+    for other, path in masks.items():
+        if other == name:
+            continue
+        mask = read_label(path).array
+        if mask.shape != label.shape:
+            return False
+        for value in values:
+            if np.mean(mask[label == value] != 0) > _NEARLY_ALL:
+                homes.setdefault(int(value), other)
+    return len(set(homes.values())) == len(values)
 
 
 def _each(
@@ -229,16 +261,9 @@ def _overlaps(
         else f"more than {MOST_OVERLAPPING} structures cannot overlap, so the smaller one has these voxels; look "
         "whether that is right, or correct these masks"
     )
-    return [
-        Problem(
-            f"masks {names[i]} and {names[j]}",
-            f"share {voxels_of[i, j]} voxels in {len(cases_of[i, j])} cases ({_some(cases_of[i, j])}); {cure}",
-        )
-        for i, j in sorted(voxels_of)
-    ]
-
-
-def _some(cases: Iterable[str]) -> str:
-    """The first few of them."""
-    ordered = sorted(cases)
-    return ", ".join([*ordered[:_SHOWN], *(["…"] if len(ordered) > _SHOWN else [])])
+    problems = []
+    for i, j in sorted(voxels_of):
+        where = sorted(cases_of[i, j])
+        found = f"share {voxels_of[i, j]} voxels in {len(where)} cases ({some_of(where)})"
+        problems.append(Problem(f"masks {names[i]} and {names[j]}", f"{found}; {cure}"))
+    return problems

@@ -18,8 +18,8 @@ _LABEL_FOLDER = re.compile(r"structures|delineations?", re.I)
 """Words for a whole folder; in other names they say too little (an image `deep_structures_t1`)."""
 _IMAGE_WORD = re.compile(r"image(s|tr|ts|str|sts|sva|sval)?|imgs?|imaging|scans?|vol|volumes?|unlabell?ed", re.I)
 _CHANNEL_WORD = re.compile(r"t1(c|ce|gd|n|w)?|t2(f|w)?|flair|pd|cta?|pe?t|adc|dwi|mri?|swi", re.I)
-_TESTING = re.compile(r"(images|labels)?(ts|test|testing)|unlabell?ed", re.I)
-_VALIDATING = re.compile(r"(images|labels)?(va|val|valid|validation)", re.I)
+_TESTING = re.compile(r"((images?|labels?)[_ -]?)?(ts|test|testing)|unlabell?ed", re.I)
+_VALIDATING = re.compile(r"(images?|labels?)[_ -]?va|((images?|labels?)[_ -]?)?(val|valid|validation)", re.I)
 _GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.layouts.by_content import with_labels_by_content
 from pipeline.layouts.naming import Name, read_name, says_role_alone
+
+_MOST_CHANNELS = 8
+"""Images of one label map, where they are known by their beginning alone."""
 
 
 def beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
@@ -21,10 +24,15 @@ def beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
     labels = Counter(name.path.parent for name in names if name.is_label)
     images = {name.path.parent for name in names if not name.is_label}
     cases = {place for place in images if labels[place] == 1 and place != folder}
-    below = [name for name in names if cases & set(name.path.parent.parents)]
-    further = {name.path for name in below if not (name.is_label and says_role_alone(name.path.parent.name))}
-    elsewhere = images - cases - {path.parent for path in further}
-    return files if elsewhere else [path for path in files if path not in further]
+    unlabelled = {place for place in images - cases if place.parent in {case.parent for case in cases}}
+    below = [name for name in names if (cases | unlabelled) & set(name.path.parent.parents)]
+    further = {
+        name.path
+        for name in below
+        if name.path.parent not in cases and not (name.is_label and says_role_alone(name.path.parent.name))
+    }
+    elsewhere = images - cases - unlabelled - {path.parent for path in further}
+    return files if elsewhere or len(cases) == 1 else [path for path in files if path not in further]
 
 
 def read_names(folder: Path, files: Sequence[Path]) -> list[Name]:
@@ -49,11 +57,7 @@ def named_by_content(folder: Path, names: Sequence[Name]) -> list[Name]:
 
     Only where folders hold files of the same names, so that label maps may be among them.
     """
-    if not _hold_the_same_names(names):
-        return []
-    told = with_labels_by_content(names)
-    if not any(name.is_label for name in told):
-        return []
+    told = with_labels_by_content(names) if _hold_the_same_names(names) else []
     if one_folder_per_case(folder, told):
         return [name.of_case_folder(folder) for name in told]
     by_file = [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in told]
@@ -75,22 +79,39 @@ def _by_numbers(names: Sequence[Name]) -> list[Name]:
 
 
 def _by_beginning(names: Sequence[Name]) -> list[Name]:
-    """`c1_venous` and `c1_arterial` as channels of `c1_mask`, where every label map has images that begin like it."""
+    """`c1_venous` and `c1_arterial` as channels of `c1_mask`, where every label map has images that begin like it.
+
+    None where what follows only counts, or one label map has many images: these are cases.
+    """
     keys = [name.key for name in names if name.is_label]
     labels = set(keys)
-    if len(labels) < len(keys):
+    beginning = {
+        name.path: max((label for label in labels if name.key.startswith(f"{label}_")), key=len, default="")
+        for name in names
+        if not name.is_label
+    }
+    rests = {name.key[len(label) + 1 :] for name in names if (label := beginning.get(name.path))}
+    most = max(Counter(label for label in beginning.values() if label).values(), default=0)
+    if len(labels) < len(keys) or labels - set(beginning.values()) or most > _MOST_CHANNELS:
+        return []
+    if all(rest.isdigit() for rest in rests):
         return []
     matched = []
     for name in names:
-        begins = {label for label in labels if name.key.startswith(f"{label}_")}
-        if name.is_label or not begins:
+        key = beginning.get(name.path) or _without_ending(name.key, rests)
+        if name.is_label or key == name.key:
             matched.append(name)
             continue
-        key = max(begins, key=len)
         shared_id = name.shared_id[: len(name.shared_id) - len(name.key) + len(key)]
         rest = "_".join(filter(None, (name.key[len(key) + 1 :], name.channel)))
         matched.append(replace(name, key=key, channel=rest, shared_id=shared_id))
-    return matched if labels <= {name.key for name in matched if not name.is_label} else []
+    return matched
+
+
+def _without_ending(key: str, rests: Collection[str]) -> str:
+    """The case of an image without a label map, whose name ends like those of images with one."""
+    ending = max((rest for rest in rests if key.endswith(f"_{rest}")), key=len, default="")
+    return key[: -len(ending) - 1] if ending else key
 
 
 def _matches(names: Sequence[Name]) -> int:

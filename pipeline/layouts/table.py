@@ -25,9 +25,10 @@ from pipeline.layouts.found import (
 )
 
 _ID = ("id", "case", "case_id", "caseid", "subjectid")
-_SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
-_PERSON = ("patient_id", "patientid", "patient id", "mrn")
+SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
+PERSON = ("patient_id", "patientid", "patient id", "mrn")
 """Columns that tell patients apart by what must not get into the manifest."""
+SPLIT = ("split", "subset", "set")
 _IMAGE = re.compile(r"^(?:image|img|scan|channel)s?(?:[_ -]?(?:path|file))?(?:[_ -](.+)|(\d+))?$", re.I)
 _LABEL = re.compile(r"^(?:label|seg|segmentation|mask)s?(?:[_ -]?(?:path|file))?$", re.I)
 _MASK = re.compile(r"^(?:label|seg|segmentation|mask)s?[_ -](?!path$|file$)(.+)$", re.I)
@@ -93,7 +94,7 @@ def read(path: Path) -> Found:
     if table_text(path)[1]:
         notes.add(f"{path.name} is not UTF-8; read as Windows-1252, so look whether its umlauts and accents are right")
     if columns.person:
-        rows = _with_numbered_patients(rows, columns.person)
+        rows = with_numbered_patients(rows, columns.person)
         notes.add(f"column {columns.person!r} may identify a person: patient_001, ... stand for its values")
     problems: list[Problem] = []
     read_rows = [(line, _case(path, line, row, columns, notes, problems)) for line, row in rows]
@@ -135,9 +136,7 @@ def _reader(path: Path) -> csv.DictReader[str]:
     return csv.DictReader(text.splitlines(), delimiter=separator)
 
 
-def _with_numbered_patients(
-    rows: Sequence[tuple[int, dict[str, str]]], column: str
-) -> list[tuple[int, dict[str, str]]]:
+def with_numbered_patients(rows: Sequence[tuple[int, dict[str, str]]], column: str) -> list[tuple[int, dict[str, str]]]:
     """The rows with the values of one column counted in their order; an empty one stays empty."""
     values = dict.fromkeys(row[column] for _, row in rows if row.get(column))
     numbers = {value: f"patient_{i:03d}" for i, value in enumerate(values, 1)}
@@ -163,11 +162,11 @@ def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mappin
         images=images,
         label=labels[0] if labels else None,
         masks={} if labels else masks,
-        id=_first(header, _ID),
-        subject=_first(header, _SUBJECT),
-        person=_first(header, _PERSON),
-        split=_first(header, ("split", "subset", "set")),
-        fold=_first(header, ("fold",)),
+        id=first_of(header, _ID),
+        subject=first_of(header, SUBJECT),
+        person=first_of(header, PERSON),
+        split=first_of(header, SPLIT),
+        fold=first_of(header, ("fold",)),
     )
 
 
@@ -187,7 +186,13 @@ def _file(folder: Path, text: str) -> Path:
     return path if path.exists() or "\\" not in text else folder / text.replace("\\", "/")
 
 
-def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
+def fold_of(text: str) -> int | None:
+    """The whole number that a cell holds, also as `1.0`; None for anything else."""
+    return int(text.partition(".")[0]) if re.fullmatch(r"[0-9]+(\.0+)?", text) else None
+
+
+def first_of(header: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that is called by the first of these names that there is, in any case."""
     by_lower = {name.lower(): name for name in reversed(header)}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
@@ -207,7 +212,7 @@ def _case(
     if split not in SPLITS:
         raise DataError(f"{where}: split is {split!r}; allowed: training, validation, testing")
     fold = row.get(columns.fold or "", "")
-    if fold and not fold.isdigit():
+    if fold and fold_of(fold) is None:
         raise DataError(f"{where}: fold is {fold!r}; it must be a whole number from 0, or empty")
     paths = tuple(_file(path.parent, image) for image in images)
     label = _file(path.parent, row[columns.label]) if columns.label and row.get(columns.label) else None
@@ -223,6 +228,6 @@ def _case(
         masks=masks,
         split=SPLITS[split] if label or masks or split else "testing",
         subject=row.get(columns.subject or "", "") or row.get(columns.person or "", ""),
-        fold=int(fold) if fold else (0 if split.startswith("val") else None),
+        fold=fold_of(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),
     )

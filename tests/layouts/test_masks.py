@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.data.manifest import read_manifest
 from pipeline.layouts.initialise import init
+from tests.layouts.making import image, label
 
 STRUCTURES = [f"structure_{number:03d}" for number in range(117)]
 SHAPE = (12, 10, 4)
@@ -106,16 +107,18 @@ def test_the_table_beside_the_case_folders_tells_splits_and_further_columns(tmp_
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image_id;site\ns1;A\n", "two cases have no row"),
-        ("image_id;site\ns1;A\ns2;A\ns3;B\ns3;C\n", "one has two"),
-        ('image_id;site\ns1;"A\ns2;A\ns3;B\n', "not a table to the end"),
+        ("image_id;site\ns1;A\n", None),
+        ("image_id;site;split\ns1;A;train\nS2;A;test\n", "no row for s3; not used: add rows"),
+        ("image_id;site\ns1;A\ns2;A\ns3;B\ns3;C\n", "no row for s3; not used: add rows"),
+        ('image_id;site\ns1;"A\ns2;A\ns3;B\n', None),
     ],
 )
-def test_a_table_that_does_not_name_each_case_once_is_let_alone(tmp_path, text, said):
+def test_a_table_that_does_not_name_each_case_once_is_not_used_and_named(tmp_path, text, said):
     a_body(tmp_path / "data", cases=("s1", "s2", "s3"))
     (tmp_path / "data/meta.csv").write_text(text)
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
-    assert "meta.csv" not in result.message, said
+    assert [problem.where for problem in result.problems] == ["meta.csv"] * (said is not None)
+    assert all(said is not None and said in problem.what for problem in result.problems)
     assert not any(case.extra for case in result.dataset.cases)
 
 
@@ -123,5 +126,42 @@ def test_of_two_such_tables_none_is_used(tmp_path):
     a_body(tmp_path / "data")
     (tmp_path / "data/more.tsv").write_text("case\tsite\ns0001\tA\ns0004\tB\n")
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
-    assert "meta.csv and more.tsv all have a row for every case; none is used" in result.message
+    assert [(p.where, "none is used" in p.what) for p in result.problems] == [("meta.csv and more.tsv", True)]
     assert not any(case.extra for case in result.dataset.cases)
+
+
+def test_a_table_tells_persons_and_splits_and_what_it_does_not_tell_is_said(tmp_path):
+    """Two scans of one person stay together; what would name a person is not kept; ids are compared in any case."""
+    cases = ("s1", "s2", "s3")
+    a_body(tmp_path / "up/data", cases=cases)
+    rows = ["S1,77,2020,1.0,train,x@y", "S2,77,2021,0.0,internal_test,x@z", "S3,78,2022,,test,z@z"]
+    (tmp_path / "up/data/meta.csv").write_text("\n".join(["case,patient_id,year,fold,subset,email", *rows]))
+    result = init(tmp_path / "up", tmp_path / "mine.yaml")
+    assert [(case.subject, case.split, case.fold) for case in result.dataset.cases] == [
+        ("patient_001", "training", 1),
+        ("patient_001", "training", 0),
+        ("patient_002", "testing", None),
+    ]
+    assert [dict(case.extra) for case in result.dataset.cases][::2] == [{"year": "2020"}, {"year": "2022"}]
+    (problem,) = result.problems
+    assert "subset is 'internal_test' for 1 cases: not understood" in problem.what
+
+
+def test_cases_that_are_only_counted_are_joined_by_a_column_of_names_alone(tmp_path):
+    a_body(tmp_path / "data", cases=("1", "2", "3"))
+    (tmp_path / "data/meta.csv").write_text("scanner,rank,split\nA,1,test\nB,2,train\nC,3,train\n")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [case.split for case in result.dataset.cases] == ["training"] * 3
+
+
+def test_a_table_of_patients_is_joined_by_subject(tmp_path):
+    for case in ("p1_a", "p1_b", "p2_a"):
+        image(tmp_path / f"data/{case[:2]}/{case}.nii.gz")
+        label(tmp_path / f"data/{case[:2]}/{case}_gt.nii.gz")
+    (tmp_path / "data/patients.csv").write_text("patient,split\np1,test\np2,train\n")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [(case.id, case.split) for case in result.dataset.cases] == [
+        ("p1_a", "testing"),
+        ("p1_b", "testing"),
+        ("p2_a", "training"),
+    ]

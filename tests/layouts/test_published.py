@@ -152,7 +152,7 @@ def mask(path: Path) -> None:
 PUBLISHED = [
     (kits23, "case_00001", "case_00001", ["image"], 3),
     (brats20, "BraTS20_Training_001", "BraTS20_Training_001", ["flair", "t1", "t1ce", "t2"], 3),
-    (brats23, "BraTS-GLI-00001-000", "BraTS-GLI-00001-000", ["t1c", "t1n", "t2f", "t2w"], 3),
+    (brats23, "BraTS-GLI-00001-000", "BraTS-GLI-00001", ["t1c", "t1n", "t2f", "t2w"], 3),
     (lits, "volume-1", "volume-1", ["image"], 3),
     (acdc, "patient001_frame01", "patient001", ["image"], 6),
     (mmwhs, "ct_train_1001_image", "ct_train_1001_image", ["image"], 3),
@@ -188,12 +188,12 @@ def test_a_mask_per_structure(tmp_path, made):
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
     assert dict(result.dataset.labels) == {name: i for i, name in enumerate(MASKS, start=1)}
     assert len(result.dataset.cases) == 3 and not result.problems
-    assert ("combined holds several structures" in result.message) == (made is abdomenatlas)
+    assert ("combined holds the structures that have masks of their own" in result.message) == (made is abdomenatlas)
 
 
 @pytest.mark.parametrize(
     ("made", "said"),
-    [(segrap2023, "aorta (3 files), liver (3 files), spleen (3 files)"), (two_folders, "c1 (1 files), c2 (1 files)")],
+    [(segrap2023, "aorta (3 files), liver (3 files), spleen (3 files)"), (two_folders, "y/ (3 files)")],
 )
 def test_label_maps_that_only_their_values_give_away_are_said(tmp_path, made, said):
     for i in (1, 2, 3):
@@ -216,9 +216,7 @@ def test_channels_of_the_labels_grid_come_first_and_the_way_for_the_others_is_sa
     for i in (1, 2, 3):
         isles22(tmp_path / "data", i)
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
-    assert (
-        "FLAIR: not on the grid of the label maps (sub-strokecase0001_ses-0001); with load.resample" in result.message
-    )
+    assert "FLAIR: not on the grid of the label maps; load.resample_channels: true brings it there" in result.message
     assert [Path(name).name.split("_")[-1] for name in result.dataset.cases[2].images] == [
         "adc.nii.gz",
         "dwi.nii.gz",
