@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _PURPOSES = ("data", "step", "validation")
 _SAY_EVERY_S = 60.0
+_MOST_SHOWN = 8
+"""Structures in a line of the terminal."""
 """Time between lines where nobody sees a progress bar."""
 
 
@@ -147,14 +149,22 @@ class Journal:
         passed = max(time.monotonic() - self.started, 1e-9)
         steps = standing.step - self.first_step
         left = f"  {duration(passed / steps * (max_steps - standing.step))} left" if steps else ""
-        each = ", ".join(f"{name} {value:.3f}" for name, value in standing.dice.items())
-        dice = f"  ({each})" if each else ""
-        return f"  step {standing.step}/{max_steps}  {self.note()}{dice}{left}"
+        return f"  step {standing.step}/{max_steps}  {self.note()}{each_dice(standing.dice)}{left}"
 
     def _peak_memory_gib(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         return peak_memory_gib()
+
+
+def each_dice(dice: Mapping[str, float]) -> str:
+    """Dice per structure in brackets; of many structures the worst ones, since all are in metrics.csv."""
+    shown = list(dice.items())
+    if len(shown) > _MOST_SHOWN:
+        shown = sorted(shown, key=lambda one: one[1])[:_MOST_SHOWN]
+    each = ", ".join(f"{name} {value:.3f}" for name, value in shown)
+    lowest = f"lowest of {len(dice)}: " if len(dice) > len(shown) else ""
+    return f"  ({lowest}{each})" if each else ""
 
 
 def _mean(values: Sequence[float]) -> float:
