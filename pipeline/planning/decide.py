@@ -32,6 +32,7 @@ _MEMORY_SHARE = 0.8
 _PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
 # With a short budget on a CPU (docs/training.md), and from how many such patches on they get larger.
 _SMALL_PATCH_VOXELS, _PATCHES_FOR_SIZE = 3 * 2**14, 40_000
+_LONG = 16
 _SHOWN = ("axcodes", "spacing_mm", "crop", "channels", "image_interpolation", "label_interpolation", "patch_size",
           "batch_size", "network", "precision", "max_steps", "num_threads", "mirror_axes", "mirror_swaps",
           "class_weights")  # fmt: skip
@@ -270,8 +271,15 @@ def shown(plan: Plan) -> list[tuple[str, str, str]]:
         "network": " ".join(settings).removeprefix("name="),
         "channels": ", ".join(f"{channel.name} {channel.scheme}" for channel in plan.channels),
     }
-    rows = [(key, special.get(key, str(values[key])), plan.reasons.get(key, "")) for key in _SHOWN]
+    rows = [(key, special.get(key, _few(values[key])), plan.reasons.get(key, "")) for key in _SHOWN]
     return [*rows, *((key, f"{value:.3g}", "predicted") for key, value in plan.predicted.items())]
+
+
+def _few(value: Any) -> str:
+    """A value as it is written; of a list as long as the structures are many, how many and how far they go."""
+    if isinstance(value, list) and len(value) > _LONG and all(isinstance(each, int | float) for each in value):
+        return f"{len(value)} values from {min(value):.3g} to {max(value):.3g}"
+    return str(value)
 
 
 def _short(value: Any) -> str:

@@ -218,6 +218,11 @@ def test_a_crop_is_counted_in_patch_and_store() -> None:
     assert planned_shape(cases.cases[0], plan_with(cases=cases, config=PlanConfig(crop="none"))) == (100, 100, 100)
 
 
+def test_weights_of_many_classes_are_summed_up_where_a_person_reads():
+    many = plan_with().model_copy(update={"class_weights": (0.5, *range(1, 118))})
+    assert {key: value for key, value, _ in shown(many)}["class_weights"] == "118 values from 0.5 to 117"
+
+
 def test_every_printed_value_has_a_reason() -> None:
     for key, value, reason in shown(plan_with()):
         assert value and reason, key
