@@ -68,9 +68,10 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
 
     Where a case has a mask per structure, label maps merged of them are written into CONFIG.labels/.
 
-    format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor. A broken file does not
-    end it: its case stays in the manifest, is listed, and the configuration excludes what is faulty. Raises a
-    ConfigError for a wrong option, a DataError where nothing is found or where two cases would have one id.
+    format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor; where structures have masks
+    of their own, which are taken. A broken file does not end it: its case stays in the manifest, is listed, and the
+    configuration excludes what is faulty. Raises a ConfigError for a wrong option, a DataError where nothing is found or
+    where two cases would have one id.
     """
     if config_path.is_dir():
         raise ConfigError(
@@ -84,7 +85,8 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
     if found.paths_identify:
         found = _linked(found, config_path.absolute().with_suffix(".links"))
     if any(case.masks for case in found.cases):
-        found = merge_masks(found, config_path.absolute().with_suffix(".labels"))
+        found = merge_masks(found, config_path.absolute().with_suffix(".labels"), declared)
+        declared = None  # it says which masks are meant, and their values
     if not found.cases:
         none = Problem("cases", "none is left, so there is nothing to learn from")
         raise DataError(problem_list(str(found.folder), [*found.problems, none]))

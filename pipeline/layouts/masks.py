@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.base.errors import DataError, Problem
+from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
 from pipeline.base.runtime import usable_cores
 from pipeline.base.terminal import progress
 from pipeline.data.formats import grid_difference, read_label, write_label
@@ -48,19 +48,22 @@ class _Surveyed:
     problems: Sequence[Problem]
 
 
-def merge_masks(found: Found, folder: Path) -> Found:
+def merge_masks(found: Found, folder: Path, wanted: Labelling | None = None) -> Found:
     """`found` with the masks of each case as one label map in `folder`, and with what its values mean.
 
-    Structures that share no voxel get the values 1, 2, ...; every combination that occurs gets a value after these,
-    and belongs to all its structures, which then overlap. Of more structures than can overlap, the smaller one of the
-    case takes what is shared. Masks that share voxels, are missing, hold several values or lie on another grid are
-    named; the cases of the last two kinds are left out.
+    Structures that share no voxel get the values 1, 2, ... (or those of `wanted`, and then only these are taken); every
+    combination that occurs gets a value after these, and belongs to all its structures, which then overlap. Of more
+    structures than can overlap, the smaller one of the case takes what is shared. Masks that share voxels, are missing,
+    hold several values or lie on another grid are named; the cases of the last two kinds are left out. Raises a
+    ConfigError where no masks are called as is wanted.
     """
     found = _without_all_in_one(found)
+    if wanted is not None:
+        found = _with_wanted(found, wanted)
     names = sorted({name for case in found.cases for name in case.masks})
     with_masks = [case for case in found.cases if case.masks]
     folder.mkdir(parents=True, exist_ok=True)
-    singles = {1 << i: i + 1 for i in range(len(names))}
+    singles = {1 << i: wanted.structures[name][0] if wanted else i + 1 for i, name in enumerate(names)}
     seen = dict(zip((case.id for case in with_masks), _each(_survey, with_masks, names, singles, folder), strict=True))
     cases_that_share: dict[int, list[str]] = defaultdict(list)
     shared: Counter[int] = Counter()
@@ -71,7 +74,8 @@ def merge_masks(found: Found, folder: Path) -> Found:
     may_overlap = len(names) <= MOST_OVERLAPPING
     values = dict(singles)
     if may_overlap:
-        values |= {bits: len(names) + i for i, bits in enumerate(sorted(shared), start=1)}
+        last = max(singles.values(), default=0)
+        values |= {bits: last + i for i, bits in enumerate(sorted(shared), start=1)}
     _each(_write, [case for case in with_masks if seen[case.id].shared], names, values, folder)
     cases = [
         replace(case, label=_path(case, folder), masks={}) if case.masks else case
@@ -90,6 +94,31 @@ def merge_masks(found: Found, folder: Path) -> Found:
         notes=(*found.notes, note),
         problems=(*found.problems, *problems, *_overlaps(names, shared, cases_that_share, may_overlap)),
     )
+
+
+def _with_wanted(found: Found, wanted: Labelling) -> Found:
+    """`found` with these masks alone; a case that has none of them is left out, by name."""
+    names = sorted({name for case in found.cases for name in case.masks})
+    faults = [
+        f"{name!r} is no mask here; {did_you_mean(name, names)}" for name in wanted.structures if name not in names
+    ]
+    faults += [
+        f"{name!r} has several values, but there is a mask for each structure; give it one"
+        for name, values in wanted.structures.items()
+        if len(values) > 1
+    ]
+    if wanted.ignore_value is not None or wanted.overlapping:
+        faults.append("each mask has a value of its own, and none is ignored")
+    if faults:
+        raise ConfigError(f"--labels: {'; '.join(faults)}")
+    cases, problems = [], []
+    for case in found.cases:
+        masks = {name: path for name, path in case.masks.items() if name in wanted.structures}
+        if masks or not case.masks:
+            cases.append(replace(case, masks=masks))
+        else:
+            problems.append(Problem(case.id, "has none of the masks that --labels names; left out"))
+    return replace(found, cases=tuple(cases), problems=(*found.problems, *problems))
 
 
 def _without_all_in_one(found: Found) -> Found:

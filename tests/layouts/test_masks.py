@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.base.errors import ConfigError
 from pipeline.data.manifest import read_manifest
 from pipeline.layouts.initialise import init
 from tests.layouts.making import image, label
@@ -78,6 +79,32 @@ def test_what_one_structure_has_of_several_others_is_told_for_each_pair(tmp_path
     assert [problem.where.split() for problem in result.problems] == [
         ["masks", STRUCTURES[i], "and", STRUCTURES[j]] for i, j in ((0, 1), (0, 2), (1, 2))
     ]
+
+
+def test_labels_choose_masks_and_give_their_values(tmp_path):
+    masks = a_body(tmp_path / "data")
+    chosen = f"{STRUCTURES[50]}=7,{STRUCTURES[3]}=2"
+    dataset, found = label_maps(init(tmp_path / "data", tmp_path / "mine.yaml", labels=chosen))
+    assert dict(dataset.labels) == {STRUCTURES[3]: 2, STRUCTURES[50]: 7}
+    for case, own in masks.items():
+        expected = np.where(own[STRUCTURES[50]], 7, np.where(own[STRUCTURES[3]], 2, 0))
+        np.testing.assert_array_equal(found[case], expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("stricture_003=1", "'stricture_003' is no mask here; did you mean 'structure_003'?"),
+        ("structure_001=1+2", "'structure_001' has several values, but there is a mask for each structure"),
+        ("structure_001=1,ignore=9", "each mask has a value of its own, and none is ignored"),
+    ],
+)
+def test_labels_that_no_masks_are_called_are_refused(tmp_path, labels, said):
+    a_body(tmp_path / "data")
+    with pytest.raises(ConfigError) as raised:
+        init(tmp_path / "data", tmp_path / "mine.yaml", labels=labels)
+    assert said in str(raised.value)
+    assert not (tmp_path / "mine.yaml").exists()
 
 
 @pytest.mark.parametrize("empty", [STRUCTURES[:1], STRUCTURES])
