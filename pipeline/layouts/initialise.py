@@ -70,8 +70,8 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
 
     format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor; where structures have masks
     of their own, which are taken. A broken file does not end it: its case stays in the manifest, is listed, and the
-    configuration excludes what is faulty. Raises a ConfigError for a wrong option, a DataError where nothing is found or
-    where two cases would have one id.
+    configuration excludes what is faulty. Raises a ConfigError for a wrong option, a DataError where nothing is found
+    or where two cases would have one id.
     """
     if config_path.is_dir():
         raise ConfigError(
