@@ -52,7 +52,7 @@ def main() -> None:
     network.load_state_dict(load_weights(package.weights[0]))
     network.eval()
     scans = [read_image([path]) for path in sorted(arguments.images.iterdir())[: arguments.cases]]
-    ways = {
+    ways: dict[str, tuple[Plan, Callable[[torch.Tensor], torch.Tensor], list[Volume]]] = {
         "classes": (plan, network, scans),
         "classes, another grid": (plan, network, [finer(scan) for scan in scans]),
         "overlapping regions": (nested(plan), regions_of(network), scans),
@@ -89,7 +89,8 @@ def segmented(
 
 def finer(scan: Volume) -> Volume:
     """The scan, nearest voxel by nearest voxel, on a grid of 1.5 times as many voxels along each axis."""
-    shape = tuple(round(1.5 * n) for n in scan.grid.shape)
+    x, y, z = (round(1.5 * n) for n in scan.grid.shape)
+    shape = x, y, z
     index = [np.minimum((np.arange(m) * n / m).astype(int), n - 1) for m, n in zip(shape, scan.grid.shape, strict=True)]
     zoom = np.diag([*(n / m for m, n in zip(shape, scan.grid.shape, strict=True)), 1.0])
     array = scan.array[(slice(None), *np.ix_(*index))]

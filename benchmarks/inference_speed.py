@@ -119,7 +119,7 @@ def make_models(folder: Path, works: dict[str, Path], arguments: argparse.Namesp
     """One network as our package and as nnU-Net's model folder; the commands that predict with them, by name."""
     folder.mkdir()
     state = make_package(folder / "package", next(iter(works.values())), arguments)
-    np.savez(folder / "weights.npz", **state)
+    np.savez(folder / "weights.npz", **state)  # type: ignore[arg-type]
     made = [str(arguments.peer_python), str(ROOT / "benchmarks" / "nnunet_model.py")]
     subprocess.run([*made, str(folder / "weights.npz"), str(folder / "nnunet")], check=True, env=peer_environment())
     peer = [str(arguments.peer_python.with_name("nnUNetv2_predict_from_modelfolder")), "-m", str(folder / "nnunet")]
@@ -166,14 +166,16 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
     (folder / "weights").mkdir()
     save_weights(folder / "weights" / "fold_0.safetensors", network.state_dict())
     write_labels(folder, make_labels(plan.structures, {}))
-    write_json(folder / "inference.json", InferenceSettings(starts="even").model_dump(mode="json"))
+    settings = InferenceSettings(starts="even")
+    write_json(folder / "inference.json", settings.model_dump(mode="json"))
     write_json(folder / "fingerprint.json", {})
     for name in ("config.yaml", "MODEL_CARD.md"):
         (folder / name).write_text("random weights, for a benchmark\n", encoding="utf-8")
     image = read_image([next(iter(sorted(scans.iterdir())))])
     kinds = {kind for name in arguments.backends.split(",") for kind in ("onnx", "openvino") if name in (kind, "auto")}
     for kind in sorted(kinds & exports_there_are()):
-        export(kind, plan, [folder / "weights" / "fold_0.safetensors"], image, folder / "exports")  # type: ignore[arg-type]
+        weights = [folder / "weights" / "fold_0.safetensors"]
+        export(kind, plan, weights, image, folder / "exports", settings)  # type: ignore[arg-type]
     write_seal(folder, "benchmark", "0", ["weights/fold_0.safetensors"], "segmentation")
     arrays = {nnunet_name(name): array.numpy() for name, array in network.state_dict().items()}
     # nnU-Net's arrays are SimpleITK's, (z, y, x), so that its kernels are ours turned round.
@@ -205,8 +207,8 @@ def nnunet_name(ours: str) -> str:
     else:
         place = f"encoder.stages.{0 if block == 'input_block' else levels - 1}.0"
     layer = rest.removeprefix("conv_block.").split(".")[0]
-    kind, number = layer[:-1], int(layer[-1]) - 1
-    return f"{place}.convs.{number}.{kind}.{ours.rpartition('.')[2]}"
+    kind, nth = layer[:-1], int(layer[-1]) - 1
+    return f"{place}.convs.{nth}.{kind}.{ours.rpartition('.')[2]}"
 
 
 def measure(one: Contestant, scans: Path, out: Path, arguments: argparse.Namespace) -> None:
@@ -274,7 +276,7 @@ def equal_share(folder: Path, name: str) -> float:
 
 def table(work: str, contestants: Sequence[Contestant], shares: dict[str, float]) -> list[tuple[str, ...]]:
     peer = contestants[0]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in contestants:
         seconds, peak = statistics.median(one.seconds), max(one.peak_gb)
         ratios = statistics.median(theirs / own for theirs, own in zip(peer.seconds, one.seconds, strict=True))

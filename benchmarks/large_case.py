@@ -87,7 +87,7 @@ def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
         words = [sys.executable, __file__, "--make", "--folder", str(folder), *(["--quick"] if quick else [])]
         subprocess.run(words, check=True)
     serial, out = Runtime(device="cpu", executor="serial"), folder / "run"
-    rows = [("start-up", "", f"{peak_gb():.2f}")]
+    rows: list[tuple[str, ...]] = [("start-up", "", f"{peak_gb():.2f}")]
     start = time.perf_counter()
     reads = load.LoadReads(data=load.DataConfig(manifest=manifest), load=load.LoadConfig())
     execute(load.STAGE, reads, {}, out / "load", serial, force=True)

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 STEPS, CASES = 2, 3
 LEVELS_4 = {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "kernel_size": [[3, 3, 3]] * 4}
@@ -39,7 +39,7 @@ class Planned:
     network: dict[str, Any]
     patch: tuple[int, int, int]
     batch: int
-    precision: str
+    precision: Literal["fp32", "bf16", "fp16"]
     channels: int = 1
     structures: int = 2
     held_out: bool = False

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -148,7 +149,11 @@ def our_sides(pairs: Pairs, how: How) -> Iterator[Side]:
 
     for threads in thread_counts():
         batches = ahead(threads)
-        yield Side(f"{threads} drawing thread(s)", 1, lambda _, batches=batches: next(batches))
+        yield Side(f"{threads} drawing thread(s)", 1, partial(_next_of, batches))
+
+
+def _next_of(batches: Iterator[Any], step: int) -> Any:  # noqa: ARG001, they come in order
+    return next(batches)
 
 
 def thread_counts() -> list[int]:
@@ -295,7 +300,7 @@ def share_of_step(pairs: Pairs, batches: int) -> str:
     precisions: tuple[Precision, ...] = ("bf16", "fp32")
     steps = {name: TrainingStep(work, name, torch.device("cpu")) for name in precisions}
     # CPU time on both sides: a busy machine stretches wall time, and would make the share look small.
-    seconds = {name: cpu_seconds(lambda _, take=take: take(), max(batches // 4, 2)) for name, take in steps.items()}
+    seconds = {name: cpu_seconds(partial(_taken, take), max(batches // 4, 2)) for name, take in steps.items()}
     precision = min(precisions, key=lambda name: seconds[name])
     step = seconds[precision]
     return (
@@ -303,6 +308,10 @@ def share_of_step(pairs: Pairs, batches: int) -> str:
         f"{1e3 * drawing:.1f} ms, {drawing / step:.1%} of it; augmenting {1e3 * (both - drawing):.1f} ms more, "
         f"{(both - drawing) / step:.1%} (goal: at most {GOAL_SHARE:.0%}), the margin it needs included"
     )
+
+
+def _taken(take: Callable[[], object], step: int) -> None:  # noqa: ARG001
+    take()
 
 
 def cpu_seconds(draw: Callable[[int], object], batches: int) -> float:

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     columns = ("backend", "until", "wall s, median", "wall s, range", "CPU s, median", "asked")
     print(format_table(columns, rows))
     if arguments.record:
-        from benchmarks.recording import write_record
+        from recording import write_record
 
         note = f"{repeats} fresh processes for each backend. {' '.join((__doc__ or '').split('.')[2:]).strip()}"
         write_record(arguments.record, "Start-up of prediction", columns, rows, [note])
@@ -111,7 +111,7 @@ def _small_package(folder: Path) -> tuple[Path, Path]:
 def _measure(backend: str, package: Path, scan: Path, folder: Path, repeats: int) -> list[tuple[str, ...]]:
     """A row for each phase; one process more than `repeats` runs first, so that files are in the page cache."""
     runs = [_run(backend, package, scan, folder / f"out-{backend}-{i}") for i in range(repeats + 1)][-repeats:]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for number, phase in enumerate(PHASES):
         wall, cpu = ([run[number][what] for run in runs] for what in (0, 1))
         asked = ASKED_S.get((backend, phase))
