@@ -82,7 +82,11 @@ def started(package: Path, **environment: str) -> Iterator[Service]:
             env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary), **environment},
             stdout=stream, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    service = Service(process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120), temporary, output)
+    # A connection for each request: one that lay idle may be closed by the server at the moment it is used again.
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", timeout=120, limits=httpx.Limits(max_keepalive_connections=0)
+    )
+    service = Service(process, client, temporary, output)
     try:
         service.wait_until_ready()
         yield service
