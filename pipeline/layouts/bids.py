@@ -152,8 +152,11 @@ def _with_diffusion(scans: Sequence[Scan], named: Sequence[Scan]) -> list[Scan]:
     """Scans without those of `dwi/`, unless label maps lie on no other scan's grid: then with its single volumes."""
     others = [scan for scan in scans if "dwi" not in scan.path.parts]
     maps = [scan for scan in named if scan.suffix in _LABELS]
-    beside = {scan.key(False): [other.path for other in others if other.key(False) == scan.key(False)] for scan in maps}
-    if others and (not maps or any(_on_one_grid(scan.path, beside[scan.key(False)]) for scan in maps[:_LOOKED_AT])):
+    fit = [
+        _on_one_grid(label.path, [scan.path for scan in others if scan.key(False) == label.key(False)])
+        for label in maps[:_LOOKED_AT]
+    ]
+    if others and (not maps or any(fit)):
         return others
     return [scan for scan in scans if scan in others or (scan.suffix not in _NO_IMAGES and _is_one_volume(scan.path))]
 

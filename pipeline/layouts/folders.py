@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
@@ -34,36 +34,23 @@ from pipeline.layouts.persons import with_subjects
 Groups = Mapping[str, Sequence[Name]]
 
 
+@dataclass(frozen=True)
+class _Matched:
+    """Files by case: images, label maps (some perhaps of no image), or a mask per structure; and what was assumed."""
+
+    images: Groups
+    labels: Groups
+    masks: Mapping[str, Mapping[str, Path]]
+    notes: Sequence[str]
+
+
 def read(folder: Path) -> Found:
     """Pairs images with label maps; an image without one becomes a testing case, and is said aloud.
 
     Raises a DataError where there is no image, or where two files would become one case (all are named).
     """
-    files = image_files(folder)
-    used = beside_label_maps(folder, files)
-    names = read_names(folder, used)
-    by_content = [] if any(name.is_label for name in names) else named_by_content(folder, names)
-    names = by_content or names
-    images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
-    if not images:
-        raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
-    masks: Mapping[str, Mapping[str, Path]] = {}  # case folder to structure to file
-    if labels and not labels.keys() & images.keys():
-        maps, masks = labels_in_case_folders(folder, names)
-        if maps or masks:
-            images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
-            labels = {case: [name] for case, name in maps.items()}
-        else:
-            names, masks, unmatched = _with_masks(folder, used, names)
-            if masks:
-                images = _grouped(name for name in names if not name.is_label)
-                labels = {name.key: [name] for name in unmatched}
-    if labels and not masks and not labels.keys() & images.keys():
-        an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
-        raise DataError(
-            f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); "
-            "name them alike, or write a table with columns id, image and label"
-        )
+    matched = _matched(folder)
+    images, labels, masks = matched.images, matched.labels, matched.masks
     refuse_shared_ids({key: [str(name.path) for name in group] for key, group in labels.items()})
     channels = _channels(images, labels.keys() & images.keys() or images.keys())
     problems = [
@@ -86,14 +73,38 @@ def read(folder: Path) -> Found:
         name=folder.name,
         channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
-        notes=(
-            *_left_out(folder, files, used),
-            *_by_content(by_content),
-            *_notes(cases, channels),
-        ),
+        notes=(*matched.notes, *_notes(cases, channels)),
         problems=tuple(problems),
     )
     return with_table(found)
+
+
+def _matched(folder: Path) -> _Matched:
+    """Label maps, else masks per structure, by the cases of images; a DataError where they belong to none."""
+    files = image_files(folder)
+    used = beside_label_maps(folder, files)
+    names = read_names(folder, used)
+    by_content = [] if any(name.is_label for name in names) else named_by_content(folder, names)
+    names = by_content or names
+    notes = (*_left_out(folder, files, used), *_by_content(by_content))
+    images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
+    if not images:
+        raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
+    if not labels or labels.keys() & images.keys():
+        return _Matched(images, labels, {}, notes)
+    maps, masks = labels_in_case_folders(folder, names)
+    if maps or masks:
+        images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
+        return _Matched(images, {case: [name] for case, name in maps.items()}, masks, notes)
+    names, by_image, unmatched = _with_masks(folder, used, names)
+    if by_image:
+        images = _grouped(name for name in names if not name.is_label)
+        return _Matched(images, {name.key: [name] for name in unmatched}, by_image, notes)
+    an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
+    raise DataError(
+        f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); "
+        "name them alike, or write a table with columns id, image and label"
+    )
 
 
 def _with_masks(

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 _PURPOSES = ("data", "step", "validation")
 _SAY_EVERY_S = 60.0
+"""Time between lines where nobody sees a progress bar."""
 _MOST_SHOWN = 8
 """Structures in a line of the terminal."""
-"""Time between lines where nobody sees a progress bar."""
 
 
 class Journal:
