@@ -167,6 +167,22 @@ plan = Plan(
     device="cpu",
 )
 """
+
+
+def said_by(script, repository, *arguments):
+    """What a process of its own prints, in which every thread takes from one pool, as in one that segments a batch."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODEL + script, *arguments],
+        cwd=repository,
+        env=os.environ | ONE_POOL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 KEPT = """
 keep_freed_memory()
 settings = InferenceSettings(memory_gib=resident_memory_gib() + 0.3)
@@ -180,11 +196,8 @@ print(Predictor(plan, Model()).network_gib)
 def test_memory_that_was_freed_and_kept_is_given_back_where_it_is_wanted(repository):
     """Of 0.3 GiB, 0.25 were taken and freed again: where little is wanted they stay, since taking them anew costs. Nor
     is a call of the network free where it can take what is there: 41 channels of 64³ voxels and one are 0.041 GiB."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MODEL + KEPT], cwd=repository, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    kept, little, much, network = map(float, done.stdout.split())
+    said = said_by(KEPT, repository)
+    kept, little, much, network = map(float, said.split())
     assert kept < 0.1 and little < 0.1 and much > 0.25
     assert network == pytest.approx(42 * 4 * 64**3 / 2**30, rel=0.2)
 
@@ -207,12 +220,9 @@ for result in batch.segment(jobs, lambda name: one):
 def test_cases_of_one_size_are_all_done_where_there_is_room_for_one_and_a_third(repository, tmp_path):
     """What each one leaves freed in the process is the next one's, and never more is held than may be."""
     write_scan(tmp_path / "a.nii", (96, 96, 96))
-    done = subprocess.run(
-        [sys.executable, "-c", _MODEL + TIGHT, str(tmp_path / "a.nii")], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    statuses, peaks, limits, *_ = zip(*(line.split() for line in done.stdout.splitlines()), strict=False)
-    assert statuses == ("done",) * 4, done.stdout
+    said = said_by(TIGHT, repository, str(tmp_path / "a.nii"))
+    statuses, peaks, limits, *_ = zip(*(line.split() for line in said.splitlines()), strict=False)
+    assert statuses == ("done",) * 4, said
     assert max(map(float, peaks)) < 1.02 * float(limits[0])
 
 
@@ -237,16 +247,8 @@ def test_what_reading_left_freed_is_not_kept_beside_what_the_case_takes(reposito
     """A scan of 48 MiB in fp32, and it again on the planned grid, are most: nothing of the 24 MiB as stored, of what
     unpacked them or of what was normalised lies beside them in the heap."""
     write_scan(tmp_path / "a.nii.gz", (256, 256, 192), dtype=np.int16)
-    done = subprocess.run(
-        [sys.executable, "-c", _MODEL + READ, str(tmp_path / "a.nii.gz")],
-        cwd=repository,
-        env=os.environ | ONE_POOL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    reading, predicted, measured = map(float, done.stdout.split())
+    said = said_by(READ, repository, str(tmp_path / "a.nii.gz"))
+    reading, predicted, measured = map(float, said.split())
     assert reading == predicted == pytest.approx(96 / 1024)
     assert measured == pytest.approx(predicted, rel=0.2)
 
@@ -271,16 +273,8 @@ print(needs.base + needs.fp32.peak, *one.model.resident[1:])
 
 def test_a_heap_that_has_outgrown_the_need_is_cut_back_between_windows(repository):
     """The second of eight windows leaves 0.25 GiB unused; the next ones begin with no more than was predicted."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MODEL + GREW],
-        cwd=repository,
-        env=os.environ | ONE_POOL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    predicted, *before_windows = map(float, done.stdout.split())
+    said = said_by(GREW, repository)
+    predicted, *before_windows = map(float, said.split())
     assert len(before_windows) == 8
     assert max(before_windows) < predicted + 0.05
 
