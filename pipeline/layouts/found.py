@@ -22,7 +22,8 @@ from pipeline.layouts.walk import files_below
 Split = Literal["training", "testing"]
 _PERSONAL = re.compile(
     r"^(patients?'?s?[_ -]?)?(first|last|family|given|sur|full)?[_ -]?name$"
-    r"|birth|geburt|^dob$|^mrn$|^ssn$|^patient[_ -]?id$|address|phone|e-?mail|initials|insurance|accession|uid$"
+    r"|birth|geburt|^dob$|^mrn$|^ssn$|^patient[_ -]?id$|address|phone|e-?mail|initials|insurance|accession"
+    r"|(^|[^a-z]|instance|study|series|sop|patient)uid$"
     r"|^(vor|nach)name$",
     re.I,
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.base.errors import DataError
+from pipeline.layouts.found import without_personal
 from pipeline.layouts.table import is_table, read
 from tests.layouts.making import image, label
 
@@ -170,3 +171,14 @@ def test_a_file_that_only_calls_itself_a_table_is_none(tmp_path):
 def test_a_row_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match=r"line \d+: field larger than .*; is a quotation mark not closed"):
         read(table(tmp_path, 'id,image\nc1,"' + "scans/a.nii.gz\n" * 10_000))
+
+
+@pytest.mark.parametrize(
+    ("column", "kept"),
+    [("fluid", True), ("gender", True), ("study_date", True), ("AccessionNumber", False), ("StudyInstanceUID", False),
+     ("series_uid", False), ("E-Mail", False), ("dob", False), ("Geburtsdatum", False), ("Vorname", False)],
+)  # fmt: skip
+def test_columns_that_lead_to_a_person_are_left_out(column, kept):
+    notes: set[str] = set()
+    assert without_personal({column: "x"}, notes) == ({column: "x"} if kept else {})
+    assert bool(notes) != kept
