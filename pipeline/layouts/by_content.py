@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.base.runtime import usable_cores
-from pipeline.base.terminal import progress
 from pipeline.data.formats import read_label, stem
 from pipeline.layouts.naming import Name
+from pipeline.layouts.threads import in_threads
 
 MOST_VALUES = 10
 """Of a label map that is known by nothing else; no scan has so few."""
@@ -30,11 +28,8 @@ def with_labels_by_content(names: Sequence[Name]) -> list[Name]:
     whichever divides the files better. One group is label maps where most of its files hold 2 to `MOST_VALUES` values,
     all of them whole and none negative. Predictions are none.
     """
-    with ThreadPoolExecutor(usable_cores()) as pool, progress("reading", len(names)) as bar:
-        few: dict[Path, bool | None] = {}
-        for name, result in zip(names, pool.map(_has_few_values, [name.path for name in names]), strict=True):
-            few[name.path] = result
-            bar.advance()
+    paths = [name.path for name in names]
+    few = dict(zip(paths, in_threads(_has_few_values, paths, "reading"), strict=True))
     options = [_decided(few, key) for key in (stem, lambda path: str(path.parent))]
     labels, _ = min(options, key=lambda option: option[1])
     if not labels or len(labels) == len(names) or any(map(_is_made_by_a_model, labels)):

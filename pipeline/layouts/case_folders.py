@@ -18,7 +18,7 @@ from pipeline.data.formats import read_label
 from pipeline.layouts.found import stem
 from pipeline.layouts.naming import Name, says_role_alone
 
-_PERSON = re.compile(r"(rater|reader|observer|annot\w*|expert|r)?[_-]?\d+|[AB]", re.I)
+_RATER = re.compile(r"(rater|reader|observer|annot\w*|expert|r)?[_-]?\d+|[AB]", re.I)
 Masks = dict[str, dict[str, Path]]
 
 
@@ -58,7 +58,7 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> tuple[Mas
         else:
             masks[case][structure] = name.path
     structures = {structure for own in masks.values() for structure in own}
-    if 2 * len(others) >= len(labels) or all(_PERSON.fullmatch(structure) for structure in structures):
+    if 2 * len(others) >= len(labels) or all(_RATER.fullmatch(structure) for structure in structures):
         return {}, []
     return dict(masks), others
 
@@ -103,10 +103,10 @@ def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
     structures = {name.structure_in(folder / case) for case, own in files.items() for name in own}
     if len(structures) > 1:
         return False
-    return structures == {""} or any(_has_several_values(name.path) for own in files.values() for name in own)
+    return structures == {""} or any(has_several_values(name.path) for own in files.values() for name in own)
 
 
-def _has_several_values(path: Path) -> bool:
+def has_several_values(path: Path) -> bool:
     """False too for a file that cannot be read: what is wrong with it is said where masks are merged."""
     try:
         label = read_label(path).array

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
-from pipeline.base.runtime import usable_cores
-from pipeline.base.terminal import progress
 from pipeline.data.formats import grid_difference, read_label, write_label
 from pipeline.data.manifest import MOST_OVERLAPPING
 from pipeline.data.volume import Volume
+from pipeline.layouts.case_folders import has_several_values
 from pipeline.layouts.found import Found, FoundCase, some_of
 from pipeline.layouts.labelling import Labelling
+from pipeline.layouts.threads import in_threads
 
 _LOOKED_AT, _NEARLY_ALL = 5, 0.99
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class _Combined:
 
 @dataclass(frozen=True)
 class _Surveyed:
-    """What was seen of a case. combined: None where its masks do not go together."""
+    """What was seen of a case. combined: whether its masks go together. shared: members to voxels, of several each."""
 
     combined: bool
     shared: Mapping[int, int]
@@ -64,7 +61,9 @@ def merge_masks(found: Found, folder: Path, wanted: Labelling | None = None) -> 
     with_masks = [case for case in found.cases if case.masks]
     folder.mkdir(parents=True, exist_ok=True)
     singles = {1 << i: wanted.structures[name][0] if wanted else i + 1 for i, name in enumerate(names)}
-    seen = dict(zip((case.id for case in with_masks), _each(_survey, with_masks, names, singles, folder), strict=True))
+    survey = partial(_survey, names=names, values=singles, folder=folder)
+    ids = [case.id for case in with_masks]
+    seen = dict(zip(ids, in_threads(survey, with_masks, "merging masks"), strict=True))
     cases_that_share: dict[int, list[str]] = defaultdict(list)
     shared: Counter[int] = Counter()
     for case, surveyed in seen.items():
@@ -76,7 +75,8 @@ def merge_masks(found: Found, folder: Path, wanted: Labelling | None = None) -> 
     if may_overlap:
         last = max(singles.values(), default=0)
         values |= {bits: last + i for i, bits in enumerate(sorted(shared), start=1)}
-    _each(_write, [case for case in with_masks if seen[case.id].shared], names, values, folder)
+    write = partial(_write, names=names, values=values, folder=folder)
+    in_threads(write, [case for case in with_masks if seen[case.id].shared], "merging masks that share voxels")
     cases = [
         replace(case, label=_path(case, folder), masks={}) if case.masks else case
         for case in found.cases
@@ -143,20 +143,12 @@ def _without_all_in_one(found: Found) -> Found:
 def _is_all_in_one(name: str, cases: Sequence[FoundCase]) -> bool:
     """Whether a file has several values in one of the first cases, each in a mask of its own, and so in all of them."""
     looked_at = [case for case in cases if name in case.masks and len(case.masks) > 2][:_LOOKED_AT]
-    if not any(_count_values(case.masks[name]) > 1 for case in looked_at):
+    if not any(has_several_values(case.masks[name]) for case in looked_at):
         return False
     try:
         return all(_lies_in_others(name, case.masks) for case in looked_at)
     except DataError:
         return False
-
-
-def _count_values(path: Path) -> int:
-    try:
-        label = read_label(path).array
-    except DataError:
-        return 0
-    return len(np.unique(label[label != 0]))
 
 
 def _lies_in_others(name: str, masks: Mapping[str, Path]) -> bool:
@@ -177,23 +169,6 @@ def _lies_in_others(name: str, masks: Mapping[str, Path]) -> bool:
             if np.mean(mask[label == value] != 0) > _NEARLY_ALL:
                 homes.setdefault(int(value), other)
     return len(set(homes.values())) == len(values)
-
-
-def _each(
-    function: Callable[..., Result],
-    cases: Sequence[FoundCase],
-    names: Sequence[str],
-    values: Mapping[int, int],
-    folder: Path,
-) -> list[Result]:
-    """Cases go through threads: reading, unpacking and numpy let go of the interpreter's lock."""
-    call = partial(function, names=names, values=values, folder=folder)
-    with ThreadPoolExecutor(usable_cores()) as pool, progress("merging masks", len(cases)) as bar:
-        results: list[Result] = []
-        for result in pool.map(call, cases):
-            results.append(result)
-            bar.advance()
-    return results
 
 
 def _survey(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> _Surveyed:

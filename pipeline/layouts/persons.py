@@ -29,8 +29,9 @@ def with_subjects(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
     only = folders[0].name if len(set(folders)) == 1 else ""
     if len(folders) > _SCANS_OF_A_PERSON * len(set(folders)) or (only and not re.search(r"\d", only)):
         return list(cases)
+    persons = set(folders)
     return [
-        replace(case, subject=subject_of(at.name)) if (at := case.images[0].parent) in folders else case
+        replace(case, subject=subject_of(at.name)) if (at := case.images[0].parent) in persons else case
         for case in cases
     ]
 
