@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.augment_config import AugmentConfig
-from pipeline.data.axiswise import interpolated, send
+from pipeline.data.axiswise import interpolated
 from pipeline.data.geometry import Shape, Spacing
+from pipeline.data.moving import send
 from pipeline.data.patches import NO_MARGIN, Surroundings
 from pipeline.data.places import Places
 from pipeline.data.random import between, seed_of
@@ -125,9 +126,11 @@ def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing
     # pieces as short as the last one.
     along_x = centre[:, None] + matrix[:, :1] * x
     along_yz = (matrix[:, 1:2] * y)[:, :, None] + (matrix[:, 2:] * z)[:, None]
-    places = (send(along_x, device)[:, :, None] + send(along_yz, device).flatten(1)[:, None]).view(3, *size)
+    on_x, on_yz = (send(table.astype(np.float32), device) for table in (along_x, along_yz))
+    places = (on_x[:, :, None] + on_yz.flatten(1)[:, None]).view(3, *size)
     if drawn.displacement is not None:
-        places += interpolated(send(drawn.displacement / spacing[:, None, None, None], device), size, 3)
+        bent = (drawn.displacement / spacing[:, None, None, None]).astype(np.float32)
+        places += interpolated(send(bent, device), size, 3)
     return places
 
 

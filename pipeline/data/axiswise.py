@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.data.geometry import Shape
+from pipeline.data.moving import send
 from pipeline.data.resample import Order, axis_matrix
 
 
@@ -24,13 +24,7 @@ def interpolated(source_CXYZ: torch.Tensor, size: Shape, order: Order) -> torch.
     return (x @ along_yz.flatten(2)).unflatten(2, along_yz.shape[2:])
 
 
-def send(array: NDArray, device: torch.device) -> torch.Tensor:
-    """An array on the device; to a GPU through pinned memory, so that nobody waits for what it is working on."""
-    tensor = torch.from_numpy(np.array(array, np.float32))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
 @lru_cache(maxsize=512)
 def _matrix(n_source: int, n_target: int, order: Order, device: torch.device) -> torch.Tensor:
     """The matrix of an axis of a patch; there are few, and all are small."""
-    return send(axis_matrix(n_source, n_target, order), device)
+    return send(np.array(axis_matrix(n_source, n_target, order), np.float32), device)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.geometry import Shape
+from pipeline.data.moving import send
 from pipeline.data.random import Purpose, generator
 
 NO_MARGIN: Shape = (0, 0, 0)
@@ -65,6 +66,10 @@ class Surroundings:
     image: torch.Tensor
     label: torch.Tensor
     first: Shape
+
+    def to(self, device: torch.device) -> Surroundings:
+        """The same on the device."""
+        return Surroundings(send(self.image, device), send(self.label, device), self.first)
 
 
 def draw_batch(

@@ -26,7 +26,7 @@ from pipeline.models.dice_ce import FusedDiceCE
 from pipeline.models.losses import build_loss, check_gives_logits, is_mean_of_samples, sums_over_batch
 from pipeline.models.networks import build_network
 from pipeline.models.optim import MovingAverage, build_optimizer, highest_rate, learning_rate
-from pipeline.training.batches import Batch, to_device
+from pipeline.training.batches import Batch
 from pipeline.training.checks import pretrained_weights, require_a_weight_per_level, structure_weights
 from pipeline.training.compiled import compiled
 from pipeline.training.distributed import ALONE, World, processes_here
@@ -198,7 +198,7 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
         samples = []
         for place, change in zip(places, changes, strict=True):
             around = margin(change.spatial, plan.patch_size, plan.spacing_mm) if change else NO_MARGIN
-            samples.append(to_device(surroundings(shop.store, place, plan.patch_size, around), shop.device))
+            samples.append(surroundings(shop.store, place, plan.patch_size, around).to(shop.device))
         linear_label = config.augment.label_interpolation == "linear"
         return Batch(
             *apply_changes(

@@ -11,8 +11,6 @@ from threading import Barrier
 
 import torch
 
-from pipeline.data.patches import Surroundings
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -72,13 +70,3 @@ def drawn_ahead(
         if not all_started:
             started.abort()
         pool.shutdown(cancel_futures=True)
-
-
-def to_device(patch: Surroundings, device: torch.device) -> Surroundings:
-    """A patch on the device; from the CPU to a GPU through pinned memory, so that nobody waits for the copy."""
-    if device.type != "cuda" or patch.image.device.type == "cuda":
-        return patch
-    image, label = (
-        tensor.contiguous().pin_memory().to(device, non_blocking=True) for tensor in (patch.image, patch.label)
-    )
-    return Surroundings(image, label, patch.first)

@@ -1,0 +1,15 @@
+"""Moving voxels and tables to the device that trains."""
+
+from __future__ import annotations
+
+import torch
+from numpy.typing import NDArray
+
+
+def send(array: NDArray | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """An array on the device; to a GPU through pinned memory, so that nobody waits for what it is working on."""
+    tensor = torch.as_tensor(array)
+    if tensor.device.type == device.type:
+        return tensor
+    tensor = tensor.contiguous()
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
