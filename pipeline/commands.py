@@ -95,9 +95,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def init_data(arguments: argparse.Namespace) -> int:
     """From a folder to a manifest and a configuration."""
-    from pipeline.layouts import init
+    from pipeline.layouts import Chosen, init
 
-    result = init(arguments.folder, arguments.output, format=arguments.format, labels=arguments.labels)
+    chosen = Chosen(arguments.label_files, arguments.image_files)
+    result = init(arguments.folder, arguments.output, arguments.format, arguments.labels, chosen)
     print(result.message)
     return EXIT_DONE
 

@@ -2,5 +2,6 @@
 
 from pipeline.layouts.export import convert
 from pipeline.layouts.initialise import init
+from pipeline.layouts.roles import Chosen
 
-__all__ = ["convert", "init"]
+__all__ = ["Chosen", "convert", "init"]

@@ -19,26 +19,47 @@ from pipeline.layouts.found import stem
 from pipeline.layouts.naming import Name, says_role_alone
 
 _RATER = re.compile(r"(rater|reader|observer|annot\w*|expert|r)?[_-]?\d+|[AB]", re.I)
+_DRAWN_BY_SOMEBODY = re.compile(
+    r"(.*[_-])?((rater|reader|observer|annotat\w*|expert|radiologist|manual\w*)[_-]?(\d+|[A-Z])?|consensus|staple|automatic)",
+    re.I,
+)
 Masks = dict[str, dict[str, Path]]
 
 
-def labels_in_case_folders(folder: Path, names: Sequence[Name]) -> tuple[dict[str, Name], Masks]:
+def labels_in_case_folders(
+    folder: Path, names: Sequence[Name], case_of: Mapping[Path, Path], are_maps: bool
+) -> tuple[dict[str, Name], Masks]:
     """Case folder to its label map, or to structure to mask: of the two, one is empty. Both where no folder is a case.
+
+    case_of: of each file its case's folder, as `cases_of_files` gives them. are_maps: the user says that they are.
 
     A case's only label file is its label map where its name says no more than that (`seg/seg`, `labels/c1`), or is the
     same in all cases and one of them holds several values (`labels/organs`).
     """
-    files = _label_files(folder, names)
-    if files and all(len(own) == 1 for own in files.values()) and _are_maps(folder, files):
+    files: dict[str, list[Name]] = defaultdict(list)
+    for name in (name for name in names if name.is_label and case_of):
+        files[str(case_of[name.path].relative_to(folder))].append(name)
+    if files and all(len(own) == 1 for own in files.values()) and (are_maps or _are_maps(folder, files)):
         return {case: own[0] for case, own in files.items()}, {}
     masks: Masks = defaultdict(dict)
     for case, own in files.items():
+        _refuse_several_people(case, [name.path for name in own])
         for name in own:
             structure = name.structure_in(folder / case) or stem(name.path)
             if structure in masks[case]:
                 return {}, {}
             masks[case][structure] = name.path
     return {}, dict(masks)
+
+
+def _refuse_several_people(case: str, files: Sequence[Path]) -> None:
+    """Label files of a case that are named by who drew them are no structures; one of them is meant."""
+    names = [stem(path) for path in files]
+    if len(names) > 1 and all(map(_DRAWN_BY_SOMEBODY.fullmatch, names)):
+        raise DataError(
+            f"{case} has {len(names)} label maps by several people ({', '.join(sorted(names))}); name the one that is "
+            f"meant, for instance --label-files {sorted(names)[0]}"
+        )
 
 
 def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> tuple[Masks, list[Name]]:
@@ -73,29 +94,62 @@ def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
     return case, last[len(case) + 1 :]
 
 
-def case_folder(folder: Path, image: Path) -> Path:
-    """The folder of an image's case where each has one: `c1` of `c1/ct`, and of `c1/images/ct`."""
-    place = image.parent
-    return place.parent if says_role_alone(place.name) and folder not in (place, place.parent) else place
+def cases_of_files(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
+    """Each file's case folder, where each case has one with its images and label files in or below it; else empty."""
+    return _above_images(folder, names) or _above_labels(folder, names)
 
 
-def _label_files(folder: Path, names: Sequence[Name]) -> dict[str, list[Name]]:
-    """Case folder to the label files in it and below it; empty where one lies elsewhere.
+def _above_images(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
+    """Images lie in their case's folder (`c1/ct`, `c1/images/ct`), label files in or below it.
 
     A folder called `images` with several images, or the only one with several, holds several cases and is not one.
     """
     images = Counter(name.path.parent for name in names if not name.is_label)
     if any(count > 1 and (len(images) == 1 or says_role_alone(place.name)) for place, count in images.items()):
         return {}
-    cases = {case_folder(folder, name.path) for name in names if not name.is_label}
-    cases = {case for case in cases if case != folder and not says_role_alone(case.name)}
-    files: dict[str, list[Name]] = defaultdict(list)
+    case_of = {name.path: _case_folder(folder, name.path) for name in names if not name.is_label}
+    cases = {case for case in case_of.values() if case != folder and not says_role_alone(case.name)}
     for name in (name for name in names if name.is_label):
         case = next((above for above in name.path.parents if above in cases), None)
         if case is None:
             return {}
-        files[str(case.relative_to(folder))].append(name)
-    return dict(files)
+        case_of[name.path] = case
+    return case_of
+
+
+def _case_folder(folder: Path, image: Path) -> Path:
+    """The folder of an image's case where each has one: `c1` of `c1/ct`, and of `c1/images/ct`."""
+    place = image.parent
+    return place.parent if says_role_alone(place.name) and folder not in (place, place.parent) else place
+
+
+def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
+    """Images lie below the folder of their case's label files, or beside them: `c1/wmh` with `c1/pre/t1`.
+
+    The case is the nearest folder above a label file that has images in or below it. No two may have one inside the
+    other, and all have label files of the same names. Images of no label file are of a folder beside such ones.
+    """
+    above = {place for name in names if not name.is_label for place in name.path.parents if folder in place.parents}
+    case_of: dict[Path, Path] = {}
+    for name in (name for name in names if name.is_label):
+        case = next((place for place in name.path.parents if place in above), None)
+        if case is None:
+            return {}
+        case_of[name.path] = case
+    cases = set(case_of.values())
+    labels = Counter(str(path.relative_to(case)) for path, case in case_of.items())
+    if len(cases) < 2 or any(says_role_alone(case.name) or set(case.parents) & cases for case in cases):
+        return {}
+    if 2 * min(labels.values()) < len(cases):
+        return {}
+    groups = {case.parent for case in cases}
+    for name in (name for name in names if not name.is_label):
+        case = next((place for place in name.path.parents if place in cases), None)
+        case = case or next((place for place in name.path.parents if place.parent in groups), None)
+        if case is None:
+            return {}
+        case_of[name.path] = case
+    return case_of
 
 
 def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:

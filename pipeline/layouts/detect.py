@@ -10,6 +10,7 @@ from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.layouts import bids, dicom, folders, msd, nnunet, table
 from pipeline.layouts.found import Found, image_files
+from pipeline.layouts.roles import NOTHING_CHOSEN, Chosen
 
 READERS: dict[str, Callable[[Path], Found]] = {
     "msd": msd.read,
@@ -21,18 +22,23 @@ READERS: dict[str, Callable[[Path], Found]] = {
 }
 
 
-def read_layout(place: Path, layout: str = "auto") -> Found:
+def read_layout(place: Path, layout: str = "auto", chosen: Chosen = NOTHING_CHOSEN) -> Found:
     """Reads `place` (a folder, a dataset.json or a table) in the given layout, or in the one that it shows.
 
-    Raises a ConfigError for an unknown layout and a DataError where there is nothing to read.
+    Where label maps or images are chosen, plain folders. Raises a ConfigError for an unknown layout, or one that
+    declares itself which files are what, and a DataError where there is nothing to read.
     """
     if layout != "auto" and layout not in READERS:
         raise ConfigError(f"--format {layout!r} is unknown; {did_you_mean(layout, ['auto', *READERS])}")
     if not place.exists():
         raise DataError(f"{place}: there is no such folder or file")
     place = Path(os.path.normpath(place.absolute()))
-    chosen, where = detect(place) if layout == "auto" else (layout, _entry(place, layout))
-    return READERS[chosen](where)
+    if chosen:
+        if layout not in ("auto", "folders") or not place.is_dir():
+            raise ConfigError("--label-files and --image-files are for plain folders; leave them out, or --format")
+        return folders.read(place, chosen)
+    kind, where = detect(place) if layout == "auto" else (layout, _entry(place, layout))
+    return READERS[kind](where)
 
 
 def detect(place: Path) -> tuple[str, Path]:

@@ -8,14 +8,13 @@ Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one f
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.data.cases import Channel
-from pipeline.layouts.by_content import MOST_VALUES
-from pipeline.layouts.case_folders import case_folder, labels_in_case_folders, masks_of_images
+from pipeline.layouts.case_folders import cases_of_files, labels_in_case_folders, masks_of_images
 from pipeline.layouts.case_table import with_table
 from pipeline.layouts.found import (
     Found,
@@ -25,11 +24,12 @@ from pipeline.layouts.found import (
     modality_of,
     refuse_shared_ids,
     some_of,
-    stem,
 )
-from pipeline.layouts.naming import Name, is_testing, is_validating, read_name
-from pipeline.layouts.pairing import beside_label_maps, named_by_content, read_names
+from pipeline.layouts.naming import Name, ids_of_folders, is_testing, is_validating, read_name
+from pipeline.layouts.other_images import without_other_images
+from pipeline.layouts.pairing import beside_label_maps, read_names
 from pipeline.layouts.persons import with_subjects
+from pipeline.layouts.roles import NOTHING_CHOSEN, Chosen, roles_of
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -44,14 +44,19 @@ class _Matched:
     notes: Sequence[str]
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
     """Pairs images with label maps; an image without one becomes a testing case, and is said aloud.
 
-    Raises a DataError where there is no image, or where two files would become one case (all are named).
+    Raises a DataError where there is no image, or where two files would become one case (all are named), and a
+    ConfigError where what is chosen fits no file.
     """
-    matched = _matched(folder)
-    images, labels, masks = matched.images, matched.labels, matched.masks
-    refuse_shared_ids({key: [str(name.path) for name in group] for key, group in labels.items()})
+    matched = _matched(folder, chosen)
+    labels, masks = matched.labels, matched.masks
+    images, notes = (matched.images, []) if chosen.image_files else without_other_images(matched.images)
+    refuse_shared_ids(
+        {key: [str(name.path) for name in group] for key, group in labels.items()},
+        "or name those that are meant with --label-files",
+    )
     channels = _channels(images, labels.keys() & images.keys() or images.keys())
     problems = [
         Problem(group[0].path.name, "label map without an image of its name; left out")
@@ -73,46 +78,47 @@ def read(folder: Path) -> Found:
         name=folder.name,
         channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
-        notes=(*matched.notes, *_notes(cases, channels)),
+        notes=(*matched.notes, *notes, *_notes(folder, cases, channels)),
         problems=tuple(problems),
     )
     return with_table(found)
 
 
-def _matched(folder: Path) -> _Matched:
+def _matched(folder: Path, chosen: Chosen) -> _Matched:
     """Label maps, else masks per structure, by the cases of images; a DataError where they belong to none."""
-    files = image_files(folder)
-    used = beside_label_maps(folder, files)
-    names = read_names(folder, used)
-    by_content = [] if any(name.is_label for name in names) else named_by_content(folder, names)
-    names = by_content or names
-    notes = (*_left_out(folder, files, used), *_by_content(by_content))
+    roles = roles_of(folder, image_files(folder), chosen)
+    used = roles.files if chosen else beside_label_maps(folder, roles.files, roles.labels)
+    names = read_names(folder, used, roles.labels)
+    notes = (*_left_out(folder, roles.files, used), *roles.notes)
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
     if not labels or labels.keys() & images.keys():
         return _Matched(images, labels, {}, notes)
-    maps, masks = labels_in_case_folders(folder, names)
+    case_of = cases_of_files(folder, names)
+    maps, masks = labels_in_case_folders(folder, names, case_of, are_maps=chosen.label_files is not None)
     if maps or masks:
-        images = _grouped(n.of_case_folder(folder, case_folder(folder, n.path)) for n in names if not n.is_label)
+        ids = ids_of_folders(folder, set(case_of.values()))
+        told = [(name, case_of[name.path]) for name in names if not name.is_label]
+        images = _grouped(name.of_case_folder(folder, case, ids[case]) for name, case in told)
         return _Matched(images, {case: [name] for case, name in maps.items()}, masks, notes)
-    names, by_image, unmatched = _with_masks(folder, used, names)
+    names, by_image, unmatched = _with_masks(folder, used, names, roles.labels)
     if by_image:
         images = _grouped(name for name in names if not name.is_label)
         return _Matched(images, {name.key: [name] for name in unmatched}, by_image, notes)
     an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
     raise DataError(
-        f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); "
-        "name them alike, or write a table with columns id, image and label"
+        f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); say which files are "
+        "meant with --label-files and --image-files, name them alike, or write a table with columns id, image and label"
     )
 
 
 def _with_masks(
-    folder: Path, files: Sequence[Path], names: list[Name]
+    folder: Path, files: Sequence[Path], names: list[Name], labels: Collection[Path] | None
 ) -> tuple[list[Name], Mapping[str, Mapping[str, Path]], list[Name]]:
     """Names read so that label files are masks of images, with these masks, and the label files of no image."""
     for suffixes in (False, True):  # four digits at the end of an image's name are rather its case's than a channel
-        told = [read_name(folder, path, suffixes) for path in files]
+        told = [read_name(folder, path, suffixes, labels) for path in files]
         masks, unmatched = masks_of_images(
             {name.key for name in told if not name.is_label}, [name for name in told if name.is_label]
         )
@@ -130,7 +136,8 @@ def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> 
         places = ", ".join(sorted({str(Path(file).parent) for files in claims.values() for file in files}))
         raise DataError(
             f"{folder}: {places} hold files of the same names, and no name says which are label maps; call their "
-            "folder labels (or masks, seg, gt), or write a table with columns id, image and label"
+            "folder labels (or masks, seg, gt), name them with --label-files, or write a table with columns id, image "
+            "and label"
         )
     refuse_shared_ids(claims)
 
@@ -141,20 +148,6 @@ def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list
     return [
         f"{len(rest)} files lie below the folders of cases, such as {rest[0].relative_to(folder)}; left out, since "
         "each of these folders has its images and label map"
-    ]
-
-
-def _by_content(names: Sequence[Name]) -> list[str]:
-    labels = [name.path for name in names if name.is_label]
-    if not labels:
-        return []
-    counts = Counter(map(stem, labels))
-    if max(counts.values()) == 1:
-        counts = Counter(f"{path.parent.name}/" for path in labels)
-    shown = some_of(f"{name} ({count} files)" for name, count in counts.most_common())
-    return [
-        f"no name says which files are label maps; these are taken for such, since they hold at most {MOST_VALUES} "
-        f"values: {shown}"
     ]
 
 
@@ -188,7 +181,7 @@ def _case(
     """The case of one key: its only image, or its channels in order; others that lie beside these are named."""
     first = next((name for name in group if name.channel == channels[0]), group[0])
     case = first.id if len(channels) == 1 else first.shared_id
-    refuse_shared_ids(_grouped_paths(case, group))
+    refuse_shared_ids(_grouped_paths(case, group), "or name those that are meant with --image-files")
     if len(channels) == len(group) == 1:
         images: tuple[Path, ...] = (first.path,)
         if channels[0] not in ("", first.channel):
@@ -203,6 +196,7 @@ def _case(
         images=images,
         label=label,
         split="testing" if label is None or is_testing(folder, first.path) else "training",
+        subject=first.subject,
     )
 
 
@@ -228,8 +222,14 @@ def _channel(name: str) -> Channel:
     return Channel(name=words, modality=modality_of(name))
 
 
-def _notes(cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
+def _notes(folder: Path, cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
     notes = []
+    places = [[path.parent for path in case.images] for case in cases]
+    if several := next((own for own in places if len(set(own)) > 1), []):
+        shown = some_of(str(place.relative_to(folder)) for place in sorted(set(several)))
+        notes.append(
+            f"a case's images lie in several folders ({shown}), and all are channels; --image-files takes some"
+        )
     if unlabelled := [case.id for case in cases if case.label is None and not case.masks]:
         notes.append(f"{len(unlabelled)} images without a label map became testing cases: {', '.join(unlabelled)}")
     if len(channels) > 1:

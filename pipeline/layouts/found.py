@@ -156,10 +156,10 @@ def ids_of(images: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
-def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]]) -> None:
+def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]], cure: str = "or rename the others") -> None:
     """Raises a DataError that names every case id claimed by more than one file (or row)."""
     problems = [
-        Problem(name, f"is the id of {len(files)}: {', '.join(map(str, files))}; keep one, or rename the others")
+        Problem(name, f"is the id of {len(files)}: {', '.join(map(str, files))}; keep one, {cure}")
         for name, files in sorted(claims.items())
         if len(files) > 1
     ]

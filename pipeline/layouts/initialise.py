@@ -21,6 +21,7 @@ from pipeline.layouts.detect import read_layout
 from pipeline.layouts.found import Found, FoundCase, refuse_shared_ids, subject_of
 from pipeline.layouts.labelling import Labelling, from_option, to_descriptor
 from pipeline.layouts.masks import merge_masks
+from pipeline.layouts.roles import NOTHING_CHOSEN, Chosen
 from pipeline.layouts.write_config import config_text, keeping_the_old
 
 
@@ -63,15 +64,21 @@ def _values_text(values: int | Sequence[int]) -> str:
     return str(values) if isinstance(values, int) else "+".join(map(str, values))
 
 
-def init(folder: Path, config_path: Path, format: str = "auto", labels: str | None = None) -> InitResult:
+def init(
+    folder: Path,
+    config_path: Path,
+    format: str = "auto",
+    labels: str | None = None,
+    chosen: Chosen = NOTHING_CHOSEN,
+) -> InitResult:
     """Recognises the layout of `folder`, writes CONFIG.yaml and beside it CONFIG.manifest.json.
 
     Where a case has a mask per structure, label maps merged of them are written into CONFIG.labels/.
 
     format: a layout's name, or auto. labels: `name=value,...` over those of the descriptor; where structures have masks
-    of their own, which are taken. A broken file does not end it: its case stays in the manifest, is listed, and the
-    configuration excludes what is faulty. Raises a ConfigError for a wrong option, a DataError where nothing is found
-    or where two cases would have one id.
+    of their own, which are taken. chosen: which files of plain folders are label maps, and which images. A broken file
+    does not end it: its case stays in the manifest, is listed, and the configuration excludes what is faulty. Raises a
+    ConfigError for a wrong option, a DataError where nothing is found or where two cases would have one id.
     """
     if config_path.is_dir():
         raise ConfigError(
@@ -79,7 +86,7 @@ def init(folder: Path, config_path: Path, format: str = "auto", labels: str | No
         )
     _refuse_unwritable(config_path.absolute().parent, config_path)
     declared = from_option(labels) if labels else None
-    found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format)))
+    found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format, chosen)))
     refuse_shared_ids(_claims(found))
     _refuse_unusable_ids(found)
     if found.paths_identify:

@@ -1,26 +1,25 @@
-"""Which files of plain folders belong to one case: by their names, or by what they hold where no name tells."""
+"""Which files of plain folders belong to one case, by their names."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.layouts.by_content import with_labels_by_content
-from pipeline.layouts.naming import Name, read_name, says_role_alone
+from pipeline.layouts.naming import Name, ids_of_folders, read_name, says_role_alone
 
 _MOST_CHANNELS = 8
 """Images of one label map, where they are known by their beginning alone."""
 
 
-def beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
+def beside_label_maps(folder: Path, files: list[Path], known: Collection[Path] | None = None) -> list[Path]:
     """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
 
-    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay.
+    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay. known: as in `read_names`.
     """
-    names = [read_name(folder, path, suffixes=False) for path in files]
+    names = [read_name(folder, path, False, known) for path in files]
     labels = Counter(name.path.parent for name in names if name.is_label)
     images = {name.path.parent for name in names if not name.is_label}
     cases = {place for place in images if labels[place] == 1 and place != folder}
@@ -35,47 +34,79 @@ def beside_label_maps(folder: Path, files: list[Path]) -> list[Path]:
     return files if elsewhere or len(cases) == 1 else [path for path in files if path not in further]
 
 
-def read_names(folder: Path, files: Sequence[Path]) -> list[Name]:
-    """The files' names, read in the way that fits the folder.
+def read_names(folder: Path, files: Sequence[Path], labels: Collection[Path] | None = None) -> list[Name]:
+    """The files' names, read in the way that fits the folder. labels: the label maps, where names do not tell.
 
     Four digits at the end of images' names are a channel (`c1_0000`), unless label maps match better where they are
     part of the case's name (`case_0001` with a label map `case_0001`). Then a folder may be a case.
     """
-    as_channels, as_names = ([read_name(folder, path, suffixes) for path in files] for suffixes in (True, False))
+    as_channels, as_names = ([read_name(folder, path, own, labels) for path in files] for own in (True, False))
     names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
     if one_folder_per_case(folder, names):
-        return [name.of_case_folder(folder) for name in names]
+        ids = ids_of_folders(folder, {name.path.parent for name in names})
+        return [name.of_case_folder(folder, name.path.parent, ids[name.path.parent]) for name in names]
     if _matches(names):
+        return _with_a_label_map_each(names)
+    guesses = (
+        *map(_by_numbers, (as_channels, as_names)),
+        *map(_by_beginning, (as_names, _without_folders(as_names))),
+        *filter(_tell_all_apart, map(_without_folders, (as_channels, as_names))),
+        *_by_ending(as_names),
+    )
+    return list(next((guess for guess in guesses if _matches(guess)), names))
+
+
+def _without_folders(names: Sequence[Name]) -> list[Name]:
+    return [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in names]
+
+
+def _tell_all_apart(names: Sequence[Name]) -> bool:
+    """Whether no two are the same file of the same case, each label map has images, and no others begin like these."""
+    told = {(name.key, name.channel, name.is_label) for name in names}
+    images, labels = ({name.key for name in names if name.is_label == kind} for kind in (False, True))
+    longer = any(image.startswith(f"{label}_") for image in images for label in labels)
+    return len(told) == len(names) and labels <= images and not longer
+
+
+def _with_a_label_map_each(names: list[Name]) -> list[Name]:
+    """`names`, where each channel of a scan has a label map of its own, as cases of one subject (`1_t1`, `1_t2`)."""
+    keys = [name.key for name in names if name.is_label]
+    labels, images = ({(name.key, name.channel) for name in names if name.is_label == kind} for kind in (True, False))
+    if len(set(keys)) == len(keys) or len(labels) < len(keys) or not labels <= images:
         return names
-    without_folders = [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in as_names]
-    guesses = (*map(_by_numbers, (as_channels, as_names)), *map(_by_beginning, (as_names, without_folders)))
-    return next((guess for guess in guesses if _matches(guess)), names)
+    whose = {name.key: name.shared_id for name in names if name.channel}
+    return [_as_case(name, whose) for name in names]
 
 
-def named_by_content(folder: Path, names: Sequence[Name]) -> list[Name]:
-    """`names`, none of which says that it is a label map, with those that hold few values as such; empty if none does.
-
-    Only where folders hold files of the same names, so that label maps may be among them.
-    """
-    told = with_labels_by_content(names) if _hold_the_same_names(names) else []
-    if one_folder_per_case(folder, told):
-        return [name.of_case_folder(folder) for name in told]
-    by_file = [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in told]
-    return by_file if len(_keys(by_file)) == len(by_file) and not _matches(told) else told
+def _as_case(name: Name, whose: Mapping[str, str]) -> Name:
+    """A name whose channel is part of the case. whose: key to subject."""
+    subject = max((key for key in whose if f"{name.key}_".startswith(f"{key}_")), key=len, default="")
+    key = "_".join(filter(None, (name.key, name.channel)))
+    return replace(name, key=key, channel="", shared_id=name.id, subject=whose.get(subject, ""))
 
 
-def _keys(names: Sequence[Name]) -> set[tuple[str, bool]]:
-    return {(name.key, name.is_label) for name in names}
+def _by_ending(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
+    """Without the word that all label maps end with, and no image does: `c1_gd` as that of `c1`, or of `c1_t1`."""
+    endings = {name.key.rsplit("_", 1)[-1] for name in names if name.is_label}
+    if len(endings) != 1 or (ending := f"_{endings.pop()}") in {f"_{name.key}" for name in names}:
+        return
+    cut = [replace(name, key=name.key.removesuffix(ending)) if name.is_label else name for name in names]
+    guesses = (cut, _without_folders(cut))
+    yield from map(_by_beginning, guesses)
+    yield from filter(_tell_all_apart, guesses)
 
 
 def _by_numbers(names: Sequence[Name]) -> list[Name]:
-    """`scan_12` and `labels/p12_lab` as one case, where numbers tell all images and all label maps apart; else none."""
+    """`scan_12` and `labels/p12_lab` as one case, where numbers tell all images and all label maps apart; else none.
+
+    None too where the numbers of an image go on after those of a label map: `p12_t2` may be of 12 as `p12_dwi` is.
+    """
     keyed = [replace(name, key=" ".join(re.findall(r"\d+", name.id))) for name in names]
-    for is_label in (False, True):
-        keys = [name.key for name in keyed if name.is_label == is_label]
-        if not all(keys) or len(set(keys)) < len(keys):
-            return []
-    return keyed
+    images, labels = ([name.key for name in keyed if name.is_label == kind] for kind in (False, True))
+    if any(not all(keys) or len(set(keys)) < len(keys) for keys in (images, labels)):
+        return []
+    longer = {" ".join(numbers[:n]) for numbers in map(str.split, images) for n in range(1, len(numbers))}
+    return [] if longer & set(labels) else keyed
 
 
 def _by_beginning(names: Sequence[Name]) -> list[Name]:
@@ -118,15 +149,6 @@ def _matches(names: Sequence[Name]) -> int:
     return len({name.key for name in names if name.is_label} & {name.key for name in names if not name.is_label})
 
 
-def _hold_the_same_names(names: Sequence[Name]) -> bool:
-    """True for `c1/a`, `c1/b`, `c2/a`, `c2/b`, and for `x/c1`, `x/c2`, `y/c1`, `y/c2`: one is perhaps a label map."""
-    by_folder: dict[Path, set[str]] = defaultdict(set)
-    for name in names:
-        by_folder[name.path.parent].add(name.path.name)
-    several = list(by_folder.values())
-    return len(several) > 1 and all(several[0] & own for own in several[1:])
-
-
 def one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
     """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top.
 
@@ -135,5 +157,9 @@ def one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
     images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
     if not labels or folder in images or max(labels.values()) > 1 or not labels.keys() <= images.keys():
         return False
-    own = [name.of_case_folder(folder).channel in ("", name.channel) for name in names if not name.is_label]
+    own = [
+        name.of_case_folder(folder, name.path.parent, name.path.parent.name).channel in ("", name.channel)
+        for name in names
+        if not name.is_label
+    ]
     return len(images) > 1 or all(own)

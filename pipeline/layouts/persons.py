@@ -37,8 +37,11 @@ def with_subjects(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
 
 
 def _with_folders_of_studies(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
-    """`PETCT_01/study_2/CT` is of the subject PETCT_01, where many folders hold a few studies each."""
-    studies = [case for case in cases if case.id == case.images[0].parent.name]
+    """`PETCT_01/study_2/CT` is of the subject PETCT_01, where many folders hold a few studies each.
+
+    Its case is `study_2`, or `PETCT_01_study_2` where others have a study_2 too.
+    """
+    studies = [case for case in cases if f"_{case.id}".endswith(f"_{case.images[0].parent.name}")]
     persons = {place for case in studies if (place := case.images[0].parent.parent) != folder}
     enough = _NAMED_PERSONS if all(_PERSON.fullmatch(place.name) for place in persons) else _PERSONS
     if len(studies) < len(cases) or len(persons) < enough or len(cases) > _STUDIES_OF_A_PERSON * len(persons):

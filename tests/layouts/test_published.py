@@ -11,9 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.runtime import Runtime
 from pipeline.layouts.folders import read
 from pipeline.layouts.initialise import init
+from pipeline.layouts.roles import Chosen
 from pipeline.stages.load import LoadConfig, check
 from tests.layouts.making import AFFINE, SHAPE, image, label
 
@@ -141,6 +143,119 @@ def isles22(folder, i):
     label(folder / f"derivatives/{case}/{session}/{case}_{session}_msk.nii.gz", 1, 2)
 
 
+def spider(folder, i):
+    """Two series of a person, each with its own label map."""
+    for series in ("t1", "t2", *(["t2_SPACE"] if i == 1 else [])):
+        image(folder / f"images/{i}_{series}.nii.gz")
+        label(folder / f"masks/{i}_{series}.nii.gz", 1, 2)
+
+
+def wmh(folder, i):
+    """No word says which file is the label map, which lies above the images."""
+    place = folder / ("Utrecht" if i == 1 else "Amsterdam/GE3T") / f"{100 + i}"
+    for channel in ("FLAIR", "T1"):
+        image(place / f"pre/{channel}.nii.gz")
+    label(place / "wmh.nii.gz", 1, 2)
+
+
+def atlas2(folder, i):
+    person, session = f"sub-r00{i}s00{i}", "ses-1"
+    stem = folder / f"Training/R00{i}/{person}/{session}/anat/{person}_{session}_space-MNI152NLin2009aSym"
+    image(Path(f"{stem}_T1w.nii.gz"))
+    label(Path(f"{stem}_label-L_desc-T1lesion_mask.nii.gz"), 1, 2)
+
+
+def asoca(folder, i):
+    for group in ("Normal", "Diseased"):
+        image(folder / f"{group}/CTCA/{group}_{i}.nii.gz")
+        label(folder / f"{group}/Annotations/{group}_{i}.nii.gz", 1, 2)
+
+
+def ctpelvic1k(folder, i):
+    image(folder / f"dataset6_CLINIC_{i:04d}_data.nii.gz")
+    label(folder / f"dataset6_CLINIC_{i:04d}_mask_4label.nii.gz", 1, 2)
+
+
+def myops(folder, i):
+    for channel in ("C0", "DE", "T2"):
+        image(folder / f"train25/myops_training_{100 + i}_{channel}.nii.gz")
+    label(folder / f"train25_myops_gd/myops_training_{100 + i}_gd.nii.gz", 1, 2)
+
+
+def calgary(folder, i):
+    image(folder / f"Original/CC{i:04d}_philips_15_55_M.nii.gz")
+    label(folder / f"STAPLE/CC{i:04d}_philips_15_55_M_staple.nii.gz", 1, 2)
+
+
+def hecktor(folder, i):
+    for channel in ("CT", "PT"):
+        image(folder / f"imagesTr/CHUM-{i:03d}__{channel}.nii.gz")
+    label(folder / f"labelsTr/CHUM-{i:03d}.nii.gz", 1, 2)
+
+
+def ibsr(folder, i):
+    """A second label map, of whose name no word says so."""
+    case = folder / f"IBSR_{i:02d}"
+    for channel in ("ana", "ana_strip"):
+        image(case / f"{case.name}_{channel}.nii.gz")
+    label(case / f"{case.name}_segTRI_ana.nii.gz", 1, 2, 3)
+    label(case / f"{case.name}_seg_ana.nii.gz", 1, 2)
+
+
+def acdc_systole(folder, i):
+    """One labelled frame of each film."""
+    acdc(folder, i)
+    for path in (folder / f"patient{i:03d}").glob("*frame12*"):
+        path.unlink()
+
+
+def lumiere(folder, i):
+    for week in ("000", "010"):
+        for channel in ("CT1", "FLAIR"):
+            image(folder / f"Patient-{i:03d}/week-{week}/{channel}.nii.gz")
+        label(folder / f"Patient-{i:03d}/week-{week}/seg.nii.gz", 1, 2)
+
+
+def two_versions(folder, i):
+    """As the WMH challenge has it in all: images as they were, and as they were prepared."""
+    for version in ("orig", "pre"):
+        for channel in ("FLAIR", "T1"):
+            image(folder / f"Utrecht/{i}/{version}/{channel}.nii.gz")
+    label(folder / f"Utrecht/{i}/wmh.nii.gz", 1, 2)
+
+
+def msseg(folder, i):
+    case = folder / f"Center_{i % 2}/Patient_{i // 2:02d}"
+    for channel in ("FLAIR", "T1"):
+        image(case / f"Raw_Data/{channel}.nii.gz")
+        image(case / f"Preprocessed_Data/{channel}_preprocessed.nii.gz")
+    for name in ("Consensus", "ManualSegmentation_1", "ManualSegmentation_2"):
+        label(case / f"Masks/{name}.nii.gz", 1, 2)
+
+
+def kits21(folder, i):
+    image(folder / f"case_{i:05d}/imaging.nii.gz")
+    for way in ("AND", "MAJ", "OR"):
+        label(folder / f"case_{i:05d}/aggregated_{way}_seg.nii.gz", 1, 2)
+    for annotation in (1, 2, 3):
+        label(folder / f"case_{i:05d}/segmentations/kidney_instance-1_annotation-{annotation}.nii.gz")
+
+
+def ucsf_pdgm(folder, i):
+    case = folder / f"UCSF-PDGM-{i:04d}_nifti/UCSF-PDGM-{i:04d}"
+    for channel in ("FLAIR", "T1"):
+        image(Path(f"{case}_{channel}.nii.gz"))
+    label(Path(f"{case}_brain_segmentation.nii.gz"))
+    label(Path(f"{case}_tumor_segmentation.nii.gz"), 1, 2)
+
+
+def mama_mia(folder, i):
+    for phase in (0, 1):
+        image(folder / f"images/DUKE_{i:03d}/duke_{i:03d}_{phase:04d}.nii.gz")
+    for who in ("automatic", "expert"):
+        label(folder / f"segmentations/{who}/duke_{i:03d}.nii.gz", 1, 2)
+
+
 def mask(path: Path) -> None:
     """Each structure its own plane, so that none shares a voxel with another."""
     array = np.zeros(SHAPE, np.uint8)
@@ -165,6 +280,17 @@ PUBLISHED = [
     (two_folders, "c1", "c1", ["image"], 3),
     (isles22, "sub-strokecase0001_ses-0001", "sub-strokecase0001", ["adc", "dwi", "FLAIR"], 3),
     (autopet, "01-01-2005-NA-PET-CT whole-1234", "01-01-2005-NA-PET-CT whole-1234", ["CTres", "SUV"], 3),
+    (spider, "1_t1", "1", ["image"], 7),
+    (wmh, "102", "102", ["FLAIR", "T1"], 3),
+    (atlas2, "sub-r001s001", "sub-r001s001", ["image"], 3),
+    (asoca, "Diseased_1", "Diseased_1", ["image"], 6),
+    (ctpelvic1k, "dataset6_CLINIC_0001_data", "dataset6_CLINIC_0001_data", ["image"], 3),
+    (myops, "myops_training_101", "myops_training_101", ["C0", "DE", "T2"], 3),
+    (calgary, "CC0001_philips_15_55_M", "CC0001_philips_15_55_M", ["image"], 3),
+    (hecktor, "CHUM-001", "CHUM-001", ["CT", "PT"], 3),
+    (ibsr, "IBSR_01", "IBSR_01", ["ana", "ana_strip"], 3),
+    (acdc_systole, "patient001", "patient001", ["image"], 3),
+    (lumiere, "Patient-001_week-000", "Patient-001", ["CT1", "FLAIR"], 6),
 ]
 
 
@@ -179,6 +305,75 @@ def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
     assert len(training) == count
     assert all(each.label and len(each.images) == len(channels) for each in training)
     assert dict(dataset.labels) == {"label_1": 1, "label_2": 2}
+
+
+@pytest.mark.parametrize(
+    ("made", "said", "chosen", "case", "channels"),
+    [
+        (two_versions, "orig/FLAIR.nii.gz, .*--image-files", Chosen(None, "/pre/"), "1", ["FLAIR", "T1"]),
+        (
+            msseg,
+            r"3 label maps by several people \(Consensus, ManualSegmentation_1, .*--label-files Consensus",
+            Chosen("Consensus", "Preprocessed_Data"),
+            "Center_0_Patient_01",
+            ["FLAIR_preprocessed", "T1_preprocessed"],
+        ),
+        (kits21, "--label-files aggregated_AND_seg", Chosen("aggregated_MAJ_seg"), "case_00001", ["image"]),
+        (ucsf_pdgm, "--label-files tumor_segm", Chosen("*tumor_segm*"), "UCSF-PDGM-0001_nifti", ["FLAIR", "T1"]),
+        (mama_mia, "no label map has .*--label-files", Chosen("/expert/"), "duke_001", ["channel_0", "channel_1"]),
+    ],
+)
+def test_where_several_files_may_be_meant_the_user_says_which(tmp_path, made, said, chosen, case, channels):
+    """Which of several people's label maps, or versions of images, is never guessed; saying so is an option."""
+    for i in (1, 2, 3):
+        made(tmp_path / "data", i)
+    with pytest.raises(DataError, match=f"(?s){said}"):
+        init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
+    assert result.dataset.cases[0].id == case and len(result.dataset.cases) == 3
+    assert [channel.name for channel in result.dataset.channels] == channels
+    assert all(each.label and len(each.images) == len(channels) for each in result.dataset.cases)
+    assert dict(result.dataset.labels) == {"label_1": 1, "label_2": 2}
+    assert "files that are neither of what is named are left out" in result.message
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (
+            Chosen("nowhere"),
+            "--label-files 'nowhere' is in no file's path below .*; there are case_00001/aggregated",
+        ),
+        (Chosen("MAJ_seg", "case_*"), "aggregated_MAJ_seg.nii.gz is named by --image-files and by --label-files"),
+    ],
+)
+def test_a_choice_that_fits_no_file_or_one_twice_is_refused(tmp_path, chosen, said):
+    kits21(tmp_path / "data", 1)
+    with pytest.raises(ConfigError, match=said):
+        init(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
+
+
+def test_a_choice_is_for_plain_folders(tmp_path):
+    kits21(tmp_path / "data", 1)
+    with pytest.raises(ConfigError, match="--label-files and --image-files are for plain folders"):
+        init(tmp_path / "data", tmp_path / "mine.yaml", format="bids", chosen=Chosen("MAJ_seg"))
+
+
+def test_an_image_of_few_values_is_a_channel_where_the_user_says_so(tmp_path):
+    for i in (1, 2, 3):
+        ibsr(tmp_path / "data", i)
+    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    assert "segTRI_ana: holds at most 10 values, as label maps do; left out of the images" in result.message
+    chosen = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=Chosen(None, "*strip*,segTRI"))
+    assert [channel.name for channel in chosen.dataset.channels] == ["ana_strip", "segTRI_ana"]
+
+
+def test_series_of_one_person_are_of_one_subject(tmp_path):
+    for i in (1, 2):
+        spider(tmp_path, i)
+    assert {case.id: case.subject for case in read(tmp_path).cases} == {
+        "1_t1": "1", "1_t2": "1", "1_t2_SPACE": "1", "2_t1": "2", "2_t2": "2"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("made", [abdomenatlas, segrap2023, by_structure, flat])
