@@ -66,7 +66,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
 
 STAGE = Stage(
     name="plan",
-    version=4,
+    version=5,
     config=PlanReads,
     reads={
         "plan": "plan",
