@@ -1,51 +1,79 @@
-"""Which files are label maps where no name says so: those that hold few values."""
+"""Which files are label maps where no name says so: those that hold few values, or areas of one value."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.data.formats import read_label, stem
+from pipeline.data.header import FileFault
 from pipeline.layouts.threads import in_threads
 
 MOST_VALUES = 10
 """Of a label map that is known by nothing else; no scan has so few."""
+_MOST_STRUCTURES, _ALIKE = 255, 0.5
+"""A map of more values than `MOST_VALUES` is known by voxels that are as the next one along x: of those that are not
+background more than this share. Of a scan in 8 bits it is a tenth or a fifth."""
+_OF_IMAGES = {"colour", "label-4d", "label-not-integer"}
+"""Codes of faults that a file has only as a label map."""
 _THINNED = 4
 _LOOKED_AT = 3
-_MADE_BY_A_MODEL = re.compile(r"pred\w*|outputs?|out|results?|inferred|inference|backup|old", re.I)
+_MADE_BY_A_MODEL = re.compile(r"pred(s|icted|ictions?)?|outputs?|out|results?|inferred|inference|backup|old", re.I)
 
 
-def labels_by_content(files: Sequence[Path], may_be_all: bool = False) -> frozenset[Path]:
+class Content(Enum):
+    """What a file's voxels may be."""
+
+    LABELS = "labels"
+    IMAGE = "image"
+    UNDECIDED = "empty, or not to be read"
+
+
+def labels_by_content(folder: Path, files: Sequence[Path], may_be_all: bool = False) -> frozenset[Path]:
     """The label maps among files, none of whose names says that it is one; empty where all are such, or none is.
 
     It is decided for files that belong together: those of one name in several folders, those of one folder, or those
-    whose names end with one word, whichever divides the files best. They are label maps where most of them hold 2 to
-    `MOST_VALUES` values, all of them whole and none negative; a few of each such group are looked at first. Predictions
-    are none.
+    whose names end with one word, whichever divides the files best. They are label maps where most of them look so; a
+    few of each such group are looked at first. What a model made is none.
     """
-    groupings = [_grouped(files, key) for key in (stem, lambda path: str(path.parent), _last_word)]
+    groupings = _groupings(files)
     groups = [group for grouping in groupings for group in grouping]
-    few = _looked_into({path for group in groups for path in _some(group)})
-    suspected = [group for group in groups if _mostly([few[path] for path in _some(group)])]
-    few |= _looked_into({path for group in suspected for path in group} - few.keys())
-    options = [_decided(few, [group for group in grouping if few.keys() >= set(group)]) for grouping in groupings]
+    seen = _looked_into({path for group in groups for path in _some(group)})
+    suspected = [group for group in groups if _mostly([seen[path] for path in _some(group)])]
+    seen |= _looked_into({path for group in suspected for path in group} - seen.keys())
+    options = [_decided(seen, [group for group in grouping if seen.keys() >= set(group)]) for grouping in groupings]
     labels, _ = min((option for option in options if option[0]), key=lambda option: option[1], default=(set(), 0))
-    if (len(labels) == len(files) and not may_be_all) or any(map(_is_made_by_a_model, labels)):
+    if (len(labels) == len(files) and not may_be_all) or any(_is_made_by_a_model(folder, path) for path in labels):
         return frozenset()
     return frozenset(labels)
 
 
+def _groupings(files: Sequence[Path]) -> list[list[list[Path]]]:
+    """One file alone shows nothing that belongs together, unless it lies beside what other folders hold too."""
+    folders_of: dict[str, set[Path]] = defaultdict(set)
+    for path in files:
+        folders_of[stem(path)].add(path.parent)
+    recurring = {path for path in files if len(folders_of[stem(path)]) > 1}
+    beside = {path.parent for path in recurring}
+    return [
+        [group for group in _grouped(files, stem) if len(group) > 1 or group[0].parent in beside],
+        [group for group in _grouped(files, lambda path: str(path.parent)) if len(group) > 1 or group[0] in recurring],
+        [group for group in _grouped(files, _last_word) if len(group) > 1],
+    ]
+
+
 def _grouped(files: Sequence[Path], key: Callable[[Path], str]) -> list[list[Path]]:
-    """Files of one key; one alone shows nothing that belongs together."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         groups[key(path)].append(path)
-    return [group for name, group in groups.items() if name and len(group) > 1]
+    return [group for name, group in groups.items() if name]
 
 
 def _last_word(path: Path) -> str:
@@ -58,35 +86,44 @@ def _some(group: Sequence[Path]) -> Sequence[Path]:
     return group[:: max(len(group) // _LOOKED_AT, 1)][:_LOOKED_AT]
 
 
-def _looked_into(paths: Collection[Path]) -> dict[Path, bool | None]:
+def _looked_into(paths: Collection[Path]) -> dict[Path, Content]:
     ordered = sorted(paths)
-    return dict(zip(ordered, in_threads(has_few_values, ordered, "reading"), strict=True))
+    return dict(zip(ordered, in_threads(content_of, ordered, "reading"), strict=True))
 
 
-def _mostly(few: Sequence[bool | None]) -> bool:
-    return 2 * few.count(True) > len(few) and None not in few
+def _mostly(seen: Sequence[Content]) -> bool:
+    decided = [content for content in seen if content is not Content.UNDECIDED]
+    return 2 * decided.count(Content.LABELS) > len(decided)
 
 
-def _decided(few: Mapping[Path, bool | None], groups: Sequence[Sequence[Path]]) -> tuple[set[Path], int]:
+def _decided(seen: Mapping[Path, Content], groups: Sequence[Sequence[Path]]) -> tuple[set[Path], int]:
     """The label maps where these files belong together, and how many that were looked at are unlike their group."""
-    labels = {path for group in groups if _mostly([few[path] for path in group]) for path in group}
-    return labels, sum((path in labels) != (found is True) for path, found in few.items())
+    labels = {path for group in groups if _mostly([seen[path] for path in group]) for path in group}
+    unlike = {True: Content.IMAGE, False: Content.LABELS}
+    return labels, sum(content is unlike[path in labels] for path, content in seen.items())
 
 
-def _is_made_by_a_model(path: Path) -> bool:
-    return any(_MADE_BY_A_MODEL.fullmatch(word) for word in (stem(path), path.parent.name))
+def _is_made_by_a_model(folder: Path, path: Path) -> bool:
+    return any(_MADE_BY_A_MODEL.fullmatch(word) for word in re.split(r"[_\-. /]+", str(path.relative_to(folder))))
 
 
-def has_few_values(path: Path) -> bool | None:
-    """None where it can be no label map: it is not of whole numbers, has negative ones, or cannot be read."""
+def content_of(path: Path) -> Content:
+    """Label maps hold few values, or more in areas of one value; all of them whole, and none negative."""
     try:
         voxels = read_label(path).array
-    except DataError:
-        return None
-    thin = voxels[(slice(None, None, _THINNED),) * voxels.ndim]
-    if thin.min() < 0:
-        return None
-    if len(np.unique(thin)) > MOST_VALUES:
-        return False
-    values = np.unique(voxels)
-    return 2 <= len(values) <= MOST_VALUES if values[0] >= 0 else None
+    except DataError as fault:
+        return Content.IMAGE if isinstance(fault, FileFault) and fault.code in _OF_IMAGES else Content.UNDECIDED
+    if voxels.min() < 0:
+        return Content.IMAGE
+    thin = np.unique(voxels[(slice(None, None, _THINNED),) * voxels.ndim])
+    values = thin if len(thin) > _MOST_STRUCTURES else np.unique(voxels)
+    if len(values) == 1:
+        return Content.IMAGE if values[0] else Content.UNDECIDED
+    few = len(values) <= MOST_VALUES or (len(values) <= _MOST_STRUCTURES and _in_areas(voxels))
+    return Content.LABELS if few else Content.IMAGE
+
+
+def _in_areas(voxels: NDArray) -> bool:
+    here, there = voxels[:-1], voxels[1:]
+    inside = (here != 0) | (there != 0)
+    return bool(inside.any()) and float(np.mean((here == there)[inside])) > _ALIKE

@@ -7,6 +7,7 @@ structure, `c1/segmentations/liver.nii.gz`. Masks may also be named by case and 
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ import numpy as np
 from pipeline.base.errors import DataError
 from pipeline.data.formats import read_label
 from pipeline.layouts.found import stem
-from pipeline.layouts.naming import Name, says_role_alone
+from pipeline.layouts.naming import Name, says_part, says_role_alone, words_of, words_without_role
 
-_RATER = re.compile(r"(rater|reader|observer|annot\w*|expert|r)?[_-]?\d+|[AB]", re.I)
-_DRAWN_BY_SOMEBODY = re.compile(
-    r"(.*[_-])?((rater|reader|observer|annotat\w*|expert|radiologist|manual\w*)[_-]?(\d+|[A-Z])?|consensus|staple|automatic)",
+_SOMEBODY = re.compile(
+    r"(rater|reader|observer|reviewer|annotat\w*|annot|expert|radiologist|manual\w*|r)[_-]?(\d+|[A-Z])|"
+    r"rater|reader|observer|reviewer|annotator|expert|radiologist|manual\w*|consensus|staple|auto(matic)?|majority",
     re.I,
 )
+_COUNTED = re.compile(r"\d+|[AB]", re.I)
 Masks = dict[str, dict[str, Path]]
 
 
@@ -53,20 +55,43 @@ def labels_in_case_folders(
 
 
 def _refuse_several_people(case: str, files: Sequence[Path]) -> None:
-    """Label files of a case that are named by who drew them are no structures; one of them is meant."""
-    names = [stem(path) for path in files]
-    if len(names) > 1 and all(map(_DRAWN_BY_SOMEBODY.fullmatch, names)):
-        raise DataError(
-            f"{case} has {len(names)} label maps by several people ({', '.join(sorted(names))}); name the one that is "
-            f"meant, for instance --label-files {sorted(names)[0]}"
-        )
+    """Label files of a case that differ only by who drew them are no structures; one of them is meant, or one person's.
+
+    Only where that is so of all: beside others they are masks, as of instances (KiTS21), which say more.
+    """
+    by_rest: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_rest[without_drawer(stem(path))[0]].append(path)
+    drawn = {path for path in files if without_drawer(stem(path))[1]}
+    if not all(len(same) > 1 and drawn & set(same) for same in by_rest.values()):
+        return
+    names, first = ", ".join(sorted(map(stem, files))), min(files)
+    several = len(by_rest) > 1 and (drawer := _SOMEBODY.search(stem(min(drawn))))
+    pattern = shlex.quote(f"*{drawer.group(0)}*") if several and drawer else pattern_of(first, Path(case).name)
+    raise DataError(
+        f"{case} has {len(files)} label maps by several people ({names}); name those that are meant, for instance "
+        f"--label-files {pattern}"
+    )
 
 
-def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> tuple[Masks, list[Name]]:
+def pattern_of(path: Path, case: str) -> str:
+    """What `--label-files` takes for the files that are called so in all cases, as a shell reads it."""
+    name = stem(path)
+    own = [
+        gap
+        for gap in re.finditer(r"[_\-. ]+", name)
+        if re.match(rf"{re.escape(name[: gap.start()])}([_\-. ]|$)", case) and gap.end() < len(name)
+    ]
+    pattern = f"*{name[own[-1].end() - 1 :]}.*" if own else f"*/{name}.*"
+    return shlex.quote(pattern.replace(",", "?"))  # a comma parts patterns
+
+
+def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bool) -> tuple[Masks, list[Name]]:
     """Key of an image to structure to file, and the label files of no image.
 
     `labels/liver/c1`, `masks/c1/liver` and `c1_liver_mask` are the liver of `c1`. No masks where half of the files are
-    of no image, where two are the same structure of one, or where structures are people who drew them.
+    of no image, where two are the same structure of one, where structures are people who drew them, or where there is
+    one structure of several values. are_maps: as for `labels_in_case_folders`.
     """
     masks: Masks = defaultdict(dict)
     others = []
@@ -79,9 +104,16 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name]) -> tuple[Mas
         else:
             masks[case][structure] = name.path
     structures = {structure for own in masks.values() for structure in own}
-    if 2 * len(others) >= len(labels) or all(_RATER.fullmatch(structure) for structure in structures):
+    if 2 * len(others) >= len(labels) or all(_names_nothing(structure) for structure in structures):
+        return {}, []
+    if len(structures) == 1 and (are_maps or any(has_several_values(*own.values()) for own in masks.values())):
         return {}, []
     return dict(masks), others
+
+
+def _names_nothing(structure: str) -> bool:
+    """True for a mask that is only counted, or named by who drew it, or by a part of the data set."""
+    return bool(_COUNTED.fullmatch(structure)) or says_part(structure) or without_drawer(structure) == ("", True)
 
 
 def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
@@ -108,6 +140,8 @@ def _above_images(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
     if any(count > 1 and (len(images) == 1 or says_role_alone(place.name)) for place, count in images.items()):
         return {}
     case_of = {name.path: _case_folder(folder, name.path) for name in names if not name.is_label}
+    if _hold_persons(folder, names, case_of):
+        return {}
     cases = {case for case in case_of.values() if case != folder and not says_role_alone(case.name)}
     for name in (name for name in names if name.is_label):
         case = next((above for above in name.path.parents if above in cases), None)
@@ -115,6 +149,17 @@ def _above_images(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
             return {}
         case_of[name.path] = case
     return case_of
+
+
+def _hold_persons(folder: Path, names: Sequence[Name], case_of: Mapping[Path, Path]) -> bool:
+    """Whether folders with several images have none of a name in common: then these are persons, and no channels."""
+    images: dict[Path, set[str]] = defaultdict(set)
+    for name in (name for name in names if not name.is_label):
+        case = case_of[name.path]
+        images[case].add(name.of_case_folder(folder, case, case.name, "").channel)
+    several = [own for own in images.values() if len(own) > 1]
+    counts = Counter(channel for own in images.values() for channel in own)
+    return len(several) > 1 and max(counts.values()) == 1
 
 
 def _case_folder(folder: Path, image: Path) -> Path:
@@ -140,16 +185,19 @@ def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
     labels = Counter(str(path.relative_to(case)) for path, case in case_of.items())
     if len(cases) < 2 or any(says_role_alone(case.name) or set(case.parents) & cases for case in cases):
         return {}
-    if 2 * min(labels.values()) < len(cases):
+    if 2 * min(labels.values()) <= len(cases):
         return {}
-    groups = {case.parent for case in cases}
+    groups, places = {case.parent for case in cases}, Counter[str]()
     for name in (name for name in names if not name.is_label):
         case = next((place for place in name.path.parents if place in cases), None)
         case = case or next((place for place in name.path.parents if place.parent in groups), None)
         if case is None:
             return {}
         case_of[name.path] = case
-    return case_of
+    for case, place in {(case, path.parent) for path, case in case_of.items()}:
+        places[str(place.relative_to(case))] += 1
+    # A folder that few cases have is rather a person than a part of the case.
+    return {} if 2 * min(places.values()) <= len(set(case_of.values())) else case_of
 
 
 def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
@@ -158,6 +206,13 @@ def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
     if len(structures) > 1:
         return False
     return structures == {""} or any(has_several_values(name.path) for own in files.values() for name in own)
+
+
+def without_drawer(name: str) -> tuple[str, bool]:
+    """A name's words without those of roles and of who drew it, and whether there were any of the latter."""
+    whole = "_".join(words_of(name))
+    rest = re.sub(rf"(?<![^_])({_SOMEBODY.pattern})(?![^_])", "", whole, flags=re.I)
+    return "_".join(words_without_role(rest)), rest != whole
 
 
 def has_several_values(path: Path) -> bool:

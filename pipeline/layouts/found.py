@@ -27,6 +27,10 @@ _PERSONAL = re.compile(
     r"|^(vor|nach)name$",
     re.I,
 )
+_SCAN_OF_A_PERSON = re.compile(
+    r"(?<=\w)[_-]((visit|week|wk|ses|session|tp|timepoint|day|month|year)[_-]?\d+|baseline|follow-?up(_?\d+)?|left|right)$",
+    re.I,
+)
 _PIECE = 2**20
 _SHOWN = 5
 _MODALITIES = {"CT": {"ct", "cta", "cect", "ncct", "cbct"}, "PET": {"pet", "pt", "suv"}}
@@ -207,9 +211,9 @@ def some_of(names: Iterable[str]) -> str:
 
 def subject_of(case: str) -> str:
     """The subject that a case id names: `sub-01` of the BIDS-like `sub-01_ses-2`, `BraTS-GLI-00001` of
-    `BraTS-GLI-00001-001` (the second visit), else the id itself."""
+    `BraTS-GLI-00001-001` (the second visit), `p1` of `p1_visit2` and of `p1_left`, else the id itself."""
     found = re.match(r"sub-[A-Za-z0-9]+|BraTS-[A-Za-z]+-\d{5}(?=-\d{3}$)", case)
-    return found.group(0) if found else case
+    return found.group(0) if found else _SCAN_OF_A_PERSON.sub("", case)
 
 
 def modality_of(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
 from pipeline.data.formats import grid_difference, read_label, write_label
 from pipeline.data.manifest import MOST_OVERLAPPING
 from pipeline.data.volume import Volume
-from pipeline.layouts.case_folders import has_several_values
-from pipeline.layouts.found import Found, FoundCase, some_of, stem
+from pipeline.layouts.case_folders import has_several_values, pattern_of
+from pipeline.layouts.found import Found, FoundCase, some_of
 from pipeline.layouts.labelling import Labelling
 from pipeline.layouts.threads import in_threads
 
@@ -228,7 +227,7 @@ def _combined(case: FoundCase, names: Sequence[str], problems: list[Problem]) ->
             shown = ", ".join(map(str, found[:5]))
             found_here = f"{path.name} holds the values {shown}, where a mask has one; the case is left out"
             cure = "if it is a label map, write a table (CSV) with columns id, image and label, or name it with "
-            problems.append(Problem(case.id, f"{found_here} ({cure}--label-files {_of_any_case(path, case.id)})"))
+            problems.append(Problem(case.id, f"{found_here} ({cure}--label-files {pattern_of(path, case.id)})"))
             return None
         if result is None:
             result = mask.with_array(np.zeros(mask.array.shape, np.int32))
@@ -248,13 +247,6 @@ def _combined(case: FoundCase, names: Sequence[str], problems: list[Problem]) ->
     if missing := [name for name in names if name not in case.masks]:
         problems.append(Problem(case.id, f"has no mask of {', '.join(missing)}; taken as not in this scan"))
     return _Combined(result, members)
-
-
-def _of_any_case(path: Path, case: str) -> str:
-    """What a file's name says without that of its case: `tumour_seg` of `p_01_tumour_seg`."""
-    name = stem(path)
-    ends = [found.end() for found in re.finditer(r"\d[_\-. ]", name) if f"{case}_".startswith(name[: found.end()])]
-    return name[max(ends, default=0) :]
 
 
 def _overlaps(

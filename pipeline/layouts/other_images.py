@@ -9,38 +9,69 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.base.errors import DataError
 from pipeline.data.formats import read_header
-from pipeline.layouts.by_content import MOST_VALUES, has_few_values
+from pipeline.layouts.by_content import Content, content_of
+from pipeline.layouts.found import some_of
 from pipeline.layouts.naming import Name
+from pipeline.layouts.threads import in_threads
 
 _LOOKED_AT = 3
 Groups = Mapping[str, Sequence[Name]]
 
 
 def without_other_images(images: Groups) -> tuple[Groups, list[str]]:
-    """Images by case, without channels that are none in the first few cases with several images; and what was left out.
+    """Images by case, without those that are none of its channels, and what was left out.
 
-    A film holds several volumes where the case's other images hold one. A label map holds at most `MOST_VALUES` values;
-    where all channels do, all stay.
+    A film holds several volumes where the case's other images hold one. A label map is known by its voxels, and as a
+    channel: in the first few cases that have it. What most cases have as their only image is none of both, and no case
+    loses its last image.
     """
-    volumes: dict[str, list[int]] = defaultdict(list)
-    few: dict[str, list[bool]] = defaultdict(list)
-    for group in [group for group in images.values() if len(group) > 1][:_LOOKED_AT]:
+    several = {key: group for key, group in images.items() if len(group) > 1}
+    by_channel: dict[str, list[Name]] = defaultdict(list)
+    for group in several.values():
         for name in group:
-            try:
-                volumes[name.channel].append(read_header(name.path).channels)
-            except DataError:
-                continue  # `check` names it
-            few[name.channel].append(has_few_values(name.path) is True)
-    films = {channel for channel, counts in volumes.items() if min(counts) > 1}
-    films = films if any(max(counts) == 1 for counts in volumes.values()) else set()
-    labels = {channel for channel, found in few.items() if all(found)} - films
-    labels = labels if few.keys() - films - labels else set()
-    left_out = films | labels
-    kept = {key: [name for name in group if name.channel not in left_out] for key, group in images.items()}
-    notes = [f"{name}: holds several volumes, and other images of the case one; left out" for name in sorted(films)]
-    notes += [
-        f"{name}: holds at most {MOST_VALUES} values, as label maps do; left out of the images (if the network shall "
-        "see it, name it with --image-files)"
-        for name in sorted(labels)
+            by_channel[name.channel].append(name)
+    alone = [group[0].channel for group in images.values() if len(group) == 1]
+    beside = {channel for channel, names in by_channel.items() if len(names) > alone.count(channel)}
+    labels = {channel for channel in beside if _are_label_maps(by_channel[channel])}
+    labels = labels if by_channel.keys() - labels else set()
+    films = {name.path for channel in beside - labels for name in _films(by_channel[channel], several)}
+    kept = {
+        key: [name for name in group if name.channel not in labels and name.path not in films] or group
+        for key, group in images.items()
+    }
+    left_out = {name.path: name for key, group in images.items() for name in group if name not in kept[key]}
+    notes = [
+        f"{_called(channel)}: label maps by their voxels, though not by their name; left out of the images (if the "
+        "network shall see them, name all images with --image-files)"
+        for channel in sorted(labels & {name.channel for name in left_out.values()})
     ]
-    return {key: group for key, group in kept.items() if group}, notes
+    if films & left_out.keys():
+        shown = some_of(path.name for path in sorted(films & left_out.keys()))
+        notes.append(f"{shown}: several volumes, where other images of the case hold one; left out")
+    return kept, notes
+
+
+def _called(channel: str) -> str:
+    return channel or "images without a channel's name"
+
+
+def _are_label_maps(names: Sequence[Name]) -> bool:
+    found = in_threads(content_of, [name.path for name in names[:_LOOKED_AT]], "reading")
+    return Content.LABELS in found and Content.IMAGE not in found
+
+
+def _films(names: Sequence[Name], several: Groups) -> list[Name]:
+    """Those of several volumes in a case that has an image of one."""
+    return [
+        name
+        for name in names
+        if _volumes(name) > 1 and any(_volumes(other) == 1 for other in several[name.key] if other is not name)
+    ]
+
+
+def _volumes(name: Name) -> int:
+    """0 where the file cannot be read, which `check` says."""
+    try:
+        return read_header(name.path).channels
+    except DataError:
+        return 0

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.layouts.naming import Name, ids_of_folders, read_name, says_role_alone
+from pipeline.layouts.case_folders import has_several_values
+from pipeline.layouts.naming import (
+    Name,
+    ids_of_folders,
+    numbers_in,
+    other_scans,
+    read_name,
+    says_another_scan,
+    says_part,
+    says_role_alone,
+    without_numbers,
+)
+from pipeline.layouts.persons import subjects_of_folders
 
+_COUNTING_END = re.compile(r"\d+$|(?<=[a-z_-])[A-Z]$")
 _MOST_CHANNELS = 8
 """Images of one label map, where they are known by their beginning alone."""
 
@@ -34,26 +47,48 @@ def beside_label_maps(folder: Path, files: list[Path], known: Collection[Path] |
     return files if elsewhere or len(cases) == 1 else [path for path in files if path not in further]
 
 
-def read_names(folder: Path, files: Sequence[Path], labels: Collection[Path] | None = None) -> list[Name]:
-    """The files' names, read in the way that fits the folder. labels: the label maps, where names do not tell.
+def read_names(
+    folder: Path, files: Sequence[Path], labels: Collection[Path] | None = None
+) -> tuple[list[Name], list[str]]:
+    """The files' names, read in the way that fits the folder, and what was assumed.
+
+    labels: the label maps, where names do not tell.
 
     Four digits at the end of images' names are a channel (`c1_0000`), unless label maps match better where they are
     part of the case's name (`case_0001` with a label map `case_0001`). Then a folder may be a case.
     """
     as_channels, as_names = ([read_name(folder, path, own, labels) for path in files] for own in (True, False))
-    names = as_names if _matches(as_names) >= max(_matches(as_channels), 1) else as_channels
+    names = as_names if matches(as_names) >= max(matches(as_channels), 1) else as_channels
     if one_folder_per_case(folder, names):
-        ids = ids_of_folders(folder, {name.path.parent for name in names})
-        return [name.of_case_folder(folder, name.path.parent, ids[name.path.parent]) for name in names]
-    if _matches(names):
-        return _with_a_label_map_each(names)
+        return of_case_folders(folder, {name: name.path.parent for name in names})
+    if matches(names):
+        return _with_a_label_map_each(names), []
     guesses = (
         *map(_by_numbers, (as_channels, as_names)),
         *map(_by_beginning, (as_names, _without_folders(as_names))),
-        *filter(_tell_all_apart, map(_without_folders, (as_channels, as_names))),
+    )
+    return next((guess for guess in guesses if matches(guess)), names), []
+
+
+def of_case_folders(folder: Path, case_of: Mapping[Name, Path]) -> tuple[list[Name], list[str]]:
+    """Names of files whose case is a folder, and what was assumed about persons."""
+    cases = set(case_of.values())
+    ids = ids_of_folders(folder, cases)
+    subjects, notes = subjects_of_folders(folder, cases)
+    told = [name.of_case_folder(folder, case, ids[case], subjects.get(case, "")) for name, case in case_of.items()]
+    return told, notes
+
+
+def read_unlike_names(folder: Path, files: Sequence[Path], labels: Collection[Path] | None = None) -> list[Name]:
+    """For where `read_names` matches nothing, and label maps are no masks either: equal names in different folders, or
+    names that all label maps end in one word (`c1_gd`). Empty where that matches nothing.
+    """
+    as_channels, as_names = ([read_name(folder, path, own, labels) for path in files] for own in (True, False))
+    guesses = (
+        *(_without_folders(names) for names in (as_channels, as_names) if _folders_go_together(names)),
         *_by_ending(as_names),
     )
-    return list(next((guess for guess in guesses if _matches(guess)), names))
+    return next((list(guess) for guess in guesses if matches(guess) and _tell_all_apart(guess)), [])
 
 
 def _without_folders(names: Sequence[Name]) -> list[Name]:
@@ -68,13 +103,47 @@ def _tell_all_apart(names: Sequence[Name]) -> bool:
     return len(told) == len(names) and labels <= images and not longer
 
 
+def _folders_go_together(names: Sequence[Name]) -> bool:
+    """Whether the label maps of each folder's images lie in one folder, of the same time, side and part of the data.
+
+    Several may hold a structure or a rater each.
+    """
+    labels = {name.key.rsplit("/", 1)[-1]: name for name in names if name.is_label}
+    homes: dict[str, set[str]] = defaultdict(set)
+    for image in names:
+        label = labels.get(image.key.rsplit("/", 1)[-1])
+        if image.is_label or label is None:
+            continue
+        homes[image.place].add("/".join(part for part in label.place.split("/") if not says_part(part)))
+        if not of_one_place(image, label):
+            return False
+    return all(len(places) == 1 for places in homes.values())
+
+
+def of_one_place(image: Name, label: Name) -> bool:
+    """False for `train/images/1` and `test/labels/1`, `baseline/anna` and `followup/anna`, `p1_left` and `p1_right`."""
+    if image.above is not None and label.above is not None and image.above != label.above:
+        return False
+    if any(_are_siblings(here, there) for here in image.place.split("/") for there in label.place.split("/")):
+        return False
+    told = ((other_scans(image.place), other_scans(label.place)), (other_scans(image.id), other_scans(label.id)))
+    return all(not here or not there or here == there for here, there in told)
+
+
+def _are_siblings(here: str, there: str) -> bool:
+    """True for `site1` and `site2`, `siteA` and `siteB`."""
+    here_base, there_base = (_COUNTING_END.sub("", part) for part in (here, there))
+    return here != there and here_base == there_base != ""
+
+
 def _with_a_label_map_each(names: list[Name]) -> list[Name]:
     """`names`, where each channel of a scan has a label map of its own, as cases of one subject (`1_t1`, `1_t2`)."""
     keys = [name.key for name in names if name.is_label]
     labels, images = ({(name.key, name.channel) for name in names if name.is_label == kind} for kind in (True, False))
-    if len(set(keys)) == len(keys) or len(labels) < len(keys) or not labels <= images:
-        return names
     whose = {name.key: name.shared_id for name in names if name.channel}
+    longer = any(key != one and key.startswith(f"{one}_") for key in keys for one in whose)
+    if (len(set(keys)) == len(keys) and not longer) or len(labels) < len(keys) or not labels <= images:
+        return names
     return [_as_case(name, whose) for name in names]
 
 
@@ -86,27 +155,37 @@ def _as_case(name: Name, whose: Mapping[str, str]) -> Name:
 
 
 def _by_ending(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
-    """Without the word that all label maps end with, and no image does: `c1_gd` as that of `c1`, or of `c1_t1`."""
-    endings = {name.key.rsplit("_", 1)[-1] for name in names if name.is_label}
-    if len(endings) != 1 or (ending := f"_{endings.pop()}") in {f"_{name.key}" for name in names}:
+    """Without the word that all label maps end with, and no image does: `c1_gd` as that of `c1`, or of `c1_t1`.
+
+    None where the word tells scans of one person apart (`c1_left`, `c1_followup`), or is one label map's alone.
+    """
+    labels = [name.key.rsplit("_", 1)[-1] for name in names if name.is_label]
+    ending = labels[0] if labels else ""
+    if len(labels) < 2 or set(labels) != {ending} or says_another_scan(ending) or ending.isdigit():
         return
-    cut = [replace(name, key=name.key.removesuffix(ending)) if name.is_label else name for name in names]
-    guesses = (cut, _without_folders(cut))
-    yield from map(_by_beginning, guesses)
-    yield from filter(_tell_all_apart, guesses)
+    cut = [replace(name, key=name.key.removesuffix(f"_{ending}")) if name.is_label else name for name in names]
+    for guess in (cut, _without_folders(cut) if _folders_go_together(cut) else []):
+        yield _by_beginning(guess)
+        yield guess
 
 
 def _by_numbers(names: Sequence[Name]) -> list[Name]:
     """`scan_12` and `labels/p12_lab` as one case, where numbers tell all images and all label maps apart; else none.
 
-    None too where the numbers of an image go on after those of a label map: `p12_t2` may be of 12 as `p12_dwi` is.
+    None too where the numbers of an image go on after those of a label map (`p12_t2` may be of 12 as `p12_dwi` is),
+    where both kinds are called by many words, which may be persons, and where folders are of different parts.
     """
-    keyed = [replace(name, key=" ".join(re.findall(r"\d+", name.id))) for name in names]
-    images, labels = ([name.key for name in keyed if name.is_label == kind] for kind in (False, True))
-    if any(not all(keys) or len(set(keys)) < len(keys) for keys in (images, labels)):
+    keyed = [replace(name, key=numbers_in(name.id)) for name in names]
+    images, labels = ({name.key: name for name in keyed if name.is_label == kind} for kind in (False, True))
+    if not all(images) or not all(labels) or len(images) + len(labels) < len(names):
         return []
+    told = [{without_numbers(name.id) for name in several.values()} for several in (images, labels)]
     longer = {" ".join(numbers[:n]) for numbers in map(str.split, images) for n in range(1, len(numbers))}
-    return [] if longer & set(labels) else keyed
+    if longer & labels.keys() or min(map(len, told)) > 1:
+        return []
+    placed = {name.path: name for name in names}
+    pairs = [(placed[images[key].path], placed[labels[key].path]) for key in images.keys() & labels.keys()]
+    return keyed if all(of_one_place(*pair) for pair in pairs) else []
 
 
 def _by_beginning(names: Sequence[Name]) -> list[Name]:
@@ -145,20 +224,25 @@ def _without_ending(key: str, rests: Collection[str]) -> str:
     return key[: -len(ending) - 1] if ending else key
 
 
-def _matches(names: Sequence[Name]) -> int:
+def matches(names: Sequence[Name]) -> int:
+    """How many cases have an image and a label map."""
     return len({name.key for name in names if name.is_label} & {name.key for name in names if not name.is_label})
 
 
 def one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
     """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top.
 
-    A single such folder is a case only if its images carry no other name (`data/c1` is the case c1).
+    A single such folder is a case only if its images carry no other name (`data/c1` is the case c1). False where label
+    files are masks, each case's of one of a few structures.
     """
     images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
     if not labels or folder in images or max(labels.values()) > 1 or not labels.keys() <= images.keys():
         return False
+    structures = Counter(name.structure_in(name.path.parent) for name in names if name.is_label)
+    if 1 < len(structures) < len(labels) and "" not in structures:
+        return any(has_several_values(name.path) for name in names if name.is_label)
     own = [
-        name.of_case_folder(folder, name.path.parent, name.path.parent.name).channel in ("", name.channel)
+        name.of_case_folder(folder, name.path.parent, name.path.parent.name, "").channel in ("", name.channel)
         for name in names
         if not name.is_label
     ]

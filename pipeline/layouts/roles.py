@@ -5,15 +5,18 @@ they hold.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pipeline.base.errors import ConfigError
-from pipeline.layouts.by_content import MOST_VALUES, labels_by_content
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.layouts.by_content import labels_by_content
 from pipeline.layouts.found import some_of, stem
 from pipeline.layouts.naming import read_name
+
+_PREDICTED = re.compile(r"(?<![A-Za-z])(pred(s|icted|ictions?)?|inferred|inference)(?![A-Za-z])", re.I)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Chosen:
     image_files: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.label_files or self.image_files)
+        return self.label_files is not None or self.image_files is not None
 
 
 NOTHING_CHOSEN = Chosen()
@@ -43,13 +46,35 @@ class Roles:
 
 
 def roles_of(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
-    """A ConfigError where a pattern names no file, or a file is named as both."""
+    """A ConfigError where a pattern names no file, or a file is named as both.
+
+    Label maps that are predictions by their names are left out, and said; a DataError where there are no others.
+    """
     if chosen:
         return _as_chosen(folder, files, chosen)
-    if any(read_name(folder, path, suffixes=False).is_label for path in files):
-        return Roles(list(files), None, [])
-    labels = labels_by_content(files)
-    return Roles(list(files), labels or None, _said_of(labels))
+    predicted = {path for path in files if _PREDICTED.search(str(path.relative_to(folder)))}
+    rest = [path for path in files if path not in predicted]
+    named = {path for path in files if _is_label(folder, path)}
+    labels = frozenset() if named else labels_by_content(folder, rest)
+    notes = _said_of(labels)
+    if named and named <= predicted:
+        raise DataError(
+            f"{folder}: all label maps are predictions by their names ({_some_below(folder, named)}); if they are what "
+            "to learn from, say so with --label-files"
+        )
+    left_out = predicted if labels else predicted & named
+    if left_out:
+        shown = _some_below(folder, left_out)
+        notes.append(f"{len(left_out)} files are predictions by their names, and left out: {shown}")
+    return Roles([path for path in files if path not in left_out], labels or None, notes)
+
+
+def _some_below(folder: Path, paths: Collection[Path]) -> str:
+    return some_of(str(path.relative_to(folder)) for path in sorted(paths))
+
+
+def _is_label(folder: Path, path: Path) -> bool:
+    return read_name(folder, path, suffixes=False).is_label
 
 
 def _as_chosen(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
@@ -59,50 +84,56 @@ def _as_chosen(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
         raise ConfigError(
             f"{both[0].relative_to(folder)} is named by --image-files and by --label-files; make one of them narrower"
         )
+    by_name = {path for path in files if _is_label(folder, path)}
     notes: list[str] = []
     if chosen.label_files is None:
+        if images - by_name:  # `pre/flair` and `pre/seg`: the second is the label map of the first
+            images, labels = images - by_name, images & by_name
         others = [path for path in files if path not in images]
-        labels = {path for path in others if read_name(folder, path, suffixes=False).is_label}
+        labels = labels or by_name - images
         if not labels:
-            labels = set(labels_by_content(others, may_be_all=True))
+            labels = set(labels_by_content(folder, others, may_be_all=True))
             notes = _said_of(labels)
     if chosen.image_files is None:
-        images = {path for path in files if not read_name(folder, path, suffixes=False).is_label} - labels
+        images = set(files) - by_name - labels - labels_by_content(folder, files, may_be_all=True)
     used = [path for path in files if path in images or path in labels]
-    if rest := [str(path.relative_to(folder)) for path in files if path not in images and path not in labels]:
-        notes.append(f"{len(rest)} files that are neither of what is named are left out: {some_of(rest)}")
+    if rest := [path for path in files if path not in images and path not in labels]:
+        notes.append(f"{len(rest)} files that are neither of what is named are left out: {_some_below(folder, rest)}")
     return Roles(used, frozenset(labels), notes)
 
 
 def _named(folder: Path, files: Sequence[Path], option: str, patterns: str | None) -> set[Path]:
     found: set[Path] = set()
-    for pattern in (patterns or "").split(","):
-        if not (pattern := pattern.strip()):
-            continue
-        whole = pattern if re.search(r"[*?\[]", pattern) else f"*{pattern}*"
-        here = {path for path in files if fnmatchcase(f"/{path.relative_to(folder).as_posix()}", _anywhere(whole))}
+    for pattern in [] if patterns is None else map(str.strip, patterns.split(",")):
+        if not pattern:
+            raise ConfigError(f"{option} {patterns!r} has an empty pattern; give a part of the files' paths")
+        here = {path for path in files if _fits(f"/{path.relative_to(folder).as_posix()}", pattern)}
         if not here:
-            shown = some_of(str(path.relative_to(folder)) for path in files)
-            raise ConfigError(f"{option} {pattern!r} is in no file's path below {folder}; there are {shown}")
+            there = _some_below(folder, files)
+            raise ConfigError(f"{option} {pattern!r} is in no file's path below {folder}; there are {there}")
         found |= here
     return found
 
 
-def _anywhere(pattern: str) -> str:
-    """`c*/seg.nii.gz` begins with any folder's name, and not in the middle of one."""
-    return pattern if pattern.startswith("*") else f"*/{pattern.lstrip('/')}"
+def _fits(path: str, pattern: str) -> bool:
+    """`c*/seg.nii.gz` begins with any folder's name, and not in the middle of one; [ stands for itself."""
+    if not set("*?") & set(pattern):
+        return pattern in path
+    whole = pattern if pattern.startswith("*") else f"*/{pattern.lstrip('/')}"
+    return fnmatchcase(path, whole.replace("[", "[[]"))
 
 
 def _said_of(labels: Collection[Path]) -> list[str]:
+    """By what the files have in common: name, last word, or folder."""
     if not labels:
         return []
-    counts: dict[str, int] = {}
     names = [stem(path) for path in labels]
+    endings = [f"*_{re.split(r'[_. -]', name)[-1]}" for name in names]
     kinds = names if len(set(names)) < len(names) else [f"{path.parent.name}/" for path in labels]
-    for kind in sorted(kinds):
-        counts[kind] = counts.get(kind, 0) + 1
-    shown = some_of(f"{kind} ({count} files)" for kind, count in counts.items())
+    if kinds is not names and len(set(endings)) < len(names) and len({path.parent for path in labels}) == 1:
+        kinds = endings
+    shown = some_of(f"{kind} ({count} files)" for kind, count in sorted(Counter(kinds).items()))
     return [
-        f"no name says which files are label maps; these are taken for such, since they hold at most {MOST_VALUES} "
-        f"values: {shown}"
+        "no name says which files are label maps; these are taken for such by their voxels (few values, or areas of "
+        f"one value): {shown}"
     ]

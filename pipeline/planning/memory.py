@@ -64,7 +64,9 @@ def predict_memory(work: Work, precision: Precision, device: torch.device) -> Me
         process=_PROCESS_GIB if on_cpu else 0.0,
         weights=_BYTES_PER_PARAMETER * parameters / 2**30,
         batches=_BATCHES * drawn * (4 * work.in_channels + 1) / 2**30,
-        step=(_HEAP_OF.get(work.network["name"], _HEAP) if on_cpu else 1.0) * _peak_bytes(network, work, precision) / 2**30,
+        step=(_HEAP_OF.get(work.network["name"], _HEAP) if on_cpu else 1.0)
+        * _peak_bytes(network, work, precision)
+        / 2**30,
     )
 
 

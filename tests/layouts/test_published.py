@@ -313,13 +313,19 @@ def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
         (two_versions, "orig/FLAIR.nii.gz, .*--image-files", Chosen(None, "/pre/"), "1", ["FLAIR", "T1"]),
         (
             msseg,
-            r"3 label maps by several people \(Consensus, ManualSegmentation_1, .*--label-files Consensus",
+            r"3 label maps by several people \(Consensus, ManualSegmentation_1, .*--label-files '\*/Consensus\.\*'",
             Chosen("Consensus", "Preprocessed_Data"),
             "Center_0_Patient_01",
             ["FLAIR_preprocessed", "T1_preprocessed"],
         ),
-        (kits21, "--label-files aggregated_AND_seg", Chosen("aggregated_MAJ_seg"), "case_00001", ["image"]),
-        (ucsf_pdgm, "--label-files tumor_segm", Chosen("*tumor_segm*"), "UCSF-PDGM-0001_nifti", ["FLAIR", "T1"]),
+        (kits21, r"--label-files '\*/aggregated_AND_seg\.\*'", Chosen("aggregated_MAJ_seg"), "case_00001", ["image"]),
+        (
+            ucsf_pdgm,
+            r"--label-files '\*_tumor_segmentation\.\*'",
+            Chosen("*_tumor_segmentation.*"),
+            "UCSF-PDGM-0001_nifti",
+            ["FLAIR", "T1"],
+        ),
         (mama_mia, "no label map has .*--label-files", Chosen("/expert/"), "duke_001", ["channel_0", "channel_1"]),
     ],
 )
@@ -363,7 +369,7 @@ def test_an_image_of_few_values_is_a_channel_where_the_user_says_so(tmp_path):
     for i in (1, 2, 3):
         ibsr(tmp_path / "data", i)
     result = init(tmp_path / "data", tmp_path / "mine.yaml")
-    assert "segTRI_ana: holds at most 10 values, as label maps do; left out of the images" in result.message
+    assert "segTRI_ana: label maps by their voxels, though not by their name; left out of the images" in result.message
     chosen = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=Chosen(None, "*strip*,segTRI"))
     assert [channel.name for channel in chosen.dataset.channels] == ["ana_strip", "segTRI_ana"]
 
@@ -394,7 +400,7 @@ def test_label_maps_that_only_their_values_give_away_are_said(tmp_path, made, sa
     for i in (1, 2, 3):
         made(tmp_path, i)
     (note,) = [note for note in read(tmp_path).notes if note.startswith("no name says which files are label maps")]
-    assert f"since they hold at most 10 values: {said}" in note
+    assert note.endswith(f"by their voxels (few values, or areas of one value): {said}")
 
 
 def test_what_is_left_out_is_said(tmp_path):
