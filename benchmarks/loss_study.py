@@ -1,4 +1,4 @@
-"""The loss study: one network, seven losses, three seeds, two data sets, with everything else equal.
+"""The loss study: one network, eight losses, three seeds, two data sets, with everything else equal.
 
     python benchmarks/loss_study.py configs/loss_study.yaml --out runs/loss_study --set data.root=FOLDER
 
@@ -41,7 +41,7 @@ LOSSES: dict[str, dict[str, object]] = {
     "focal": {"name": "focal"},
     "Dice, epsilon 1": {"name": "dice", "smooth_nr": 1.0, "smooth_dr": 1.0},
 }
-"""The seven of the study, and one that shows what a large epsilon does."""
+"""The eight of the study; the last one shows what a large epsilon does."""
 
 PHANTOM_CASES, NODULE_SHARE, PHANTOM_STEPS = 24, 0.0008, 1000
 _SHARED, _OWN = ("load", "plan", "sample"), ("train", "infer", "evaluate")

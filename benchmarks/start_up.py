@@ -95,8 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.record:
         from recording import write_record
 
-        note = f"{repeats} fresh processes for each backend. {' '.join((__doc__ or '').split('.')[2:]).strip()}"
-        write_record(arguments.record, "Start-up of prediction", columns, rows, [note])
+        write_record(
+            arguments.record, "Start-up of prediction", columns, rows, [f"{repeats} fresh processes for each backend."]
+        )
 
 
 def _small_package(folder: Path) -> tuple[Path, Path]:

@@ -1,6 +1,7 @@
 """How training patches are varied, as settings. Without torch: configurations are read before anything heavy.
 
-Probabilities are per sample. Ranges are drawn from uniformly. The defaults are of nnU-Net's strength.
+Probabilities are per sample. Ranges are drawn from uniformly. The defaults have
+nnU-Net's ranges of rotation and scale, more often, scale each axis by itself, and bend too, which nnU-Net does not.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Case(Strict):
     sha256: dict[str, str]
     """Relative path to the sha256 of the file."""
     voxel_digest: dict[str, str] = {}
-    """Relative path to the digest of grid and voxels (see INTERFACE: Cases and files)."""
+    """Relative path to the digest of grid and voxels (`data_manifests/README.md` says of what)."""
     label_voxels: dict[str, int] = {}
     """Structure to its number of voxels in the reference."""
     ignored_voxels: int = 0

@@ -118,7 +118,7 @@ def bytes_as_read(headers: Sequence[Header]) -> int:
 
 
 def free_memory_gib(settings: InferenceSettings) -> float:
-    """What may still be taken: what is free, or what the settings leave beside what the process has."""
+    """What may still be taken: most of what is free, or what the settings leave beside what the process has."""
     free = _SAFE_SHARE * available_memory_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 

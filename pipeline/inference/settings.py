@@ -40,7 +40,7 @@ class InferenceSettings(Strict):
     sw_batch_size: int = Field(default=1, ge=1)
     """Windows per call of the network."""
     mirror: bool = False
-    """Average over mirrored windows too, along the axes that training mirrored (plan.mirror_axes): slower, better."""
+    """Average over mirrored windows too, along the axes that training mirrored (plan.mirror_axes): slower, often better."""
     precision: Literal["plan", "fp32", "bf16", "fp16"] = "plan"
     """Arithmetic of the network; plan: as it was trained."""
     backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
@@ -49,7 +49,7 @@ class InferenceSettings(Strict):
     accumulate: Literal["auto", "fp32", "half"] = "auto"
     """How overlapping logits are kept; auto: fp32 where it fits into memory, else half."""
     memory_gib: float | None = Field(default=None, gt=0.0)
-    """Most memory to use; null: what is free. A case that needs more is refused before it starts."""
+    """Most memory to use; null: 90 % of what is free. A case that needs more is refused before it starts."""
     uncertainty: bool = False
     """Write a map of entropy (and, for an ensemble, of disagreement) beside each segmentation, and a score per case."""
     probabilities: bool = False

@@ -1,6 +1,6 @@
 """The losses by one word, as settings. Without torch; formulas and sources are in `docs/losses.md`.
 
-Argument names are MONAI's. Class weights count every channel of the network, background first where there is one.
+Arguments that MONAI has too carry its names, but for class_weights. Class weights count every channel of the network, background first where there is one.
 """
 
 from __future__ import annotations

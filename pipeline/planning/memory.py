@@ -2,8 +2,8 @@
 
 The count is what the step itself keeps at its worst moment: what autograd saves, gradients on their way back, copies
 in another precision. Beside it stand what no tensor shows: the program, what a convolution takes while it runs, and
-the gaps of a heap. Program and convolutions were measured by themselves; the factor for the heap was chosen with some
-trainings on two machines (`benchmarks/records/2026-11-21-training-memory.md`), and others were held against the sum.
+the gaps of a heap. Program and convolutions were measured by themselves; the factors for the heap were chosen with some
+trainings on three machines (`benchmarks/records/2026-11-21-training-memory.md`), and others were held against the sum.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.planning.measure import Precision, Work
 # A process that trains next to nothing, on a CPU: torch, what training imports, and the code that runs.
 _PROCESS_GIB = 0.5
 # A heap that keeps what is freed (`base/allocator.py`) has gaps. A first step with each block mapped by itself takes
-# what is counted; with that heap, 1.0 to 1.4 times as much (U-Net and SegResNet, fp32 and bf16), and of Swin UNETR,
+# what is counted; with that heap, 1.0 to 1.5 times as much (U-Net and SegResNet, fp32 and bf16), and of Swin UNETR,
 # whose blocks are of many sizes, 1.6 to 2.3 times.
 _HEAP, _HEAP_OF = 1.4, {"swinunetr": 2.0}
 # Weights, AdamW's two moments, the moving average of the weights and the network that validates, four bytes each.

@@ -41,7 +41,7 @@ class PlanConfig(Strict):
     num_threads: int | None = Field(default=None, ge=1)
     """Threads of a CPU training; null: all cores."""
     memory_gib: float | None = Field(default=None, gt=0)
-    """Most memory that training may take; null: what is free."""
+    """Most memory that training may take; null: 80 % of what is free."""
 
     @field_validator("mirror_axes")
     @classmethod

@@ -17,7 +17,7 @@ from pipeline.planning.settings import Scheme
 
 # What holds for this share of the cases decides for all.
 _MOST_CASES = 0.75
-# A box with less than this share of an image is worth a crop, as in nnU-Net.
+# A box with less than this share of an image is worth a crop.
 _KEPT = 0.75
 
 

@@ -68,7 +68,7 @@ class Shown:
 
 
 def pixels_for(pictures: int) -> int:
-    """The longest side in pixels with which so many pictures together stay below about 7 MB of page."""
+    """The longest side in pixels with which so many pictures together stay below about 5 MB of page."""
     return max(min(MOST_PIXELS, int(sqrt(_BUDGET_PIXELS / max(pictures, 1)))), _FEWEST_PIXELS)
 
 

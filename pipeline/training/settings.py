@@ -86,8 +86,8 @@ class TrainConfig(Strict):
     num_threads: int | None = Field(default=None, ge=1)
     """Threads on a CPU; null: as planned."""
     compile: bool = False
-    """Compile the network (torch.compile); falls back with a sentence where it cannot. On a CPU it wins some 2 % and
-    costs 20 s (benchmarks/records), on a GPU it was never measured."""
+    """Compile the network (torch.compile); falls back with a sentence where it cannot. On one CPU it won 2 % and cost
+    20 s, on another it lost 10 % and cost 34 s (benchmarks/records); on a GPU it was never measured."""
     tensorboard: bool = True
     mlflow: str | None = None
     """Tracking URI of an MLflow server, such as http://localhost:5000; needs the extra mlflow."""

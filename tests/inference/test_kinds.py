@@ -24,7 +24,7 @@ KINDS = {
     "a.mha": "a.mha",
     "a.nrrd": "a.nrrd",
 }
-"""INTERFACE: NIfTI becomes .nii.gz, .mha and .nrrd stay, .mgz and DICOM become .nii.gz."""
+"""NIfTI becomes .nii.gz, .mha and .nrrd stay, .mgz and DICOM become .nii.gz."""
 
 
 def values(shape: tuple[int, ...]) -> np.ndarray:
