@@ -40,7 +40,8 @@ class InferenceSettings(Strict):
     sw_batch_size: int = Field(default=1, ge=1)
     """Windows per call of the network."""
     mirror: bool = False
-    """Average over mirrored windows too, along the axes that training mirrored (plan.mirror_axes): slower, often better."""
+    """Average over mirrored windows too, along the axes that training mirrored (plan.mirror_axes): slower, often
+    better."""
     precision: Literal["plan", "fp32", "bf16", "fp16"] = "plan"
     """Arithmetic of the network; plan: as it was trained."""
     backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
