@@ -1,7 +1,7 @@
 """The losses by one word, as settings. Without torch; formulas and sources are in `docs/losses.md`.
 
-Arguments that MONAI has too carry its names, but for class_weights. These count every channel of the network, background
-first where there is one.
+Arguments that MONAI has too carry its names, but for class_weights. These count every channel of the network,
+background first where there is one.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ _MUCH = 0.5
 # The rest is for start-up and saving; with validation's usual 5 % of the steps' time, 92 % are for the steps.
 STEPS_AND_VALIDATION = 0.966
 DEFAULT_BUDGET = "30m"
-# Before the first compiled step, on a CPU: 20 on one machine, 34 on another (benchmarks/records/2026-11-28-train-step.md).
-# On a GPU it was never measured.
+# Before the first compiled step, on a CPU: 20 on one machine, 34 on another (the train step's record). On a GPU it was
+# never measured.
 COMPILE_SECONDS = 34.0
 # Drawing and augmenting run beside the network, and take cores from it on a CPU. On a GPU they share its queue with the
 # network's work; how much that costs is not measured, so that this is an allowance.
