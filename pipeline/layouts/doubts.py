@@ -1,0 +1,40 @@
+"""What looks wrong about cases that were found in plain folders, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.base.errors import Problem
+from pipeline.layouts.by_content import Content, content_of
+from pipeline.layouts.found import FoundCase, stem
+from pipeline.layouts.naming import words_of
+
+_LOOKED_AT = 3
+
+
+def doubts_about(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+    """Label maps that are named for other cases, and testing cases that look like label maps."""
+    return [*_named_for_others(folder, cases), *_label_maps_among(folder, cases)]
+
+
+def _named_for_others(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+    """Label maps whose names begin with the id of another case, and not with that of their own (`c1/c2_seg`)."""
+    subjects = {case.subject or case.id for case in cases}
+    problems = []
+    for case in cases:
+        words = words_of(stem(case.label)) if case.label else []
+        named = subjects & {"_".join(words[:count]) for count in range(1, len(words) + 1)}
+        if named and not named & {case.id, case.subject} and case.label:
+            found = f"its label map is {case.label.relative_to(folder)}, which names {', '.join(sorted(named))}"
+            problems.append(Problem(case.id, f"{found}; look whether it lies in the right place"))
+    return problems
+
+
+def _label_maps_among(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+    """Testing cases without a label that look like label maps themselves; a few cases are looked at."""
+    unlabelled = [case.images[0] for case in cases if case.label is None and not case.masks]
+    found = [path for path in unlabelled[-_LOOKED_AT:] if content_of(path) is Content.LABELS]
+    cure = "if it is one, or a prediction, say what is meant with --label-files and --image-files"
+    said = f"is a testing case, and has the voxels of a label map; {cure}"
+    return [Problem(str(path.relative_to(folder)), said) for path in found]
