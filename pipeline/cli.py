@@ -150,8 +150,9 @@ def _data_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParse
     init.add_argument("-o", "--output", type=Path, required=True, metavar="CONFIG")
     init.add_argument("--format", default="auto", choices=("auto", "msd", "nnunet", "csv", "folders", "bids", "dicom"))
     init.add_argument("--labels", metavar="NAME=VALUE,...", help="label names and values")
-    init.add_argument("--label-files", metavar="PATTERN,...", help="of plain folders: which files are label maps")
-    init.add_argument("--image-files", metavar="PATTERN,...", help="of plain folders: which files are images")
+    patterns = "by parts of their paths, or by * and ?"
+    init.add_argument("--label-files", metavar="PATTERN,...", help=f"label maps of plain folders, {patterns}")
+    init.add_argument("--image-files", metavar="PATTERN,...", help=f"images of plain folders, {patterns}")
     init.set_defaults(command=commands.init_data)
 
     convert = subparsers.add_parser("convert", help="write a data set as nnU-Net raw or MSD")

@@ -1,7 +1,8 @@
 """How training patches are varied, as settings. Without torch: configurations are read before anything heavy.
 
 Probabilities are per sample. Ranges are drawn from uniformly. The defaults have
-nnU-Net's ranges of rotation and scale, more often, scale each axis by itself, and bend too, which nnU-Net does not.
+nnU-Net's ranges of rotation and scale, but are applied more often, scale each axis by itself, and add an elastic
+displacement.
 """
 
 from __future__ import annotations

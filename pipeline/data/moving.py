@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def send(array: NDArray | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """An array on the device; to a GPU through pinned memory, so that nobody waits for what it is working on."""
+    """An array on a device of this kind; to a GPU through pinned memory, so that nobody waits for what it works on."""
     tensor = torch.as_tensor(array)
     if tensor.device.type == device.type:
         return tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,16 @@ from pipeline.layouts.found import (
     image_files,
     modality_of,
     refuse_shared_ids,
+    some_of,
     stem,
     table_text,
     without_personal,
 )
 from pipeline.layouts.labelling import Labelling
+from pipeline.layouts.naming import read_name
 
 _NO_VOLUMES = {"func", "fmap", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
+_DATA_TYPES = {"anat", "dwi", "pet", "ct", *_NO_VOLUMES}
 _NO_IMAGES = {"sbref", "epi", "physio"}
 _LOOKED_AT = 5
 _LABELS = {"dseg", "mask", "msk"}
@@ -81,9 +84,14 @@ class Labelled:
 
 
 def is_bids(folder: Path) -> bool:
-    """True where scans lie as BIDS has them: `sub-01/anat/sub-01_T1w.nii.gz`, with or without a session's folder."""
+    """True where scans lie as BIDS has them: `sub-01/anat/sub-01_T1w.nii.gz`, with or without a session's folder.
+
+    Other folders than those of BIDS (`sub-01/images`) are so where the data set says itself that it is BIDS.
+    """
+    declared = (folder / "dataset_description.json").is_file()
     return any(
-        _scan(path) is not None and not path.parent.name.startswith(("sub-", "ses-"))
+        _scan(path) is not None
+        and (path.parent.name in _DATA_TYPES or (declared and not path.parent.name.startswith(("sub-", "ses-"))))
         for subject in folder.glob("sub-*")
         if subject.is_dir()
         for path in image_files(subject)
@@ -111,6 +119,7 @@ def read(folder: Path) -> Found:
     problems += [
         Problem(key, "has a label map and no scan; left out") for key in sorted(labelled.cases) if key not in images
     ]
+    problems += [] if labelled.cases else _label_maps_unlike_bids(folder, [scan.path for scan in scans])
     people = _participants(folder, notes)
     cases = [
         FoundCase(
@@ -141,6 +150,18 @@ def read(folder: Path) -> Found:
         notes=tuple(sorted(notes)),
         problems=tuple(problems),
     )
+
+
+def _label_maps_unlike_bids(folder: Path, scans: Collection[Path]) -> list[Problem]:
+    """Files that are label maps by their names, though not by BIDS's, where no other is found."""
+    others = (path for path in image_files(folder) if path not in scans)
+    found = [str(path.relative_to(folder)) for path in others if read_name(folder, path, suffixes=False).is_label]
+    if not found:
+        return []
+    cure = "say which are meant with --label-files and --image-files"
+    return [
+        Problem("label maps", f"none is called as BIDS does it, but perhaps these are some: {some_of(found)}; {cure}")
+    ]
 
 
 def _is_raw(folder: Path, path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,11 @@ background more than this share. Of a scan in 8 bits it is a tenth or a fifth.""
 _OF_IMAGES = {"colour", "label-4d", "label-not-integer"}
 """Codes of faults that a file has only as a label map."""
 _THINNED = 4
-_LOOKED_AT = 3
+_LOOKED_AT, _GROUPS_LOOKED_AT = 3, 10
 _MADE_BY_A_MODEL = re.compile(r"pred(s|icted|ictions?)?|outputs?|out|results?|inferred|inference|backup|old", re.I)
+
+
+Item = TypeVar("Item")
 
 
 class Content(Enum):
@@ -41,16 +45,22 @@ def labels_by_content(folder: Path, files: Sequence[Path], may_be_all: bool = Fa
 
     It is decided for files that belong together: those of one name in several folders, those of one folder, or those
     whose names end with one word, whichever divides the files best. They are label maps where most of them look so; a
-    few of each such group are looked at first. What a model made is none.
+    few of each such group are looked at first. None are where most of them are a model's by their names.
     """
     groupings = _groupings(files)
+    first = [group for grouping in groupings for group in _some(grouping, _GROUPS_LOOKED_AT)]
+    seen = _looked_into({path for group in first for path in _some(group)})
+    if not any(_may_be([seen[path] for path in _some(group)]) for group in first):
+        return frozenset()
     groups = [group for grouping in groupings for group in grouping]
-    seen = _looked_into({path for group in groups for path in _some(group)})
-    suspected = [group for group in groups if _mostly([seen[path] for path in _some(group)])]
+    seen |= _looked_into({path for group in groups for path in _some(group)} - seen.keys())
+    suspected = [group for group in groups if _may_be([seen[path] for path in _some(group)])]
     seen |= _looked_into({path for group in suspected for path in group} - seen.keys())
     options = [_decided(seen, [group for group in grouping if seen.keys() >= set(group)]) for grouping in groupings]
     labels, _ = min((option for option in options if option[0]), key=lambda option: option[1], default=(set(), 0))
-    if (len(labels) == len(files) and not may_be_all) or any(_is_made_by_a_model(folder, path) for path in labels):
+    predicted = sum(_is_made_by_a_model(folder, path) for path in labels)
+    of_all = sum(_is_made_by_a_model(folder, path) for path in files) == len(files)
+    if (len(labels) == len(files) and not may_be_all) or (2 * predicted > len(labels) and not of_all):
         return frozenset()
     return frozenset(labels)
 
@@ -64,7 +74,7 @@ def _groupings(files: Sequence[Path]) -> list[list[list[Path]]]:
     beside = {path.parent for path in recurring}
     return [
         [group for group in _grouped(files, stem) if len(group) > 1 or group[0].parent in beside],
-        [group for group in _grouped(files, lambda path: str(path.parent)) if len(group) > 1 or group[0] in recurring],
+        [group for group in _grouped(files, lambda path: path.parent.name) if len(group) > 1 or group[0] in recurring],
         [group for group in _grouped(files, _last_word) if len(group) > 1],
     ]
 
@@ -82,13 +92,17 @@ def _last_word(path: Path) -> str:
     return "" if word.isdigit() else word
 
 
-def _some(group: Sequence[Path]) -> Sequence[Path]:
-    return group[:: max(len(group) // _LOOKED_AT, 1)][:_LOOKED_AT]
+def _some(items: Sequence[Item], count: int = _LOOKED_AT) -> Sequence[Item]:
+    return items[:: max(len(items) // count, 1)][:count]
 
 
 def _looked_into(paths: Collection[Path]) -> dict[Path, Content]:
     ordered = sorted(paths)
     return dict(zip(ordered, in_threads(content_of, ordered, "reading"), strict=True))
+
+
+def _may_be(seen: Sequence[Content]) -> bool:
+    return _mostly(seen) or all(content is Content.UNDECIDED for content in seen)
 
 
 def _mostly(seen: Sequence[Content]) -> bool:

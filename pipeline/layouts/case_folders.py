@@ -17,13 +17,17 @@ import numpy as np
 from pipeline.base.errors import DataError
 from pipeline.data.formats import read_label
 from pipeline.layouts.found import stem
-from pipeline.layouts.naming import Name, says_part, says_role_alone, words_of, words_without_role
+from pipeline.layouts.naming import Name
+from pipeline.layouts.words import says_channel, says_part, says_role_alone, words_of, words_without_role
 
-_SOMEBODY = re.compile(
-    r"(rater|reader|observer|reviewer|annotat\w*|annot|expert|radiologist|manual\w*|r)[_-]?(\d+|[A-Z])|"
-    r"rater|reader|observer|reviewer|annotator|expert|radiologist|manual\w*|consensus|staple|auto(matic)?|majority",
+_DRAWER = re.compile(
+    r"(?<![a-z0-9])("
+    r"(rater|reader|observer|reviewer|annot[a-z]*|expert|radiologist|manual[a-z]*)([_-]?(\d+|[a-z]))?|"
+    r"r[_-]?\d+|consensus|staple|auto(matic)?|majority"
+    r")(?![a-z0-9])",
     re.I,
 )
+"""Who drew a label map, as whole words: `rater2`, `reader_A`, `R1`; not the right ventricle, `RV`."""
 _COUNTED = re.compile(r"\d+|[AB]", re.I)
 Masks = dict[str, dict[str, Path]]
 
@@ -38,8 +42,10 @@ def labels_in_case_folders(
     A case's only label file is its label map where its name says no more than that (`seg/seg`, `labels/c1`), or is the
     same in all cases and one of them holds several values (`labels/organs`).
     """
+    if not case_of:
+        return {}, {}
     files: dict[str, list[Name]] = defaultdict(list)
-    for name in (name for name in names if name.is_label and case_of):
+    for name in (name for name in names if name.is_label):
         files[str(case_of[name.path].relative_to(folder))].append(name)
     if files and all(len(own) == 1 for own in files.values()) and (are_maps or _are_maps(folder, files)):
         return {case: own[0] for case, own in files.items()}, {}
@@ -65,9 +71,10 @@ def _refuse_several_people(case: str, files: Sequence[Path]) -> None:
     drawn = {path for path in files if without_drawer(stem(path))[1]}
     if not all(len(same) > 1 and drawn & set(same) for same in by_rest.values()):
         return
-    names, first = ", ".join(sorted(map(stem, files))), min(files)
-    several = len(by_rest) > 1 and (drawer := _SOMEBODY.search(stem(min(drawn))))
-    pattern = shlex.quote(f"*{drawer.group(0)}*") if several and drawer else pattern_of(first, Path(case).name)
+    names, drawer = ", ".join(sorted(map(stem, files))), _DRAWER.search(stem(min(drawn)))
+    pattern = pattern_of(min(files), Path(case).name)
+    if drawer is not None and len(by_rest) > 1:  # one person's, of all structures
+        pattern = shlex.quote(f"*{drawer.group(0)}*")
     raise DataError(
         f"{case} has {len(files)} label maps by several people ({names}); name those that are meant, for instance "
         f"--label-files {pattern}"
@@ -82,7 +89,7 @@ def pattern_of(path: Path, case: str) -> str:
         for gap in re.finditer(r"[_\-. ]+", name)
         if re.match(rf"{re.escape(name[: gap.start()])}([_\-. ]|$)", case) and gap.end() < len(name)
     ]
-    pattern = f"*{name[own[-1].end() - 1 :]}.*" if own else f"*/{name}.*"
+    pattern = f"*{path.name[own[-1].end() - 1 :]}" if own else f"*/{path.name}"
     return shlex.quote(pattern.replace(",", "?"))  # a comma parts patterns
 
 
@@ -105,6 +112,8 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bo
             masks[case][structure] = name.path
     structures = {structure for own in masks.values() for structure in own}
     if 2 * len(others) >= len(labels) or all(_names_nothing(structure) for structure in structures):
+        return {}, []
+    if all(says_channel(structure.split("_")[0]) for structure in structures):  # `1_t1_seg` is of the scan `1_t1`
         return {}, []
     if len(structures) == 1 and (are_maps or any(has_several_values(*own.values()) for own in masks.values())):
         return {}, []
@@ -182,10 +191,10 @@ def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
             return {}
         case_of[name.path] = case
     cases = set(case_of.values())
-    labels = Counter(str(path.relative_to(case)) for path, case in case_of.items())
+    labels = Counter(_called_in(case_of[name.path], name) for name in names if name.is_label)
     if len(cases) < 2 or any(says_role_alone(case.name) or set(case.parents) & cases for case in cases):
         return {}
-    if 2 * min(labels.values()) <= len(cases):
+    if 2 * min(labels.values()) <= len(cases) or any(structure.isdigit() for _, structure in labels):
         return {}
     groups, places = {case.parent for case in cases}, Counter[str]()
     for name in (name for name in names if not name.is_label):
@@ -200,6 +209,11 @@ def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
     return {} if 2 * min(places.values()) <= len(set(case_of.values())) else case_of
 
 
+def _called_in(case: Path, label: Name) -> tuple[str, str]:
+    """A label file's folder below its case's, and its name without that of the case."""
+    return str(label.path.parent.relative_to(case)), label.structure_in(case)
+
+
 def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
     """Whether cases with one label file each have label maps, and not masks of one structure."""
     structures = {name.structure_in(folder / case) for case, own in files.items() for name in own}
@@ -211,7 +225,7 @@ def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
 def without_drawer(name: str) -> tuple[str, bool]:
     """A name's words without those of roles and of who drew it, and whether there were any of the latter."""
     whole = "_".join(words_of(name))
-    rest = re.sub(rf"(?<![^_])({_SOMEBODY.pattern})(?![^_])", "", whole, flags=re.I)
+    rest = _DRAWER.sub("", whole)
     return "_".join(words_without_role(rest)), rest != whole
 
 

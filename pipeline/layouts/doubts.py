@@ -8,13 +8,13 @@ from pathlib import Path
 from pipeline.base.errors import Problem
 from pipeline.layouts.by_content import Content, content_of
 from pipeline.layouts.found import FoundCase, stem
-from pipeline.layouts.naming import words_of
+from pipeline.layouts.words import words_of
 
 _LOOKED_AT = 3
 
 
 def doubts_about(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
-    """Label maps that are named for other cases, and testing cases that look like label maps."""
+    """Label maps that are named for other cases, and images that look like label maps."""
     return [*_named_for_others(folder, cases), *_label_maps_among(folder, cases)]
 
 
@@ -32,9 +32,14 @@ def _named_for_others(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]
 
 
 def _label_maps_among(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
-    """Testing cases without a label that look like label maps themselves; a few cases are looked at."""
+    """Images that look like label maps themselves; a few cases are looked at, with a label and without one."""
+    labelled = [case.images[0] for case in cases if (case.label or case.masks) and len(case.images) == 1]
     unlabelled = [case.images[0] for case in cases if case.label is None and not case.masks]
-    found = [path for path in unlabelled[-_LOOKED_AT:] if content_of(path) is Content.LABELS]
-    cure = "if it is one, or a prediction, say what is meant with --label-files and --image-files"
-    said = f"is a testing case, and has the voxels of a label map; {cure}"
-    return [Problem(str(path.relative_to(folder)), said) for path in found]
+    problems = []
+    for kind, images in (("training cases", labelled), ("testing cases", unlabelled)):
+        looked_at = images[-_LOOKED_AT:]
+        if found := [str(path.relative_to(folder)) for path in looked_at if content_of(path) is Content.LABELS]:
+            what = f"of {len(looked_at)} {kind} that were looked at, have the voxels of label maps"
+            cure = "say what is meant with --label-files and --image-files"
+            problems.append(Problem("images", f"{', '.join(found)}, {what}; {cure}"))
+    return problems

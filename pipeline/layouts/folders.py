@@ -18,10 +18,11 @@ from pipeline.layouts.case_table import with_table
 from pipeline.layouts.doubts import doubts_about
 from pipeline.layouts.found import Found, FoundCase, channel_stack, modality_of, refuse_shared_ids, some_of
 from pipeline.layouts.matching import Groups, match
-from pipeline.layouts.naming import Name, is_testing, is_validating
+from pipeline.layouts.naming import Name
 from pipeline.layouts.other_images import without_other_images
 from pipeline.layouts.persons import with_subjects
 from pipeline.layouts.roles import NOTHING_CHOSEN, Chosen
+from pipeline.layouts.words import is_testing, is_validating
 
 
 def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
@@ -76,7 +77,7 @@ def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> 
             "folder labels (or masks, seg, gt), name them with --label-files, or write a table with columns id, image "
             "and label"
         )
-    refuse_shared_ids(claims)
+    refuse_shared_ids(claims, "or name those that are meant with --image-files")
 
 
 def _channels(images: Groups, trained: Iterable[str]) -> list[str]:

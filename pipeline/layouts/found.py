@@ -28,7 +28,8 @@ _PERSONAL = re.compile(
     re.I,
 )
 _SCAN_OF_A_PERSON = re.compile(
-    r"(?<=\w)[_-]((visit|week|wk|ses|session|tp|timepoint|day|month|year)[_-]?\d+|baseline|follow-?up(_?\d+)?|left|right)$",
+    r"(?<=\w)([._-]((visit|week|wk|ses|session|tp|timepoint|day|month|year)[_-]?\d+|(baseline|follow-?up|fu)_?\d*|left|right|"
+    r"pre|post|pre[_-]?op|post[_-]?op|L|R))+([._-](image|img|scan|vol|volume|ct|mri?|t1|t2|flair))?$",
     re.I,
 )
 _PIECE = 2**20
@@ -45,7 +46,7 @@ class FoundCase:
     label: Path | None = None
     split: Split = "training"
     subject: str = ""
-    """Empty: taken from the id (`sub-01` of `sub-01_ses-2`, else the id itself)."""
+    """Empty: taken from the id (`subject_of`)."""
     fold: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)

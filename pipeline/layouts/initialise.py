@@ -218,20 +218,26 @@ def _manifest(found: Found, labelling: Labelling | None, census: Census, root: P
             ignore_label=labelling.ignore_value,
             overlapping=labelling.overlapping,
             root=root_from_here,
-            cases=tuple(_case(case, census, root) for case in found.cases),
+            cases=tuple(map(partial(_case, census=census, root=root), found.cases, _subjects(found.cases))),
         )
     except ValidationError as error:
         problems = [Problem("the manifest", details["msg"].removeprefix("Value error, ")) for details in error.errors()]
         raise DataError(problem_list(str(found.folder), problems)) from None
 
 
-def _case(case: FoundCase, census: Census, root: Path) -> ManifestCase:
+def _subjects(cases: Sequence[FoundCase]) -> list[str]:
+    """Each case's subject, as far as its id tells; where all would be of one, what they share is no person's name."""
+    told = [case.subject or subject_of(case.id) for case in cases]
+    return told if len(set(told)) > 1 else [case.subject or case.id for case in cases]
+
+
+def _case(case: FoundCase, subject: str, census: Census, root: Path) -> ManifestCase:
     def relative(path: Path) -> str:
         return Path(os.path.normpath(path)).relative_to(root).as_posix()
 
     return ManifestCase(
         id=case.id,
-        subject=case.subject or subject_of(case.id),
+        subject=subject,
         images=tuple(relative(path) for path in case.images),
         label=relative(case.label) if case.label else None,
         split=case.split,

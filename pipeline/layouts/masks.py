@@ -225,9 +225,14 @@ def _combined(case: FoundCase, names: Sequence[str], problems: list[Problem]) ->
         inside = mask.array != 0
         if len(found := np.unique(mask.array[inside])) > 1:
             shown = ", ".join(map(str, found[:5]))
-            found_here = f"{path.name} holds the values {shown}, where a mask has one; the case is left out"
-            cure = "if it is a label map, write a table (CSV) with columns id, image and label, or name it with "
-            problems.append(Problem(case.id, f"{found_here} ({cure}--label-files {pattern_of(path, case.id)})"))
+            problems.append(
+                Problem(
+                    case.id,
+                    f"{path.name} holds the values {shown}, where a mask has one; the case is left out (if it is a "
+                    "label map, write a table (CSV) with columns id, image and label, or name it with --label-files "
+                    f"{pattern_of(path, case.id)})",
+                )
+            )
             return None
         if result is None:
             result = mask.with_array(np.zeros(mask.array.shape, np.int32))

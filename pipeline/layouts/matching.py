@@ -11,8 +11,15 @@ from pipeline.base.errors import DataError
 from pipeline.layouts.case_folders import cases_of_files, labels_in_case_folders, masks_of_images
 from pipeline.layouts.found import image_files
 from pipeline.layouts.naming import Name, read_name
-from pipeline.layouts.pairing import beside_label_maps, of_case_folders, read_names, read_unlike_names
+from pipeline.layouts.pairing import (
+    beside_label_maps,
+    of_case_folders,
+    read_names,
+    read_unlike_names,
+    with_more_channels,
+)
 from pipeline.layouts.roles import Chosen, roles_of
+from pipeline.layouts.words import words_without_role
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -35,16 +42,20 @@ def match(folder: Path, chosen: Chosen) -> Matched:
     notes = (*_left_out(folder, roles.files, used), *roles.notes, *assumed)
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
     if not images:
-        raise DataError(f"{folder}: has no images ({len(names)} files are label maps by their names)")
-    if not labels or labels.keys() & images.keys():
-        return Matched(images, labels, {}, notes)
+        why = "as --label-files and --image-files say" if chosen else "by their names"
+        raise DataError(f"{folder}: has no images ({len(names)} files are label maps {why})")
+    plain = Matched(images, labels, {}, notes)
+    if not labels or (labels.keys() & images.keys() and not _are_called_alike(images)):
+        return plain
     case_of = cases_of_files(folder, names)
     are_maps = chosen.label_files is not None
     maps, masks = labels_in_case_folders(folder, names, case_of, are_maps)
     if maps or masks:
         told, assumed = of_case_folders(folder, {name: case_of[name.path] for name in names if not name.is_label})
         return Matched(_grouped(told), {case: [name] for case, name in maps.items()}, masks, (*notes, *assumed))
-    names, by_image, unmatched = _with_masks(folder, used, names, roles.labels, are_maps)
+    if labels.keys() & images.keys():
+        return plain
+    names, by_image, unmatched = _with_masks(folder, used, roles.labels, are_maps)
     if by_image:
         images = _grouped(name for name in names if not name.is_label)
         return Matched(images, {name.key: [name] for name in unmatched}, by_image, notes)
@@ -52,14 +63,21 @@ def match(folder: Path, chosen: Chosen) -> Matched:
         images, labels = _grouped(n for n in names if not n.is_label), _grouped(n for n in names if n.is_label)
         return Matched(images, labels, {}, notes)
     an_image, a_label = (next(iter(group.values()))[0].path.name for group in (images, labels))
+    options = "" if chosen else "say which files are meant with --label-files and --image-files, name them alike, or "
     raise DataError(
-        f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); say which files are "
-        "meant with --label-files and --image-files, name them alike, or write a table with columns id, image and label"
+        f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); {options}write a table "
+        "with columns id, image and label"
     )
 
 
+def _are_called_alike(images: Groups) -> bool:
+    """Whether the names of several images say no more than that they are such: it is their folders that tell."""
+    ids = [group[0].id for group in images.values()]
+    return len(set(ids)) < len(ids) and not any(map(words_without_role, ids))
+
+
 def _with_masks(
-    folder: Path, files: Sequence[Path], names: list[Name], labels: Collection[Path] | None, are_maps: bool
+    folder: Path, files: Sequence[Path], labels: Collection[Path] | None, are_maps: bool
 ) -> tuple[list[Name], Mapping[str, Mapping[str, Path]], list[Name]]:
     """Names read so that label files are masks of images, with these masks, and the label files of no image."""
     for suffixes in (False, True):  # four digits at the end of an image's name are rather its case's than a channel
@@ -68,8 +86,8 @@ def _with_masks(
             {name.key for name in told if not name.is_label}, [name for name in told if name.is_label], are_maps
         )
         if masks:
-            return told, masks, unmatched
-    return names, {}, []
+            return with_more_channels(told, masks), masks, unmatched
+    return [], {}, []
 
 
 def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list[str]:

@@ -22,7 +22,7 @@ def without_other_images(images: Groups) -> tuple[Groups, list[str]]:
     """Images by case, without those that are none of its channels, and what was left out.
 
     A film holds several volumes where the case's other images hold one. A label map is known by its voxels, and as a
-    channel: in the first few cases that have it. What most cases have as their only image is none of both, and no case
+    channel: in the first few cases that have it. What most cases have as their only image is neither, and no case
     loses its last image.
     """
     several = {key: group for key, group in images.items() if len(group) > 1}

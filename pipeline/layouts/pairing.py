@@ -9,33 +9,36 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.layouts.case_folders import has_several_values
-from pipeline.layouts.naming import (
-    Name,
-    ids_of_folders,
+from pipeline.layouts.folder_ids import ids_of_folders
+from pipeline.layouts.naming import Name, read_name
+from pipeline.layouts.persons import subjects_of_folders
+from pipeline.layouts.words import (
     numbers_in,
-    other_scans,
-    read_name,
     says_another_scan,
     says_part,
     says_role_alone,
+    says_side_or_time,
+    tell_of_one_scan,
     without_numbers,
 )
-from pipeline.layouts.persons import subjects_of_folders
 
 _COUNTING_END = re.compile(r"\d+$|(?<=[a-z_-])[A-Z]$")
+_CONTRAST = {"pre", "post"}
+"""Before and after contrast medium, as channels; else before and after something."""
 _MOST_CHANNELS = 8
 """Images of one label map, where they are known by their beginning alone."""
 
 
-def beside_label_maps(folder: Path, files: list[Path], known: Collection[Path] | None = None) -> list[Path]:
+def beside_label_maps(folder: Path, files: list[Path], labels: Collection[Path] | None = None) -> list[Path]:
     """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
 
-    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay. known: as in `read_names`.
+    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay. labels: the label maps, where
+    names do not tell.
     """
-    names = [read_name(folder, path, False, known) for path in files]
-    labels = Counter(name.path.parent for name in names if name.is_label)
+    names = [read_name(folder, path, False, labels) for path in files]
+    maps = Counter(name.path.parent for name in names if name.is_label)
     images = {name.path.parent for name in names if not name.is_label}
-    cases = {place for place in images if labels[place] == 1 and place != folder}
+    cases = {place for place in images if maps[place] == 1 and place != folder}
     unlabelled = {place for place in images - cases if place.parent in {case.parent for case in cases}}
     below = [name for name in names if (cases | unlabelled) & set(name.path.parent.parents)]
     further = {
@@ -62,7 +65,7 @@ def read_names(
     if one_folder_per_case(folder, names):
         return of_case_folders(folder, {name: name.path.parent for name in names})
     if matches(names):
-        return _with_a_label_map_each(names), []
+        return _with_a_label_map_each(with_more_channels(names, _labelled(names))), []
     guesses = (
         *map(_by_numbers, (as_channels, as_names)),
         *map(_by_beginning, (as_names, _without_folders(as_names))),
@@ -88,7 +91,8 @@ def read_unlike_names(folder: Path, files: Sequence[Path], labels: Collection[Pa
         *(_without_folders(names) for names in (as_channels, as_names) if _folders_go_together(names)),
         *_by_ending(as_names),
     )
-    return next((list(guess) for guess in guesses if matches(guess) and _tell_all_apart(guess)), [])
+    found = next((list(guess) for guess in guesses if matches(guess) and _tell_all_apart(guess)), [])
+    return _with_a_label_map_each(with_more_channels(found, _labelled(found)))
 
 
 def _without_folders(names: Sequence[Name]) -> list[Name]:
@@ -99,7 +103,7 @@ def _tell_all_apart(names: Sequence[Name]) -> bool:
     """Whether no two are the same file of the same case, each label map has images, and no others begin like these."""
     told = {(name.key, name.channel, name.is_label) for name in names}
     images, labels = ({name.key for name in names if name.is_label == kind} for kind in (False, True))
-    longer = any(image.startswith(f"{label}_") for image in images for label in labels)
+    longer = any(not labels.isdisjoint(_beginnings(image)) for image in images)
     return len(told) == len(names) and labels <= images and not longer
 
 
@@ -108,10 +112,11 @@ def _folders_go_together(names: Sequence[Name]) -> bool:
 
     Several may hold a structure or a rater each.
     """
-    labels = {name.key.rsplit("/", 1)[-1]: name for name in names if name.is_label}
+    labels = {(name.key.rsplit("/", 1)[-1], name.channel): name for name in names if name.is_label}
     homes: dict[str, set[str]] = defaultdict(set)
     for image in names:
-        label = labels.get(image.key.rsplit("/", 1)[-1])
+        key = image.key.rsplit("/", 1)[-1]
+        label = labels.get((key, image.channel)) or labels.get((key, ""))
         if image.is_label or label is None:
             continue
         homes[image.place].add("/".join(part for part in label.place.split("/") if not says_part(part)))
@@ -124,10 +129,10 @@ def of_one_place(image: Name, label: Name) -> bool:
     """False for `train/images/1` and `test/labels/1`, `baseline/anna` and `followup/anna`, `p1_left` and `p1_right`."""
     if image.above is not None and label.above is not None and image.above != label.above:
         return False
-    if any(_are_siblings(here, there) for here in image.place.split("/") for there in label.place.split("/")):
+    places = [name.place.split("/") for name in (image, label)]
+    if max(map(len, places)) > 1 and any(_are_siblings(here, there) for here in places[0] for there in places[1]):
         return False
-    told = ((other_scans(image.place), other_scans(label.place)), (other_scans(image.id), other_scans(label.id)))
-    return all(not here or not there or here == there for here, there in told)
+    return tell_of_one_scan(image.place, label.place) and tell_of_one_scan(image.id, label.id)
 
 
 def _are_siblings(here: str, there: str) -> bool:
@@ -141,15 +146,45 @@ def _with_a_label_map_each(names: list[Name]) -> list[Name]:
     keys = [name.key for name in names if name.is_label]
     labels, images = ({(name.key, name.channel) for name in names if name.is_label == kind} for kind in (True, False))
     whose = {name.key: name.shared_id for name in names if name.channel}
-    longer = any(key != one and key.startswith(f"{one}_") for key in keys for one in whose)
+    longer = any(not whose.keys().isdisjoint(_beginnings(key)) for key in keys)
     if (len(set(keys)) == len(keys) and not longer) or len(labels) < len(keys) or not labels <= images:
         return names
     return [_as_case(name, whose) for name in names]
 
 
+def _labelled(names: Sequence[Name]) -> set[str]:
+    return {name.key for name in names if name.is_label}
+
+
+def with_more_channels(names: Sequence[Name], labels: Collection[str]) -> list[Name]:
+    """`names` with what lies beside channels of known words as channels too: `p1_C0` and `p1_DE` beside `p1_T2`.
+
+    labels: the keys of the cases that have label maps.
+    """
+    spoken = {name.key for name in names if not name.is_label and name.channel}.intersection(labels)
+    rests: dict[Path, tuple[str, str]] = {}
+    for name in names:
+        beginning = next((key for key in _beginnings(name.key) if key in spoken), "")
+        if beginning and not name.is_label and name.key not in labels:
+            rests[name.path] = beginning, "_".join(filter(None, (name.key[len(beginning) + 1 :], name.channel)))
+    counts = Counter(rest for _, rest in rests.values())
+    more = {
+        path: told
+        for path, told in rests.items()
+        if 2 * counts[told[1]] >= len(labels) and not says_side_or_time(told[1]) and not told[1].isdigit()
+    }
+    whose = {name.key: name.shared_id for name in names if not name.is_label and name.key in spoken}
+    return [
+        replace(name, key=more[name.path][0], channel=more[name.path][1], shared_id=whose[more[name.path][0]])
+        if name.path in more
+        else name
+        for name in names
+    ]
+
+
 def _as_case(name: Name, whose: Mapping[str, str]) -> Name:
     """A name whose channel is part of the case. whose: key to subject."""
-    subject = max((key for key in whose if f"{name.key}_".startswith(f"{key}_")), key=len, default="")
+    subject = next((key for key in (name.key, *_beginnings(name.key)) if key in whose), "")
     key = "_".join(filter(None, (name.key, name.channel)))
     return replace(name, key=key, channel="", shared_id=name.id, subject=whose.get(subject, ""))
 
@@ -159,14 +194,25 @@ def _by_ending(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
 
     None where the word tells scans of one person apart (`c1_left`, `c1_followup`), or is one label map's alone.
     """
-    labels = [name.key.rsplit("_", 1)[-1] for name in names if name.is_label]
-    ending = labels[0] if labels else ""
-    if len(labels) < 2 or set(labels) != {ending} or says_another_scan(ending) or ending.isdigit():
+    ending = _common_ending([name.key.rsplit("/", 1)[-1].split("_") for name in names if name.is_label])
+    if not ending:
         return
     cut = [replace(name, key=name.key.removesuffix(f"_{ending}")) if name.is_label else name for name in names]
     for guess in (cut, _without_folders(cut) if _folders_go_together(cut) else []):
         yield _by_beginning(guess)
         yield guess
+        whose = {name.key: name.shared_id for name in guess if name.channel}
+        yield [_as_case(name, whose) for name in guess]
+
+
+def _common_ending(labels: Sequence[Sequence[str]]) -> str:
+    """The words that all of several label maps end with, up to one that tells scans apart."""
+    ending: list[str] = []
+    for last in zip(*(reversed(words[1:]) for words in labels), strict=False):
+        if len(labels) < 2 or len(set(last)) > 1 or says_another_scan(last[0]) or last[0].isdigit():
+            break
+        ending.insert(0, last[0])
+    return "_".join(ending)
 
 
 def _by_numbers(names: Sequence[Name]) -> list[Name]:
@@ -181,22 +227,28 @@ def _by_numbers(names: Sequence[Name]) -> list[Name]:
         return []
     told = [{without_numbers(name.id) for name in several.values()} for several in (images, labels)]
     longer = {" ".join(numbers[:n]) for numbers in map(str.split, images) for n in range(1, len(numbers))}
-    if longer & labels.keys() or min(map(len, told)) > 1:
+    if longer & labels.keys():
         return []
     placed = {name.path: name for name in names}
     pairs = [(placed[images[key].path], placed[labels[key].path]) for key in images.keys() & labels.keys()]
+    if min(map(len, told)) > 1 and any(_letters(image) != _letters(label) for image, label in pairs):
+        return []
     return keyed if all(of_one_place(*pair) for pair in pairs) else []
+
+
+def _letters(name: Name) -> str:
+    return without_numbers(name.id).replace("_", "").lower()
 
 
 def _by_beginning(names: Sequence[Name]) -> list[Name]:
     """`c1_venous` and `c1_arterial` as channels of `c1_mask`, where every label map has images that begin like it.
 
-    None where what follows only counts, or one label map has many images: these are cases.
+    None where what follows only counts, or is a side or a time, or one label map has many images: these are cases.
     """
     keys = [name.key for name in names if name.is_label]
     labels = set(keys)
     beginning = {
-        name.path: max((label for label in labels if name.key.startswith(f"{label}_")), key=len, default="")
+        name.path: next((key for key in _beginnings(name.key) if key in labels), "")
         for name in names
         if not name.is_label
     }
@@ -204,7 +256,7 @@ def _by_beginning(names: Sequence[Name]) -> list[Name]:
     most = max(Counter(label for label in beginning.values() if label).values(), default=0)
     if len(labels) < len(keys) or labels - set(beginning.values()) or most > _MOST_CHANNELS:
         return []
-    if all(rest.isdigit() for rest in rests):
+    if all(rest.isdigit() or (says_side_or_time(rest) and rest.lower() not in _CONTRAST) for rest in rests):
         return []
     matched = []
     for name in names:
@@ -216,6 +268,12 @@ def _by_beginning(names: Sequence[Name]) -> list[Name]:
         rest = "_".join(filter(None, (name.key[len(key) + 1 :], name.channel)))
         matched.append(replace(name, key=key, channel=rest, shared_id=shared_id))
     return matched
+
+
+def _beginnings(key: str) -> list[str]:
+    """`a_b` and `a` of `a_b_c`: the longest first, and not the whole."""
+    words = key.split("_")
+    return ["_".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
 
 
 def _without_ending(key: str, rests: Collection[str]) -> str:

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.layouts.by_content import labels_by_content
-from pipeline.layouts.found import some_of, stem
+from pipeline.layouts.by_content import Content, content_of, labels_by_content
+from pipeline.layouts.found import image_ending, some_of, stem
 from pipeline.layouts.naming import read_name
 
 _PREDICTED = re.compile(r"(?<![A-Za-z])(pred(s|icted|ictions?)?|inferred|inference)(?![A-Za-z])", re.I)
@@ -52,7 +52,7 @@ def roles_of(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
     """
     if chosen:
         return _as_chosen(folder, files, chosen)
-    predicted = {path for path in files if _PREDICTED.search(str(path.relative_to(folder)))}
+    predicted = _predicted(folder, files)
     rest = [path for path in files if path not in predicted]
     named = {path for path in files if _is_label(folder, path)}
     labels = frozenset() if named else labels_by_content(folder, rest)
@@ -62,11 +62,17 @@ def roles_of(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
             f"{folder}: all label maps are predictions by their names ({_some_below(folder, named)}); if they are what "
             "to learn from, say so with --label-files"
         )
-    left_out = predicted if labels else predicted & named
+    left_out = predicted if (labels or named) and not named.issuperset(rest) else predicted & named
     if left_out:
         shown = _some_below(folder, left_out)
         notes.append(f"{len(left_out)} files are predictions by their names, and left out: {shown}")
     return Roles([path for path in files if path not in left_out], labels or None, notes)
+
+
+def _predicted(folder: Path, files: Sequence[Path]) -> set[Path]:
+    """Files that are predictions by their names; a word that all have is the data set's."""
+    found = {path for path in files if _PREDICTED.search(str(path.relative_to(folder)))}
+    return set() if len(found) == len(files) else found
 
 
 def _some_below(folder: Path, paths: Collection[Path]) -> str:
@@ -92,10 +98,13 @@ def _as_chosen(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
         others = [path for path in files if path not in images]
         labels = labels or by_name - images
         if not labels:
+            others = [path for path in others if path not in _predicted(folder, files)]
             labels = set(labels_by_content(folder, others, may_be_all=True))
             notes = _said_of(labels)
     if chosen.image_files is None:
-        images = set(files) - by_name - labels - labels_by_content(folder, files, may_be_all=True)
+        others = [path for path in files if path not in by_name and path not in labels]
+        maps = labels_by_content(folder, others, may_be_all=True)
+        images = set(others) - {path for path in maps if content_of(path) is not Content.IMAGE}
     used = [path for path in files if path in images or path in labels]
     if rest := [path for path in files if path not in images and path not in labels]:
         notes.append(f"{len(rest)} files that are neither of what is named are left out: {_some_below(folder, rest)}")
@@ -107,7 +116,7 @@ def _named(folder: Path, files: Sequence[Path], option: str, patterns: str | Non
     for pattern in [] if patterns is None else map(str.strip, patterns.split(",")):
         if not pattern:
             raise ConfigError(f"{option} {patterns!r} has an empty pattern; give a part of the files' paths")
-        here = {path for path in files if _fits(f"/{path.relative_to(folder).as_posix()}", pattern)}
+        here = {path for path in files if _fits(folder, path, pattern)}
         if not here:
             there = _some_below(folder, files)
             raise ConfigError(f"{option} {pattern!r} is in no file's path below {folder}; there are {there}")
@@ -115,12 +124,17 @@ def _named(folder: Path, files: Sequence[Path], option: str, patterns: str | Non
     return found
 
 
-def _fits(path: str, pattern: str) -> bool:
-    """`c*/seg.nii.gz` begins with any folder's name, and not in the middle of one; [ stands for itself."""
+def _fits(folder: Path, path: Path, pattern: str) -> bool:
+    """`c*/seg` begins with any folder's name, and not in the middle of one; it may leave out the ending.
+
+    [ stands for itself, and capitals count.
+    """
+    below = f"/{path.relative_to(folder).as_posix()}"
     if not set("*?") & set(pattern):
-        return pattern in path
+        return pattern in below
     whole = pattern if pattern.startswith("*") else f"*/{pattern.lstrip('/')}"
-    return fnmatchcase(path, whole.replace("[", "[[]"))
+    named = below[: -len(image_ending(path))]
+    return any(fnmatchcase(told, whole.replace("[", "[[]")) for told in (below, named))
 
 
 def _said_of(labels: Collection[Path]) -> list[str]:
@@ -129,9 +143,8 @@ def _said_of(labels: Collection[Path]) -> list[str]:
         return []
     names = [stem(path) for path in labels]
     endings = [f"*_{re.split(r'[_. -]', name)[-1]}" for name in names]
-    kinds = names if len(set(names)) < len(names) else [f"{path.parent.name}/" for path in labels]
-    if kinds is not names and len(set(endings)) < len(names) and len({path.parent for path in labels}) == 1:
-        kinds = endings
+    folders = [f"{path.parent.name}/" for path in labels]
+    kinds = min((names, folders, endings), key=lambda said: len(set(said)))
     shown = some_of(f"{kind} ({count} files)" for kind, count in sorted(Counter(kinds).items()))
     return [
         "no name says which files are label maps; these are taken for such by their voxels (few values, or areas of "

@@ -9,6 +9,7 @@ trainings on three machines (`benchmarks/records/2026-11-21-training-memory.md`)
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ _PROCESS_GIB = 0.5
 # A heap that keeps what is freed (`base/allocator.py`) has gaps. A first step with each block mapped by itself takes
 # what is counted; with that heap, 1.0 to 1.5 times as much (U-Net and SegResNet, fp32 and bf16), and of Swin UNETR,
 # whose blocks are of many sizes, 1.6 to 2.3 times.
-_HEAP, _HEAP_OF = 1.4, {"swinunetr": 2.0}
+_HEAP = defaultdict(lambda: 1.4, swinunetr=2.0)
 # Weights, AdamW's two moments, the moving average of the weights and the network that validates, four bytes each.
 # Gradients are among the tensors that are counted.
 _BYTES_PER_PARAMETER = 20
@@ -64,9 +65,7 @@ def predict_memory(work: Work, precision: Precision, device: torch.device) -> Me
         process=_PROCESS_GIB if on_cpu else 0.0,
         weights=_BYTES_PER_PARAMETER * parameters / 2**30,
         batches=_BATCHES * drawn * (4 * work.in_channels + 1) / 2**30,
-        step=(_HEAP_OF.get(work.network["name"], _HEAP) if on_cpu else 1.0)
-        * _peak_bytes(network, work, precision)
-        / 2**30,
+        step=(_HEAP[work.network["name"]] if on_cpu else 1.0) * _peak_bytes(network, work, precision) / 2**30,
     )
 
 

@@ -254,10 +254,118 @@ def test_an_empty_pattern_is_refused(patterns, tmp_path):
 def test_a_cure_can_be_followed_to_the_letter(tmp_path):
     """The pattern that is suggested is of the file's name in all cases, and of no other's."""
     make(tmp_path / "data", "{}/ct:I {}/{}_tumour_seg:L {}/brain_tumour_seg:B", PERSONS)
-    with pytest.raises(DataError, match=r"name it with --label-files '\*_tumour_seg\.\*'"):
+    with pytest.raises(DataError, match=r"name it with --label-files '\*_tumour_seg\.nii\.gz'"):
         init(tmp_path / "data", tmp_path / "mine.yaml")
     make(tmp_path / "other", "{}/ct:I {}/masks/tumour:L {}/masks/brain_tumour:B", PERSONS)
-    with pytest.raises(DataError, match=r"name it with --label-files '\*/tumour\.\*'"):
+    with pytest.raises(DataError, match=r"name it with --label-files '\*/tumour\.nii\.gz'"):
         init(tmp_path / "other", tmp_path / "mine.yaml")
-    found = cases_of(tmp_path / "other", tmp_path / "mine.yaml", Chosen("*/tumour.*"))
+    found = cases_of(tmp_path / "other", tmp_path / "mine.yaml", Chosen("*/tumour.nii.gz"))
     assert [own for _, _, own in found.values()] == [f"{person}/masks/tumour" for person in PERSONS]
+
+
+@pytest.mark.parametrize(
+    ("files", "case", "images"),
+    [
+        # A series of each person with a label map of its own.
+        ("images/{}_t1:I images/{}_t2:I labels/{}_t1_expert_seg:B labels/{}_t2_expert_seg:B", "anna_t1", 6),
+        ("train_images/{}_t1:I train_images/{}_t2:I train_labels/{}_t1:L train_labels/{}_t2:L", "anna_t2", 6),
+        # Words of one name that tell nothing about the other.
+        ("{}_visit1/MRI/{}_visit1:I {}_visit1/{}_visit1_seg:L", "anna_visit1", 3),
+        ("img/{}_2019:I img/{}_2021:I gt/{}_2019_ct_seg:L gt/{}_2021_ct_seg:L", "anna_2019", 6),
+        # Folders tell the cases, files only what they are.
+        ("{}/image/image:I {}/label/label:L", "anna", 3),
+        ("{}/img:I {}/Segmentations/4label:L", "anna", 3),
+        ("trainA/{}:I trainB/{}:L", "anna", 3),
+        ("PRED-{}/ct:I PRED-{}/seg:L", "PRED-anna", 3),
+        ("{}/ct:I {}/ground_truth:L {}/prediction:I", "anna", 3),
+        ("sub-{}/images/sub-{}_T1w:I sub-{}/sub-{}_lesion_mask:L", "sub-anna", 3),
+    ],
+)
+def test_what_is_told_apart_by_little_is_read(files, case, images, tmp_path):
+    make(tmp_path / "data", files, PERSONS)
+    found = cases_of(tmp_path / "data", tmp_path / "mine.yaml")
+    assert case in found and len(found) == images
+    assert all(own and len(scans) == 1 for _, scans, own in found.values())
+
+
+def test_names_that_differ_in_a_separator_alone_are_equal(tmp_path):
+    for scan in ("AMC-001", "MGH-002", "UCL-003"):
+        image(tmp_path / f"data/scans/{scan}.nii.gz")
+        label(tmp_path / f"data/segs/{scan.replace('-', '')}.nii.gz", 1, 2)
+    assert cases_of(tmp_path / "data", tmp_path / "mine.yaml").keys() == {"AMC-001", "MGH-002", "UCL-003"}
+
+
+@pytest.mark.parametrize(
+    ("files", "channels"),
+    [
+        ("img/{}_C0:I img/{}_DE:I img/{}_T2:I gt/{}:L", ["C0", "DE", "T2"]),
+        ("{}_CT:I {}_MR_T1:I {}_seg:L", ["CT", "MR_T1"]),
+        ("{}_C0:I {}_T2:I {}_gd:B", ["C0", "T2"]),
+        ("images/{}_pre:I images/{}_post:I labels/{}:L", ["post", "pre"]),
+    ],
+)
+def test_channels_of_unknown_words_beside_known_ones(files, channels, tmp_path):
+    make(tmp_path / "data", files, PERSONS)
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    assert [channel.name for channel in dataset.channels] == channels
+    assert [case.id for case in dataset.cases] == list(PERSONS)
+
+
+def test_numbers_of_channels_are_not_those_of_cases(tmp_path):
+    make(tmp_path / "data", "{}/dce_1:I {}/dce_2:I {}/dce_3:I {}/seg:L", ("1", "2", "3"))
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    assert [channel.name for channel in dataset.channels] == ["dce_1", "dce_2", "dce_3"]
+    assert [[Path(name).name for name in case.images] for case in dataset.cases] == [
+        ["dce_1.nii.gz", "dce_2.nii.gz", "dce_3.nii.gz"]
+    ] * 3
+
+
+def test_ventricles_are_no_raters(tmp_path):
+    make(tmp_path / "data", "{}/ct:I {}/masks/RV:B {}/masks/RA:B", PERSONS)
+    assert list(init(tmp_path / "data", tmp_path / "mine.yaml").dataset.labels) == ["RA", "RV"]
+
+
+def test_one_name_with_a_word_for_predictions_costs_the_others_nothing(tmp_path):
+    make(tmp_path / "data", "{}/t1:I {}/wmh:L", ("old_1", "anna", "bert"))
+    found = cases_of(tmp_path / "data", tmp_path / "mine.yaml")
+    assert [own for _, _, own in found.values()] == ["anna/wmh", "bert/wmh", "old_1/wmh"]
+
+
+def test_label_maps_of_many_structures_are_known_by_their_areas(tmp_path):
+    """More values than a label map that is known by its few values may have: in planes of one value each."""
+    for person in PERSONS:
+        image(tmp_path / f"data/{person}/t1.nii.gz")
+        array = np.repeat(np.arange(20, dtype=np.uint8).reshape(1, 5, 4), 6, axis=0)
+        nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / f"data/{person}/aseg.nii.gz")
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    assert len(dataset.labels) == 19 and [channel.name for channel in dataset.channels] == ["image"]
+
+
+def test_an_image_that_looks_like_a_label_map_is_named(tmp_path):
+    make(tmp_path / "data", "images/{}-rib-cl:B images/{}-rib-seg:L", PERSONS)
+    (problem,) = init(tmp_path / "data", tmp_path / "mine.yaml").problems
+    assert problem.what.startswith("images/anna-rib-cl.nii.gz, ") and "have the voxels of label maps" in problem.what
+
+
+def test_a_prefix_of_all_ids_is_no_person(tmp_path):
+    for session in (1, 2, 3):
+        image(tmp_path / f"data/images/MR_session{session}.nii.gz")
+        label(tmp_path / f"data/labels/MR_session{session}.nii.gz", 1, 2)
+    subjects = [case.subject for case in init(tmp_path / "data", tmp_path / "mine.yaml").dataset.cases]
+    assert subjects == ["MR_session1", "MR_session2", "MR_session3"]
+
+
+def test_several_people_of_several_structures_are_chosen_by_person(tmp_path):
+    make(
+        tmp_path / "data", "{}/ct:I {}/liver_rater1:B {}/liver_rater2:B {}/spleen_rater1:B {}/spleen_rater2:B", PERSONS
+    )
+    with pytest.raises(DataError, match=r"for instance --label-files '\*rater1\*'"):
+        init(tmp_path / "data", tmp_path / "mine.yaml")
+    dataset = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=Chosen("*rater1*")).dataset
+    assert list(dataset.labels) == ["liver_rater1", "spleen_rater1"]
+
+
+def test_a_pattern_may_leave_out_the_ending(tmp_path):
+    make(tmp_path / "data", "{}/ct:I {}/{}_roi:L", PERSONS)
+    found = cases_of(tmp_path / "data", tmp_path / "mine.yaml", Chosen("*_roi"))
+    assert [own for _, _, own in found.values()] == [f"{person}/{person}_roi" for person in PERSONS]
