@@ -16,9 +16,9 @@ from pipeline.layouts.pairing import (
     of_case_folders,
     read_names,
     read_unlike_names,
-    with_more_channels,
 )
 from pipeline.layouts.roles import Chosen, roles_of
+from pipeline.layouts.series import with_more_channels
 from pipeline.layouts.words import words_without_role
 
 Groups = Mapping[str, Sequence[Name]]

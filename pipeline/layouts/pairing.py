@@ -12,6 +12,7 @@ from pipeline.layouts.case_folders import has_several_values
 from pipeline.layouts.folder_ids import ids_of_folders
 from pipeline.layouts.naming import Name, read_name
 from pipeline.layouts.persons import subjects_of_folders
+from pipeline.layouts.series import as_case, beginnings_of, labelled, with_a_label_map_each, with_more_channels
 from pipeline.layouts.words import (
     numbers_in,
     says_another_scan,
@@ -65,7 +66,7 @@ def read_names(
     if one_folder_per_case(folder, names):
         return of_case_folders(folder, {name: name.path.parent for name in names})
     if matches(names):
-        return _with_a_label_map_each(with_more_channels(names, _labelled(names))), []
+        return with_a_label_map_each(with_more_channels(names, labelled(names))), []
     guesses = (
         *map(_by_numbers, (as_channels, as_names)),
         *map(_by_beginning, (as_names, _without_folders(as_names))),
@@ -92,7 +93,7 @@ def read_unlike_names(folder: Path, files: Sequence[Path], labels: Collection[Pa
         *_by_ending(as_names),
     )
     found = next((list(guess) for guess in guesses if matches(guess) and _tell_all_apart(guess)), [])
-    return _with_a_label_map_each(with_more_channels(found, _labelled(found)))
+    return with_a_label_map_each(with_more_channels(found, labelled(found)))
 
 
 def _without_folders(names: Sequence[Name]) -> list[Name]:
@@ -103,7 +104,7 @@ def _tell_all_apart(names: Sequence[Name]) -> bool:
     """Whether no two are the same file of the same case, each label map has images, and no others begin like these."""
     told = {(name.key, name.channel, name.is_label) for name in names}
     images, labels = ({name.key for name in names if name.is_label == kind} for kind in (False, True))
-    longer = any(not labels.isdisjoint(_beginnings(image)) for image in images)
+    longer = any(not labels.isdisjoint(beginnings_of(image)) for image in images)
     return len(told) == len(names) and labels <= images and not longer
 
 
@@ -141,54 +142,6 @@ def _are_siblings(here: str, there: str) -> bool:
     return here != there and here_base == there_base != ""
 
 
-def _with_a_label_map_each(names: list[Name]) -> list[Name]:
-    """`names`, where each channel of a scan has a label map of its own, as cases of one subject (`1_t1`, `1_t2`)."""
-    keys = [name.key for name in names if name.is_label]
-    labels, images = ({(name.key, name.channel) for name in names if name.is_label == kind} for kind in (True, False))
-    whose = {name.key: name.shared_id for name in names if name.channel}
-    longer = any(not whose.keys().isdisjoint(_beginnings(key)) for key in keys)
-    if (len(set(keys)) == len(keys) and not longer) or len(labels) < len(keys) or not labels <= images:
-        return names
-    return [_as_case(name, whose) for name in names]
-
-
-def _labelled(names: Sequence[Name]) -> set[str]:
-    return {name.key for name in names if name.is_label}
-
-
-def with_more_channels(names: Sequence[Name], labels: Collection[str]) -> list[Name]:
-    """`names` with what lies beside channels of known words as channels too: `p1_C0` and `p1_DE` beside `p1_T2`.
-
-    labels: the keys of the cases that have label maps.
-    """
-    spoken = {name.key for name in names if not name.is_label and name.channel}.intersection(labels)
-    rests: dict[Path, tuple[str, str]] = {}
-    for name in names:
-        beginning = next((key for key in _beginnings(name.key) if key in spoken), "")
-        if beginning and not name.is_label and name.key not in labels:
-            rests[name.path] = beginning, "_".join(filter(None, (name.key[len(beginning) + 1 :], name.channel)))
-    counts = Counter(rest for _, rest in rests.values())
-    more = {
-        path: told
-        for path, told in rests.items()
-        if 2 * counts[told[1]] >= len(labels) and not says_side_or_time(told[1]) and not told[1].isdigit()
-    }
-    whose = {name.key: name.shared_id for name in names if not name.is_label and name.key in spoken}
-    return [
-        replace(name, key=more[name.path][0], channel=more[name.path][1], shared_id=whose[more[name.path][0]])
-        if name.path in more
-        else name
-        for name in names
-    ]
-
-
-def _as_case(name: Name, whose: Mapping[str, str]) -> Name:
-    """A name whose channel is part of the case. whose: key to subject."""
-    subject = next((key for key in (name.key, *_beginnings(name.key)) if key in whose), "")
-    key = "_".join(filter(None, (name.key, name.channel)))
-    return replace(name, key=key, channel="", shared_id=name.id, subject=whose.get(subject, ""))
-
-
 def _by_ending(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
     """Without the word that all label maps end with, and no image does: `c1_gd` as that of `c1`, or of `c1_t1`.
 
@@ -202,7 +155,7 @@ def _by_ending(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
         yield _by_beginning(guess)
         yield guess
         whose = {name.key: name.shared_id for name in guess if name.channel}
-        yield [_as_case(name, whose) for name in guess]
+        yield [as_case(name, whose) for name in guess]
 
 
 def _common_ending(labels: Sequence[Sequence[str]]) -> str:
@@ -248,7 +201,7 @@ def _by_beginning(names: Sequence[Name]) -> list[Name]:
     keys = [name.key for name in names if name.is_label]
     labels = set(keys)
     beginning = {
-        name.path: next((key for key in _beginnings(name.key) if key in labels), "")
+        name.path: next((key for key in beginnings_of(name.key) if key in labels), "")
         for name in names
         if not name.is_label
     }
@@ -268,12 +221,6 @@ def _by_beginning(names: Sequence[Name]) -> list[Name]:
         rest = "_".join(filter(None, (name.key[len(key) + 1 :], name.channel)))
         matched.append(replace(name, key=key, channel=rest, shared_id=shared_id))
     return matched
-
-
-def _beginnings(key: str) -> list[str]:
-    """`a_b` and `a` of `a_b_c`: the longest first, and not the whole."""
-    words = key.split("_")
-    return ["_".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
 
 
 def _without_ending(key: str, rests: Collection[str]) -> str:
