@@ -1,8 +1,7 @@
 """How training patches are varied, as settings. Without torch: configurations are read before anything heavy.
 
-Probabilities are per sample. Ranges are drawn from uniformly. The defaults have
-nnU-Net's ranges of rotation and scale, but are applied more often, scale each axis by itself, and add an elastic
-displacement.
+Probabilities are per sample. Ranges are drawn from uniformly. The defaults have nnU-Net's ranges of rotation and scale,
+but are applied more often, scale each axis by itself, and add an elastic displacement.
 """
 
 from __future__ import annotations

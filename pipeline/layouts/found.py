@@ -18,6 +18,7 @@ from pipeline.data.cases import Channel
 from pipeline.data.formats import CHANNEL_SUFFIX, IMAGE_ENDINGS, image_ending, stem
 from pipeline.layouts.labelling import Labelling
 from pipeline.layouts.walk import files_below
+from pipeline.layouts.words import says_channel, says_role, surely_says_side_or_time
 
 Split = Literal["training", "testing"]
 _PERSONAL = re.compile(
@@ -25,11 +26,6 @@ _PERSONAL = re.compile(
     r"|birth|geburt|^dob$|^mrn$|^ssn$|^patient[_ -]?id$|address|phone|e-?mail|initials|insurance|accession"
     r"|(^|[^a-z]|instance|study|series|sop|patient)uid$"
     r"|^(vor|nach)name$",
-    re.I,
-)
-_SCAN_OF_A_PERSON = re.compile(
-    r"(?<=\w)([._-]((visit|week|wk|ses|session|tp|timepoint|day|month|year)[_-]?\d+|(baseline|follow-?up|fu)_?\d*|left|right|"
-    r"pre|post|pre[_-]?op|post[_-]?op|L|R))+([._-](image|img|scan|vol|volume|ct|mri?|t1|t2|flair))?$",
     re.I,
 )
 _PIECE = 2**20
@@ -214,7 +210,22 @@ def subject_of(case: str) -> str:
     """The subject that a case id names: `sub-01` of the BIDS-like `sub-01_ses-2`, `BraTS-GLI-00001` of
     `BraTS-GLI-00001-001` (the second visit), `p1` of `p1_visit2` and of `p1_left`, else the id itself."""
     found = re.match(r"sub-[A-Za-z0-9]+|BraTS-[A-Za-z]+-\d{5}(?=-\d{3}$)", case)
-    return found.group(0) if found else _SCAN_OF_A_PERSON.sub("", case)
+    return found.group(0) if found else _without_side_or_time(case)
+
+
+def _without_side_or_time(case: str) -> str:
+    """`p1` of `p1_month-6_left_ct`: without the words at the end that tell scans of one person apart."""
+    words = list(re.finditer(r"[^._-]+", case))
+    while len(words) > 1 and (says_role(words[-1].group(0)) or says_channel(words[-1].group(0))):
+        words.pop()
+    kept = words
+    while n := next((n for n in (2, 1) if n < len(kept) and _tells_a_scan(case, kept[-n:])), 0):
+        kept = kept[:-n]
+    return case[: kept[-1].end()] if len(kept) < len(words) else case
+
+
+def _tells_a_scan(case: str, words: Sequence[re.Match[str]]) -> bool:
+    return surely_says_side_or_time(case[words[0].start() : words[-1].end()])
 
 
 def modality_of(name: str) -> str:

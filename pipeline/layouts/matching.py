@@ -11,12 +11,7 @@ from pipeline.base.errors import DataError
 from pipeline.layouts.case_folders import cases_of_files, labels_in_case_folders, masks_of_images
 from pipeline.layouts.found import image_files
 from pipeline.layouts.naming import Name, read_name
-from pipeline.layouts.pairing import (
-    beside_label_maps,
-    of_case_folders,
-    read_names,
-    read_unlike_names,
-)
+from pipeline.layouts.pairing import beside_label_maps, of_case_folders, read_names, read_unlike_names
 from pipeline.layouts.roles import Chosen, roles_of
 from pipeline.layouts.series import with_more_channels
 from pipeline.layouts.words import words_without_role

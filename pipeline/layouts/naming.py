@@ -57,7 +57,7 @@ class Name:
         channel.
         """
         words = words_of(stem(self.path))
-        rest = _without_case(_without_case(words, words_of(case_id)), words_of(case.name))
+        rest = _without_case(words, words_of(case.name))
         while len(rest) > 1 and rest[0] in words_of(case_id):
             rest = rest[1:]
         rest = [word for word in rest if not IMAGE_WORD.fullmatch(word)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.data.formats import read_header
@@ -34,7 +35,7 @@ def without_other_images(images: Groups) -> tuple[Groups, list[str]]:
     beside = {channel for channel, names in by_channel.items() if len(names) > alone.count(channel)}
     labels = {channel for channel in beside if _are_label_maps(by_channel[channel])}
     labels = labels if by_channel.keys() - labels else set()
-    films = {name.path for channel in beside - labels for name in _films(by_channel[channel], several)}
+    films = {name.path for name in _films([n for c in sorted(beside - labels) for n in by_channel[c]], several)}
     kept = {
         key: [name for name in group if name.channel not in labels and name.path not in films] or group
         for key, group in images.items()
@@ -62,16 +63,18 @@ def _are_label_maps(names: Sequence[Name]) -> bool:
 
 def _films(names: Sequence[Name], several: Groups) -> list[Name]:
     """Those of several volumes in a case that has an image of one."""
+    paths = [other.path for name in names for other in several[name.key]]
+    volumes = dict(zip(paths, in_threads(_volumes, paths, "reading"), strict=True))
     return [
         name
         for name in names
-        if _volumes(name) > 1 and any(_volumes(other) == 1 for other in several[name.key] if other is not name)
+        if volumes[name.path] > 1 and any(volumes[other.path] == 1 for other in several[name.key])
     ]
 
 
-def _volumes(name: Name) -> int:
+def _volumes(path: Path) -> int:
     """0 where the file cannot be read, which `check` says."""
     try:
-        return read_header(name.path).channels
+        return read_header(path).channels
     except DataError:
         return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.layouts.folder_ids import ids_of_folders, parts_that_tell
 from pipeline.layouts.found import FoundCase, some_of, subject_of
-from pipeline.layouts.words import says_part, says_role_alone, says_side_or_time
+from pipeline.layouts.words import says_part, says_role_alone, says_side_or_time, surely_says_side_or_time
 
 _SCANS_OF_A_PERSON, _STUDIES_OF_A_PERSON = 10, 5
 """At most, on average, where folders are persons, and where folders above those of cases are."""
@@ -19,8 +19,6 @@ _PERSONS, _NAMED_PERSONS = 10, 2
 _PERSON = re.compile(r"(patient|pat|sub(ject)?|case|p)[_-]?\d+", re.I)
 _RAW = re.compile(r"(orig(inal)?|raw|native|source|unprocessed)([_-]?(data|images?|space))?", re.I)
 _VERSION = re.compile(rf"{_RAW.pattern}|(pre|prep|proc|reg|norm|resampled|aligned|warped)\w*([_-]?\w+)?", re.I)
-_MAY_COUNT = re.compile(r"(19|20)\d\d|[mytv]\d+", re.I)
-"""Years and months, or the numbers of persons: no reason to take the folders above for persons."""
 _PARTS = {"train", "training", "tr", "test", "testing", "ts", "val", "valid", "validation"}
 
 
@@ -49,7 +47,7 @@ def subjects_of_folders(folder: Path, cases: Collection[Path]) -> tuple[dict[Pat
             f"instance --image-files /{next((name for name in sorted(lower) if not _RAW.fullmatch(name)), min(lower))}/"
         )
     people = len(upper) > 1 and all(map(_PERSON.fullmatch, upper))
-    if people or all(says_side_or_time(name) and not _MAY_COUNT.fullmatch(name) for name in lower):
+    if people or all(map(surely_says_side_or_time, lower)):
         return {case: "_".join(own[:-1]) for case, own in parts.items()}, []
     if all(map(says_side_or_time, upper)):
         return {case: own[-1] for case, own in parts.items()}, []
@@ -67,7 +65,7 @@ def _told(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
     if many or (only and not re.search(r"\d", only)):
         return list(cases)
     persons = ids_of_folders(folder, set(folders))
-    if all(says_part(part) for name in persons.values() for part in [name.split("_")[0]]):
+    if all(says_part(name.split("_")[0]) for name in persons.values()):
         return list(cases)
     return [
         replace(case, subject=subject_of(persons[at])) if (at := case.images[0].parent) in persons else case

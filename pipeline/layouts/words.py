@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 LABEL_WORD = re.compile(
-    r"label(s|map|maps|tr|ts|str|sts|sva|sval)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|truth|annotations?|manual|contours?|"
-    r"rtstruct(s|ures?)?",
+    r"label(s|map|maps|tr|ts|str|sts|sva|sval)?|lbl|d?segs?|segmentations?|masks?|gt|groundtruth|truth|"
+    r"annotations?|manual|contours?|rtstruct(s|ures?)?",
     re.I,
 )
 LABEL_FOLDER = re.compile(r"structures|delineations?", re.I)
@@ -28,6 +28,7 @@ _SIDE_OR_TIME = re.compile(
     re.I,
 )
 _PHASE = re.compile(r"arterial|venous|portal|delayed|native|ed|es|systole|diastole|inspiration|expiration", re.I)
+_MAY_COUNT = re.compile(r"(19|20)\d\d|[mytv]\d+", re.I)
 _NUMBER = re.compile(r"\d+")
 _GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
 
@@ -57,6 +58,11 @@ def says_channel(word: str) -> bool:
 def says_side_or_time(name: str) -> bool:
     """True for `left`, `week-2`, `baseline`, `pre_op`: what tells scans of one person apart."""
     return bool(_SIDE_OR_TIME.fullmatch(name))
+
+
+def surely_says_side_or_time(name: str) -> bool:
+    """True but for years, months and the like, which may as well be the numbers of persons."""
+    return says_side_or_time(name) and not _MAY_COUNT.fullmatch(name)
 
 
 def says_another_scan(word: str) -> bool:
