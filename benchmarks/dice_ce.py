@@ -23,9 +23,9 @@ from monai.losses import DiceCELoss
 from recording import write_record
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.heap import keep_freed_memory
 from pipeline.base.terminal import format_table
-from pipeline.models.dice_ce import FusedDiceCE
+from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 
 CASES = {2: (2, 64, 64, 64), 8: (2, 64, 64, 64), 64: (1, 48, 48, 48)}
 """Classes to batch and size."""

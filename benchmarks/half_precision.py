@@ -21,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.base.terminal import format_table
-from pipeline.data.formats import read_image
-from pipeline.data.geometry import Grid
-from pipeline.data.plan import Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.ensemble import TorchModel
+from pipeline.inference.backends.torch_backend import TorchModel
+from pipeline.inference.inference_config import InferenceSettings
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.settings import InferenceSettings
+from pipeline.io.formats import read_image
+from pipeline.io.geometry import Grid
+from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
-from pipeline.models.networks import build_network
-from pipeline.serving.model import load_package
+from pipeline.models.networks.build_network import build_network
+from pipeline.packaging.model_package import load_package
+from pipeline.preprocessing.plan import Plan
 
 CPU = torch.device("cpu")
 Network = Callable[[torch.Tensor], torch.Tensor]

@@ -27,24 +27,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.serving.engine` does
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `pipeline.inference.build_predictors` does
 
 import nibabel as nib
 import numpy as np
 import torch
 
-from pipeline.base.allocator import ONE_POOL
-from pipeline.base.resident import peak_memory_gib, resident_memory_gib
-from pipeline.data.geometry import Grid
-from pipeline.data.plan import ChannelPlan, Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.batch import segment
-from pipeline.inference.ensemble import TorchModel
-from pipeline.inference.jobs import Job
+from pipeline.base.heap import ONE_POOL
+from pipeline.base.process_memory import peak_memory_gib, resident_memory_gib
+from pipeline.inference.backends.torch_backend import TorchModel
+from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
 from pipeline.inference.predictor import Predictor, Prepared
-from pipeline.inference.settings import InferenceSettings, PostprocessSettings
-from pipeline.inference.slab import best_layout
-from pipeline.inference.windows import sliding_window
+from pipeline.inference.segment_cases import segment
+from pipeline.inference.segmentation_jobs import Job
+from pipeline.inference.slab_blending import best_layout
+from pipeline.inference.sliding_window import sliding_window
+from pipeline.io.geometry import Grid
+from pipeline.io.volume import Volume
+from pipeline.preprocessing.plan import ChannelPlan, Plan
 
 
 def main() -> None:
@@ -122,9 +122,9 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def packaged(arguments: argparse.Namespace) -> Predictor:
     """The networks of a package as `segpipe predict` opens them."""
-    from pipeline.serving.engine import open_predictors
-    from pipeline.serving.model import load_package
-    from pipeline.serving.spec import EngineSpec
+    from pipeline.inference.build_predictors import open_predictors
+    from pipeline.inference.engine_spec import EngineSpec
+    from pipeline.packaging.model_package import load_package
 
     package = load_package(arguments.package)
     asked: dict[str, Any] = {"accumulate": arguments.accumulate, "backend": arguments.backend}

@@ -138,14 +138,14 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
     import torch
 
     from pipeline.base.files import write_json
-    from pipeline.data.formats import read_image
-    from pipeline.data.plan import ChannelPlan, Plan, write_plan
-    from pipeline.inference.settings import InferenceSettings
+    from pipeline.inference.inference_config import InferenceSettings
+    from pipeline.io.formats import read_image
     from pipeline.models.checkpoint import save_weights
-    from pipeline.models.networks import build_network
-    from pipeline.serving.export import export
-    from pipeline.serving.labels import make_labels, write_labels
-    from pipeline.serving.model import write_seal
+    from pipeline.models.networks.build_network import build_network
+    from pipeline.packaging.export_models import export
+    from pipeline.packaging.label_metadata import make_labels, write_labels
+    from pipeline.packaging.model_package import write_seal
+    from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 
     plan = Plan(
         spacing_mm=(1.0, 1.0, 1.0),
@@ -187,7 +187,7 @@ def exports_there_are() -> set[str]:
     from importlib.util import find_spec
     from typing import get_args
 
-    from pipeline.serving.export import Kind
+    from pipeline.packaging.export_models import Kind
 
     packages = {"onnx": "onnxruntime", "openvino": "openvino"}
     return {kind for kind in get_args(Kind) if kind in packages and find_spec(packages[kind]) is not None}

@@ -77,7 +77,7 @@ def main() -> None:
 
 def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
     """Rows of what was done, and the peak in GB (1e9 bytes) of this process."""
-    from pipeline.base.runtime import Runtime
+    from pipeline.base.machine import Runtime
     from pipeline.base.stage import execute
     from pipeline.stages import load
 
@@ -99,17 +99,17 @@ def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
 
 
 def peak_gb() -> float:
-    from pipeline.base.resident import peak_memory_gib
+    from pipeline.base.process_memory import peak_memory_gib
 
     return peak_memory_gib() * 2**30 / 1e9
 
 
 def prepare(folder: Path, out: Path) -> None:
     """What stage sample does with a case, onto a grid of 1 mm."""
-    from pipeline.data.cases import read_cases
-    from pipeline.data.plan import Plan
-    from pipeline.data.prepare import Preparation, prepare_case
-    from pipeline.planning.values import plan_channels
+    from pipeline.dataset.case_index import read_cases
+    from pipeline.planning.normalisation import plan_channels
+    from pipeline.preprocessing.plan import Plan
+    from pipeline.sampling.prepare_case import Preparation, prepare_case
 
     cases = read_cases(out / "load")
     plan = Plan(

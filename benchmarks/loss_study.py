@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.base.allocator import keep_freed_memory
 from pipeline.base.files import write_json, write_text
-from pipeline.base.runtime import Runtime
+from pipeline.base.heap import keep_freed_memory
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute
-from pipeline.config import PipelineConfig, load_config, to_yaml
-from pipeline.data.synthetic import make_phantoms
-from pipeline.run import STAGES, settings_for
+from pipeline.config.pipeline_config import PipelineConfig, load_config, to_yaml
+from pipeline.dataset.phantoms import make_phantoms
+from pipeline.runner import STAGES, settings_for
 
 LOSSES: dict[str, dict[str, object]] = {
     "Dice": {"name": "dice"},

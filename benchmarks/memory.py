@@ -113,14 +113,14 @@ def row(name: str) -> tuple[str, ...]:
 
 def measured(name: str) -> dict[str, float]:
     """Trains one plan in this process; GiB predicted, measured, and of the process before it began."""
-    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
-    import pipeline.training.assemble  # noqa: F401, so that the process as it is before training has all of it
-    from pipeline.base.resident import peak_memory_gib
-    from pipeline.base.runtime import Runtime
+    import pipeline.training.setup  # noqa: F401, so that the process as it is before training has all of it
+    from pipeline.base.machine import Runtime
+    from pipeline.base.process_memory import peak_memory_gib
+    from pipeline.config.train import TrainConfig
     from pipeline.stages import train
-    from pipeline.training.settings import TrainConfig
 
     planned = PLANS[name]
     inputs = prepare(planned, Path(tempfile.mkdtemp()))
@@ -138,9 +138,9 @@ def predicted(planned: Planned) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from pipeline.data.store import case_bytes
-    from pipeline.planning.measure import Work
-    from pipeline.planning.memory import predict_memory
+    from pipeline.planning.step_timing import Work
+    from pipeline.planning.training_memory import predict_memory
+    from pipeline.sampling.patch_store import case_bytes
 
     work = Work(planned.network, planned.channels, planned.structures + 1, planned.patch, planned.batch)
     memory = predict_memory(work, planned.precision, torch.device("cpu"))
@@ -154,9 +154,9 @@ def prepare(planned: Planned, folder: Path) -> dict[str, Path]:
     import numpy as np
 
     from pipeline.base.files import write_json
-    from pipeline.data.plan import ChannelPlan, Plan, write_plan
-    from pipeline.data.prepare import find_locations
-    from pipeline.data.store import write_case, write_index
+    from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
+    from pipeline.sampling.patch_store import write_case, write_index
+    from pipeline.sampling.prepare_case import find_locations
 
     names = [f"channel_{i}" for i in range(planned.channels)]
     plan = Plan(

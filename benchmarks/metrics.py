@@ -67,7 +67,7 @@ def large(arguments: argparse.Namespace) -> None:
     """Times of both sides in turn, and the peak memory of each alone."""
     import torch
 
-    from pipeline.metrics.case import MetricSettings, score_case
+    from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
 
     torch.set_num_threads(arguments.threads)
     pred, ref = label_maps(shape_of(arguments), structures=10, seed=0)
@@ -135,7 +135,7 @@ def alone(arguments: argparse.Namespace) -> None:
     """One side once in this process; prints its peak before and after."""
     pred, ref = label_maps(shape_of(arguments), structures=10, seed=0)
     if arguments.what == "ours":
-        from pipeline.metrics.case import MetricSettings, score_case
+        from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
 
         before = peak_memory_gib()
         score_case(pred, ref, STRUCTURES, SPACING_MM, MetricSettings())
@@ -162,9 +162,9 @@ def shape_of(arguments: argparse.Namespace) -> tuple[int, int, int]:
 
 def write_pairs(folder: Path, cases: int) -> None:
     """Predictions and references of hippocampus size."""
-    from pipeline.data.formats import write_label
-    from pipeline.data.geometry import Grid
-    from pipeline.data.volume import Volume
+    from pipeline.io.formats import write_label
+    from pipeline.io.geometry import Grid
+    from pipeline.io.volume import Volume
 
     for case in range(cases):
         for side, labels in zip(("pred", "ref"), label_maps(SMALL, structures=2, seed=case), strict=True):

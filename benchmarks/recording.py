@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def circumstances() -> list[tuple[str, str]]:
     """Date, command, machine and versions, as name and value."""
-    from pipeline.base.runtime import environment
+    from pipeline.base.machine import environment
 
     found = environment()
     versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if name != "segpipe")

@@ -104,7 +104,7 @@ def phantoms(folder: Path, cases: int) -> Pairs:
     """Images (1, X, Y, Z) of mean 0 and deviation 1, and labels; in C order, as a patch store has them."""
     import nibabel as nib
 
-    from pipeline.data.synthetic import make_phantoms
+    from pipeline.dataset.phantoms import make_phantoms
 
     make_phantoms(folder, cases=cases, shape=SHAPE)
     pairs = []
@@ -141,7 +141,7 @@ class Memory:
 
 def our_sides(pairs: Pairs, how: How) -> Iterator[Side]:
     """As training draws them, ahead of their use (train.data_threads)."""
-    from pipeline.training.batches import drawn_ahead
+    from pipeline.training.prefetch import drawn_ahead
 
     def ahead(threads: int) -> Iterator[Any]:
         with drawn_ahead(our_draw(pairs, how), 0, 10**9, threads) as batches:
@@ -157,16 +157,16 @@ def _next_of(batches: Iterator[Any], step: int) -> Any:  # noqa: ARG001, they co
 
 
 def thread_counts() -> list[int]:
-    from pipeline.base.runtime import usable_cores
+    from pipeline.base.machine import usable_cores
 
     return sorted({1, usable_cores()})
 
 
 def our_draw(pairs: Pairs, how: How) -> Draw:
-    from pipeline.data.augment import apply_changes, draw_change
-    from pipeline.data.augment_config import AugmentConfig, ElasticConfig
-    from pipeline.data.augment_spatial import margin
-    from pipeline.data.patches import draw_batch, place_batch, surroundings
+    from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+    from pipeline.sampling.augmentation.augmentation_config import AugmentConfig, ElasticConfig
+    from pipeline.sampling.augmentation.spatial_transforms import margin
+    from pipeline.sampling.patches import draw_batch, place_batch, surroundings
 
     store, config, spacing_mm = Memory(pairs), AugmentConfig(), SPACING_MM
     ids = list(store.pairs)
@@ -191,7 +191,7 @@ def monai_sides(pairs: Pairs, how: How) -> Iterator[Side]:
     from monai.data import CacheDataset, DataLoader, ThreadDataLoader, set_track_meta
     from monai.transforms import Compose
 
-    from pipeline.base.runtime import usable_cores
+    from pipeline.base.machine import usable_cores
 
     set_track_meta(False)
     # Long epochs, so that starting one does not count.
@@ -223,7 +223,7 @@ def monai_steps(how: How) -> list[Any]:
     """Random crops on classes, a third of them on structures as ours; then the augmentations, as ours are set."""
     from monai import transforms as mt
 
-    from pipeline.data.augment_config import AugmentConfig
+    from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
 
     both, config = ["image", "label"], AugmentConfig()
     steps: list[Any] = [
@@ -282,15 +282,15 @@ def elastic_sigma_voxels() -> float:
     Smooth: the slope's deviation as a share of the displacement's. Of values at points h apart, with a spline between
     them, it is about π / (h √3) (all frequencies up to 1 / 2h alike), of smoothed noise 1 / (σ √2): σ = 0.39 h.
     """
-    from pipeline.data.augment_config import AugmentConfig
+    from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
 
     return 0.39 * AugmentConfig().elastic.spacing_mm / max(SPACING_MM)
 
 
 def share_of_step(pairs: Pairs, batches: int) -> str:
     """CPU seconds of augmenting, and of drawing with augmenting, against those of a training step."""
-    from pipeline.base.runtime import usable_cores
-    from pipeline.planning.measure import Precision, TrainingStep, Work
+    from pipeline.base.machine import usable_cores
+    from pipeline.planning.step_timing import Precision, TrainingStep, Work
 
     torch.set_num_threads(1)  # as the thread that draws ahead of training
     drawing = cpu_seconds(our_draw(pairs, "crop only"), batches)
@@ -324,7 +324,7 @@ def cpu_seconds(draw: Callable[[int], object], batches: int) -> float:
 
 
 if __name__ == "__main__":
-    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
     main()

@@ -48,11 +48,11 @@ def mark():
 
 marks = []
 import numpy as np
-import pipeline.serving.container, pipeline.serving.predict, pipeline.inference.batch
-from pipeline.data.formats import read_image
-from pipeline.serving.engine import open_predictors
-from pipeline.serving.model import load_package
-from pipeline.serving.spec import EngineSpec
+import pipeline.deploy.container_entrypoint, pipeline.deploy.predict, pipeline.inference.segment_cases
+from pipeline.io.formats import read_image
+from pipeline.inference.build_predictors import open_predictors
+from pipeline.packaging.model_package import load_package
+from pipeline.inference.engine_spec import EngineSpec
 mark()
 model = load_package(package)
 mark()
@@ -63,7 +63,7 @@ mark()
 with predictor.model.working():
     predictor.model(np.zeros((1, len(model.plan.channels), *model.plan.patch_size), np.float32))
 mark()
-(result,) = pipeline.serving.predict.predict(model, scan, output, "cpu", isolated=False)
+(result,) = pipeline.deploy.predict.predict(model, scan, output, "cpu", isolated=False)
 assert result.status == "done", result.message
 mark()
 print(json.dumps({"marks": marks, "torch": "torch" in sys.modules, "monai": "monai" in sys.modules}))
@@ -101,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _small_package(folder: Path) -> tuple[Path, Path]:
-    from pipeline.data.synthetic import make_phantoms
-    from tests.serving.small_package import small_package
+    from pipeline.dataset.phantoms import make_phantoms
+    from tests.packaging.small_package import small_package
 
     make_phantoms(folder / "phantoms")
     scan = min((folder / "phantoms").rglob("*images*/*.nii.gz"))

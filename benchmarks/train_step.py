@@ -34,15 +34,15 @@ import torch
 from recording import write_record
 from torch import nn
 
-from pipeline.base.allocator import keep_freed_memory
+from pipeline.base.heap import keep_freed_memory
 from pipeline.base.terminal import format_table
-from pipeline.models.dice_ce import FusedDiceCE
-from pipeline.models.networks import build_network
-from pipeline.models.optim import MovingAverage, build_optimizer
-from pipeline.models.optim_config import AdamWConfig
-from pipeline.training.batches import Batch
-from pipeline.training.compiled import compiled
-from pipeline.training.learner import AUTOCAST, Learner
+from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.networks.build_network import build_network
+from pipeline.models.optimizer_config import AdamWConfig
+from pipeline.models.optimizers import MovingAverage, build_optimizer
+from pipeline.training.compile_network import compiled
+from pipeline.training.prefetch import Batch
+from pipeline.training.train_step import AUTOCAST, Learner
 
 PATCH, CLASSES = (40, 56, 40), 3
 ROWS = ("segpipe", "segpipe, compiled", "as nnU-Net", "as nnU-Net, tuned", "convolutions")

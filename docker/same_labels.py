@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.formats import image_ending, read_label
+from pipeline.io.formats import image_ending, read_label
 
 
 def main(expected: Path, found: Path, share: float) -> int:

@@ -89,14 +89,14 @@ if [ -n "$scans" ]; then
 elif [ -n "${SEGPIPE_DATA:-}" ] && [ -d "$SEGPIPE_DATA/hippocampus/images" ]; then
   cp "$(find "$SEGPIPE_DATA/hippocampus/images" -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
 else
-  "$python" -c "from pathlib import Path; from pipeline.data.synthetic import make_phantoms; make_phantoms(Path('$work/phantoms'))"
+  "$python" -c "from pathlib import Path; from pipeline.dataset.phantoms import make_phantoms; make_phantoms(Path('$work/phantoms'))"
   cp "$(find "$work/phantoms" -path '*images*' -name '*.nii.gz' | sort | head -n 1)" "$work/in/"
 fi
 if [ -z "$package" ]; then
   package=$work/package
   scan=$(find "$work/in" -name '*.nii.gz' | sort | head -n 1)
   if [ "$base" = slim ]; then set -- "$package" "$scan"; else set -- "$package"; fi
-  "$python" -m tests.serving.small_package "$@" 2>/dev/null
+  "$python" -m tests.packaging.small_package "$@" 2>/dev/null
 fi
 "$python" docker/as_kind.py "$work/in" "$work/gc/images/scan" .mha
 cp "$work"/gc/images/scan/*.mha "$work/kinds/"
@@ -268,7 +268,7 @@ if [ "$engine" = buildah ]; then
   ! check_health || fail "the health check finds a halted service well"
   kill -CONT "$child"
 else
-  $engine exec "$service" /opt/segpipe/bin/python -m pipeline.serving.container health || fail "the health check fails"
+  $engine exec "$service" /opt/segpipe/bin/python -m pipeline.deploy.container_entrypoint health || fail "the health check fails"
 fi
 stop_service
 mkdir "$work/expected-served"

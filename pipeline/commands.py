@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_SOME_CASES, ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.pipeline_config import PipelineConfig
 
 
 def run_stages(arguments: argparse.Namespace) -> int:
@@ -26,8 +26,8 @@ def _run_config(
     only: str | None = None,
     force: bool = False,
 ) -> int:
-    from pipeline.base.allocator import keep_freed_memory
-    from pipeline.run import run
+    from pipeline.base.heap import keep_freed_memory
+    from pipeline.runner import run
 
     keep_freed_memory()
     folder = out if out is not None else Path("runs") / config.name
@@ -59,7 +59,7 @@ def _dice_cells(dice: dict) -> tuple[str, str, str]:
 
 
 def _load_config(path: Path, overrides: Sequence[str]) -> PipelineConfig:
-    from pipeline.config import load_config
+    from pipeline.config.pipeline_config import load_config
 
     return load_config(path, overrides)
 
@@ -68,7 +68,7 @@ def show_config(arguments: argparse.Namespace) -> int:
     """The resolved configuration, or the JSON Schema."""
     import json
 
-    from pipeline.config import json_schema, load_config, to_yaml
+    from pipeline.config.pipeline_config import json_schema, load_config, to_yaml
 
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
@@ -81,8 +81,8 @@ def show_config(arguments: argparse.Namespace) -> int:
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """The whole pipeline on phantoms."""
-    from pipeline.config import load_config
-    from pipeline.data.synthetic import make_phantoms
+    from pipeline.config.pipeline_config import load_config
+    from pipeline.dataset.phantoms import make_phantoms
 
     phantoms = arguments.out / "phantoms"
     manifest = phantoms / "manifest.json"
@@ -114,11 +114,11 @@ def convert_data(arguments: argparse.Namespace) -> int:
 
 def predict_scans(arguments: argparse.Namespace) -> int:
     """Scans in, segmentations out; 4 where some failed, as a segmentation or as a DICOM-SEG that was asked for."""
-    from pipeline.base.allocator import keep_freed_memory
-    from pipeline.serving.dicom import require_highdicom, without_dicom_seg, write_dicom_segs
-    from pipeline.serving.inputs import list_scans
-    from pipeline.serving.model import load_package
-    from pipeline.serving.predict import predict, summary
+    from pipeline.base.heap import keep_freed_memory
+    from pipeline.deploy.dicom_seg import require_highdicom, without_dicom_seg, write_dicom_segs
+    from pipeline.deploy.list_scans import list_scans
+    from pipeline.deploy.predict import predict, summary
+    from pipeline.packaging.model_package import load_package
 
     keep_freed_memory()
     if arguments.dicom_seg:
@@ -144,8 +144,8 @@ def predict_scans(arguments: argparse.Namespace) -> int:
 
 def score_folder(arguments: argparse.Namespace) -> int:
     """Predictions against references; 4 where some references have no prediction, or none that can be compared."""
-    from pipeline.evaluation import parse_tolerances, score
-    from pipeline.metrics.case import MetricSettings
+    from pipeline.evaluation.evaluate_pairs import parse_tolerances, score
+    from pipeline.evaluation.metrics.score_case import MetricSettings
 
     metrics = MetricSettings(
         **parse_tolerances(arguments.nsd_tolerance_mm),
@@ -160,7 +160,7 @@ def score_folder(arguments: argparse.Namespace) -> int:
 
 def build_image(arguments: argparse.Namespace) -> int:
     """A container image with a model inside."""
-    from pipeline.serving.image import build_image
+    from pipeline.deploy.container_image import build_image
 
     build_image(arguments.package, arguments.tag, base=arguments.base, engine=arguments.engine)
     return EXIT_DONE
@@ -168,8 +168,8 @@ def build_image(arguments: argparse.Namespace) -> int:
 
 def serve_model(arguments: argparse.Namespace) -> int:
     """A model over HTTP."""
-    from pipeline.base.runtime import check_device
-    from pipeline.serving.http import serve
+    from pipeline.base.machine import check_device
+    from pipeline.deploy.server.app import serve
 
     check_device(arguments.device)
     return serve(arguments.model, host=arguments.host, port=arguments.port, device=arguments.device)
@@ -177,7 +177,7 @@ def serve_model(arguments: argparse.Namespace) -> int:
 
 def view_run(arguments: argparse.Namespace) -> int:
     """A run's cases in the browser."""
-    from pipeline.serving.view import view
+    from pipeline.viewer.viewer_server import view
 
     view(arguments.run, port=arguments.port, open_browser=not arguments.no_browser)
     return EXIT_DONE
@@ -188,9 +188,9 @@ def check_data(arguments: argparse.Namespace) -> int:
     import json
 
     from pipeline.base.files import write_text
-    from pipeline.base.runtime import Runtime
-    from pipeline.data.faults import as_json, as_page
-    from pipeline.data.manifest import read_manifest
+    from pipeline.base.machine import Runtime
+    from pipeline.dataset.checks.faults import as_json, as_page
+    from pipeline.dataset.manifest import read_manifest
     from pipeline.stages.load import check, data_root, show_faults
 
     config = _load_config(arguments.source, arguments.overrides)
@@ -210,7 +210,7 @@ def check_data(arguments: argparse.Namespace) -> int:
 
 def compare_runs(arguments: argparse.Namespace) -> int:
     """Runs side by side."""
-    from pipeline.comparison import compare
+    from pipeline.evaluation.compare import compare
 
     compare(arguments.sources, arguments.output)
     return EXIT_DONE

@@ -10,10 +10,10 @@ import textwrap
 import pytest
 
 from pipeline.cli import STAGE_HELP, main
-from pipeline.data.manifest import write_manifest
-from tests.data.making import dataset, save
-from tests.data.making import label as boxes
-from tests.layouts.making import image, label, truncate
+from pipeline.dataset.manifest import write_manifest
+from tests.dataset.small_datasets import dataset, save
+from tests.dataset.small_datasets import label as boxes
+from tests.layouts.small_layouts import image, label, truncate
 
 HEAVY = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "pydantic", "yaml", "rich")
 

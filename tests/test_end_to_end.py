@@ -18,8 +18,8 @@ import pytest
 
 from pipeline.base.stage import is_finished
 from pipeline.cli import main
-from pipeline.data.synthetic import make_phantoms
-from pipeline.run import STAGES
+from pipeline.dataset.phantoms import make_phantoms
+from pipeline.runner import STAGES
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from pipeline.cli import main
-from pipeline.data.plan import read_plan
-from pipeline.data.synthetic import make_phantoms
+from pipeline.dataset.phantoms import make_phantoms
+from pipeline.preprocessing.plan import read_plan
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.data.formats import read_image, read_label, write_label
-from pipeline.data.plan import ChannelPlan, Plan
-from pipeline.inference.arrays import NumpyArrays
+from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.predictor import Predictor
+from pipeline.io.formats import read_image, read_label, write_label
+from pipeline.preprocessing.plan import ChannelPlan, Plan
 
 ORIENTATIONS = [
     "".join(code) for axes in itertools.permutations(("RL", "AP", "SI")) for code in itertools.product(*axes)

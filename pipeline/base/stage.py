@@ -21,9 +21,9 @@ from typing import Any
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import digest_of, read_json, sha256_of, write_json
-from pipeline.base.resident import forget_peak, peak_memory_gib
-from pipeline.base.runtime import Runtime, environment
-from pipeline.base.strict import Strict
+from pipeline.base.machine import Runtime, environment
+from pipeline.base.process_memory import forget_peak, peak_memory_gib
+from pipeline.base.strict_model import Strict
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """What is done to finished label maps: holes filled, stray components removed.
 
-Nothing is done unless it is asked for, or was found to help in cross-validation: see `pipeline.inference.choose`.
+Nothing is done unless it is asked for, or was found to help in cross-validation: see `select_postprocessing.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, did_you_mean
-from pipeline.data.plan import Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.paint import written_values
-from pipeline.inference.settings import PostprocessSettings
+from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.inference.label_writer import written_values
+from pipeline.io.volume import Volume
+from pipeline.preprocessing.plan import Plan
 
 Structures = Mapping[str, tuple[int, ...]]
 

@@ -13,20 +13,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.allocator import KeptMemory, give_back_freed_memory
 from pipeline.base.errors import DataError
-from pipeline.base.resident import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.data.conform import Conformed, conform
-from pipeline.data.geometry import Grid, resampled_grid, to_canonical
-from pipeline.data.plan import Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.arrays import Array, Arrays
-from pipeline.inference.memory import Need, Needs, make_room_gib, predict_need
-from pipeline.inference.paint import Painter, Painting, label_type
-from pipeline.inference.restore import Resampler
-from pipeline.inference.settings import InferenceSettings
-from pipeline.inference.slab import Axes, SlabLayout, best_layout, blend
-from pipeline.inference.windows import importance_map
+from pipeline.base.heap import KeptMemory, give_back_freed_memory
+from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
+from pipeline.inference.array_backend import Array, Arrays
+from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.label_writer import Painter, Painting, label_type
+from pipeline.inference.memory_estimate import Need, Needs, make_room_gib, predict_need
+from pipeline.inference.resample_to_image import Resampler
+from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
+from pipeline.inference.sliding_window import importance_map
+from pipeline.io.geometry import Grid, resampled_grid, to_canonical
+from pipeline.io.volume import Volume
+from pipeline.preprocessing.plan import Plan
+from pipeline.preprocessing.preprocess import Conformed, conform
 
 _MANY_TIMES, _TOO_MANY_TIMES = 8, 100
 """The model's grid may have this many times an image's voxels before that is remarked on, and before it is refused."""
@@ -100,7 +100,7 @@ class Predictor:
     def needs(self, grid: Grid, as_read_bytes: int | None = None) -> Needs:
         """The memory that an image on `grid` will take, cropping aside: known from its header alone.
 
-        as_read_bytes: see `pipeline.inference.memory.bytes_as_read`; None: of one channel in four bytes.
+        as_read_bytes: see `pipeline.inference.memory_estimate.bytes_as_read`; None: of one channel in four bytes.
         """
         return self._needs(grid.shape, self._planned(grid).shape, as_read_bytes)
 

@@ -12,9 +12,9 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.plan import ChannelPlan
-from pipeline.reporting.axes import coordinate
-from pipeline.reporting.html import Html, join, tag
+from pipeline.preprocessing.plan import ChannelPlan
+from pipeline.reporting.charts.svg_axes import coordinate
+from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.slices import PLANES, Slice, Slices
 
 MOST_PIXELS = 320

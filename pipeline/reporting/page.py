@@ -7,16 +7,16 @@ import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 
-from pipeline.reporting.agreement import bland_altman
-from pipeline.reporting.axes import plural
-from pipeline.reporting.confusion import confusion_table
-from pipeline.reporting.distributions import box_strip
-from pipeline.reporting.html import Html, join, tag, verbatim
-from pipeline.reporting.pictures import Pictured, case_pictures, shown_channels
-from pipeline.reporting.postprocessing import chosen_on_scored, postprocessing_section
-from pipeline.reporting.record import RunRecord
+from pipeline.reporting.case_images import Pictured, case_pictures, shown_channels
+from pipeline.reporting.charts.bland_altman import bland_altman
+from pipeline.reporting.charts.box_plots import box_strip
+from pipeline.reporting.charts.confusion_chart import confusion_table
+from pipeline.reporting.charts.svg_axes import plural
+from pipeline.reporting.html_builder import Html, join, tag, verbatim
+from pipeline.reporting.postprocessing_section import chosen_on_scored, postprocessing_section
 from pipeline.reporting.results import Results
-from pipeline.reporting.story import (
+from pipeline.reporting.run_record import RunRecord
+from pipeline.reporting.sections import (
     data_section,
     failures,
     failures_section,

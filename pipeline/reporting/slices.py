@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from pipeline.data.geometry import Spacing
+from pipeline.io.geometry import Spacing
 
 _MARGIN_MM, _LEAST_MM = 12.0, 70.0
 _RING_PIXELS = 5

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from pipeline.reporting.axes import number
-from pipeline.reporting.html import Html, join, tag, verbatim
+from pipeline.reporting.charts.svg_axes import number
+from pipeline.reporting.html_builder import Html, join, tag, verbatim
 from pipeline.reporting.results import Results
 
 # Metric to its column title and the digits it is shown with, in the order of the table.

@@ -12,12 +12,12 @@ from pydantic import Field, field_validator
 
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict import Strict
+from pipeline.base.strict_model import Strict
 
 if TYPE_CHECKING:
-    from pipeline.data.cases import Case, Cases
+    from pipeline.dataset.case_index import Case, Cases
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     Cases whose files cannot be compared failed, and are listed there too.
     """
     from pipeline.base.files import inside
-    from pipeline.data.cases import present_root, read_cases
-    from pipeline.evaluation import Evaluation, Pair, evaluate_pairs
-    from pipeline.metrics.case import MetricSettings
+    from pipeline.dataset.case_index import present_root, read_cases
+    from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
+    from pipeline.evaluation.metrics.score_case import MetricSettings
 
     settings, cases = config.evaluate, read_cases(inputs["load"])
     tolerance = settings.nsd_tolerance_mm

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import Outcome, Stage
-from pipeline.base.strict import Strict
-from pipeline.inference.settings import InferenceSettings
+from pipeline.base.strict_model import Strict
+from pipeline.inference.inference_config import InferenceSettings
 
 if TYPE_CHECKING:
-    from pipeline.data.plan import Plan
-    from pipeline.inference.choose import Choice
-    from pipeline.inference.jobs import CaseResult, Job
-    from pipeline.inference.settings import PostprocessSettings
+    from pipeline.inference.inference_config import PostprocessSettings
+    from pipeline.inference.segmentation_jobs import CaseResult, Job
+    from pipeline.inference.select_postprocessing import Choice
+    from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
-    from pipeline.data.plan import read_plan
-    from pipeline.inference.jobs import Journal
-    from pipeline.serving.segmenting import segment_here, segment_isolated
-    from pipeline.serving.spec import EngineSpec
+    from pipeline.inference.engine_spec import EngineSpec
+    from pipeline.inference.run_isolated import segment_here, segment_isolated
+    from pipeline.inference.segmentation_jobs import Journal
+    from pipeline.preprocessing.plan import read_plan
 
     plan = read_plan(inputs["plan"])
     check_against_plan(config.infer, plan)
@@ -97,7 +97,7 @@ def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
     `run` asks as soon as there is a plan: hours of training later would be late.
     """
     from pipeline.inference.postprocess import check_structures
-    from pipeline.models.network_config import size_divisor
+    from pipeline.models.networks.network_config import size_divisor
 
     check_structures(settings.postprocess, plan.structures)
     if settings.mirror and not plan.mirror_axes:
@@ -116,9 +116,9 @@ def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     from pipeline.base.files import read_json
-    from pipeline.data.cases import image_paths, present_root, read_cases
-    from pipeline.inference.jobs import Job
-    from pipeline.inference.outputs import output_names
+    from pipeline.dataset.case_index import image_paths, present_root, read_cases
+    from pipeline.inference.output_paths import output_names
+    from pipeline.inference.segmentation_jobs import Job
 
     cases, root = read_cases(inputs["load"]), present_root(inputs["load"])
     images = {case.id: image_paths(case, root) for case in cases.cases}
@@ -141,10 +141,10 @@ def _postprocess_all(
     jobs: list[Job], raw: Mapping[str, Path], inputs: Mapping[str, Path], out: Path, plan: Plan, runtime: Runtime
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
-    from pipeline.data.formats import read_label, write_label
-    from pipeline.inference.choose import FEWEST_CASES
-    from pipeline.inference.outputs import MAPS, map_path
+    from pipeline.inference.output_paths import MAPS, map_path
     from pipeline.inference.postprocess import postprocess
+    from pipeline.inference.select_postprocessing import FEWEST_CASES
+    from pipeline.io.formats import read_label, write_label
 
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
@@ -167,10 +167,10 @@ def _choice(
 ) -> tuple[Choice, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
     from pipeline.base.files import inside
-    from pipeline.data.cases import data_root, read_cases
-    from pipeline.executors import map_cases
-    from pipeline.inference.choose import LabelPair, choose, confirm, dice_after, look_at
-    from pipeline.inference.settings import PostprocessSettings
+    from pipeline.dataset.case_index import data_root, read_cases
+    from pipeline.inference.inference_config import PostprocessSettings
+    from pipeline.inference.select_postprocessing import LabelPair, choose, confirm, dice_after, look_at
+    from pipeline.parallel.map_cases import map_cases
 
     root, cases = data_root(inputs["load"]), read_cases(inputs["load"])
     labels = {case.id: inside(root, case.label) for case in cases.cases if case.label is not None}
@@ -188,7 +188,7 @@ def _choice(
 
 
 def _log_choice(choice: Choice, count: int) -> None:
-    from pipeline.inference.choose import FEWEST_CASES, steps_of
+    from pipeline.inference.select_postprocessing import FEWEST_CASES, steps_of
 
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
@@ -209,7 +209,7 @@ def _log_choice(choice: Choice, count: int) -> None:
 def _write_choice(out: Path, settings: PostprocessSettings | Literal["none", "auto"], seen: dict[str, Any]) -> None:
     """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
     from pipeline.base.files import write_json
-    from pipeline.inference.settings import PostprocessSettings
+    from pipeline.inference.inference_config import PostprocessSettings
 
     none = PostprocessSettings()
     applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")

@@ -13,13 +13,13 @@ from pydantic import Field
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, sha256_of, write_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import RECORD, Outcome, Stage
-from pipeline.base.strict import Strict
+from pipeline.base.strict_model import Strict
 
 if TYPE_CHECKING:
-    from pipeline.data.faults import Fault
-    from pipeline.data.manifest import Manifest
+    from pipeline.dataset.checks.faults import Fault
+    from pipeline.dataset.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +57,10 @@ class LoadReads(Strict):
 
 def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
-    from pipeline.data.cases import Cases
-    from pipeline.data.faults import as_json
-    from pipeline.data.fingerprint import fingerprint
-    from pipeline.data.manifest import read_manifest
+    from pipeline.dataset.case_index import Cases
+    from pipeline.dataset.checks.faults import as_json
+    from pipeline.dataset.fingerprint import fingerprint
+    from pipeline.dataset.manifest import read_manifest
 
     manifest, root = read_manifest(config.data.manifest), data_root(config.data)
     examined = examine(manifest, root, runtime, config.load, to_train=True)
@@ -114,7 +114,7 @@ def data_root(data: DataConfig) -> Path:
 
 
 def _root(data: DataConfig) -> Path:
-    from pipeline.data.manifest import read_manifest
+    from pipeline.dataset.manifest import read_manifest
 
     own = read_manifest(data.manifest).root
     return data.root or (data.manifest.parent / own if own else data.manifest.parent)
@@ -131,9 +131,9 @@ class Examined:
 
 def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig, to_train: bool) -> Examined:
     """Checks all cases in parallel, then what only shows between them; in the manifest's order."""
-    from pipeline.data.checks import Task, check_case, killed_case
-    from pipeline.data.cohort import between_cases
-    from pipeline.executors import map_cases
+    from pipeline.dataset.checks.check_case import Task, check_case, killed_case
+    from pipeline.dataset.checks.cross_case_checks import between_cases
+    from pipeline.parallel.map_cases import map_cases
 
     common = manifest.model_copy(update={"cases": ()})
     tasks = [Task(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases]
@@ -153,7 +153,7 @@ def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig
 
 def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
     """The fault of a data set without a case, or without one to train on."""
-    from pipeline.data.faults import ALL_CASES, Fault
+    from pipeline.dataset.checks.faults import ALL_CASES, Fault
 
     if not manifest.cases:
         cure = "make it anew with `segpipe init`, from the folder that holds the scans"
@@ -166,7 +166,7 @@ def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
 
 def show_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
-    from pipeline.data.faults import lines, summary
+    from pipeline.dataset.checks.faults import lines, summary
 
     for severity, line in lines(faults):
         log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
@@ -186,7 +186,7 @@ def _refuse_faulty_training(manifest: Manifest, fatal: Sequence[str], config: Lo
 
 def _say_emptied_folds(manifest: Manifest, fatal: Sequence[str]) -> None:
     """Which folds of the manifest have no case left, and whose cases are missing there."""
-    from pipeline.data.folds import given_folds
+    from pipeline.dataset.folds import given_folds
 
     training = [case for case in manifest.cases if case.split == "training"]
     given, left = given_folds(training), given_folds(case for case in training if case.id not in fatal)
@@ -215,9 +215,9 @@ def changed_since(config: LoadReads, folder: Path) -> list[str]:
 
 
 def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) -> list[str]:
-    from pipeline.data.cases import read_cases
-    from pipeline.data.digests import file_digest
-    from pipeline.data.manifest import read_manifest
+    from pipeline.dataset.case_index import read_cases
+    from pipeline.dataset.manifest import read_manifest
+    from pipeline.io.hashing import file_digest
 
     root = _root(data)
     stats = {file: _size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
@@ -240,7 +240,7 @@ def _digest(path: Path, of: Callable[[Path], str]) -> str:
 
 def _sources(config: LoadReads) -> Mapping[str, Any]:
     """The manifest's content, and size and date of every file: a replaced scan is noticed."""
-    from pipeline.data.manifest import read_manifest
+    from pipeline.dataset.manifest import read_manifest
 
     root = data_root(config.data)
     result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
@@ -254,7 +254,7 @@ def _files(manifest: Manifest) -> list[str]:
 
 def _size_and_date(path: Path) -> str:
     """Of a file (with the other one of a pair), or of all files of a DICOM series."""
-    from pipeline.data.digests import voxel_files
+    from pipeline.io.hashing import voxel_files
 
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]

@@ -13,16 +13,16 @@ from pydantic import Field
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json, write_text
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import CONFIG, Stage
-from pipeline.base.strict import Strict
-from pipeline.base.yaml_source import portable_yaml
-from pipeline.inference.settings import InferenceSettings
-from pipeline.serving.labels import LabelConfig
+from pipeline.base.strict_model import Strict
+from pipeline.config.yaml_source import portable_yaml
+from pipeline.inference.inference_config import InferenceSettings
+from pipeline.packaging.label_metadata import LabelConfig
 
 if TYPE_CHECKING:
-    from pipeline.data.cases import Cases
-    from pipeline.data.plan import Plan
+    from pipeline.dataset.case_index import Cases
+    from pipeline.preprocessing.plan import Plan
 
 Kind = Literal["onnx", "torchscript", "openvino"]
 
@@ -71,12 +71,12 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     Raises DataError where the configuration names structures that the data set does not have, SegpipeError where an
     export does not give the network's labels.
     """
-    from pipeline.data.cases import read_cases
-    from pipeline.data.plan import read_plan, write_plan
-    from pipeline.serving.card import CardFacts, CardText, model_card
-    from pipeline.serving.labels import make_labels, write_labels
-    from pipeline.serving.model import load_package, write_seal, write_zip
-    from pipeline.serving.notices import write_notices
+    from pipeline.dataset.case_index import read_cases
+    from pipeline.packaging.label_metadata import make_labels, write_labels
+    from pipeline.packaging.licences_sbom import write_notices
+    from pipeline.packaging.model_card import CardFacts, CardText, model_card
+    from pipeline.packaging.model_package import load_package, write_seal, write_zip
+    from pipeline.preprocessing.plan import read_plan, write_plan
 
     settings = config.package
     cases, plan = read_cases(inputs["load"]), read_plan(inputs["plan"])
@@ -141,9 +141,9 @@ def _write_exports(
     """
     if not kinds:
         return {}
-    from pipeline.data.cases import data_root, image_paths
-    from pipeline.data.formats import read_image
-    from pipeline.serving.export import export
+    from pipeline.dataset.case_index import data_root, image_paths
+    from pipeline.io.formats import read_image
+    from pipeline.packaging.export_models import export
 
     case = (cases.testing() or cases.training())[0]
     image = read_image(image_paths(case, data_root(load)), plan.resample_channels)
@@ -161,8 +161,8 @@ def _write_exports(
 
 def _write_bundle(settings: PackageConfig, *package: Any) -> None:
     """The bundle's files; where it cannot be, that is said, or refused if it was asked for."""
-    from pipeline.serving.bundle import write_bundle
-    from pipeline.serving.bundle_config import NoBundleForm
+    from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
+    from pipeline.packaging.monai_bundle.write_bundle import write_bundle
 
     try:
         write_bundle(*package)

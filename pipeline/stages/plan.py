@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.base.runtime import Runtime, resolve_device
+from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.stage import Stage
-from pipeline.models.network_config import NetworkConfig
-from pipeline.planning.settings import Pace, PlanConfig
+from pipeline.config.plan import Pace, PlanConfig
+from pipeline.models.networks.network_config import NetworkConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ class PlanReads(Pace):
 
 def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001
     """Writes plan.json and prints every value with its reason. ConfigError where pins contradict data or network."""
-    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()  # as in training, whose steps are measured here
     from pipeline.base.terminal import format_table
-    from pipeline.data.cases import read_cases
-    from pipeline.data.plan import write_plan
-    from pipeline.planning.decide import make_plan, shown
+    from pipeline.dataset.case_index import read_cases
+    from pipeline.planning.make_plan import make_plan, shown
+    from pipeline.preprocessing.plan import write_plan
 
     plan = make_plan(
         config.plan,

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.base.files import inside, write_text
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict import Strict
+from pipeline.base.strict_model import Strict
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ class ReportReads(Strict):
 def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
     from pipeline import __version__
-    from pipeline.data.cases import data_root
+    from pipeline.dataset.case_index import data_root
+    from pipeline.reporting.load_case import read_scene
     from pipeline.reporting.page import report_page
-    from pipeline.reporting.record import read_run, saved_config
-    from pipeline.reporting.scenes import read_scene
+    from pipeline.reporting.run_record import read_run, saved_config
     from pipeline.reporting.slices import Slices, cut
 
     record = read_run(config.name, config.seed, inputs, saved_config(out))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pipeline.base.files import write_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict import Strict
+from pipeline.base.strict_model import Strict
 
 if TYPE_CHECKING:
-    from pipeline.data.cases import Case
-    from pipeline.data.plan import Plan
+    from pipeline.dataset.case_index import Case
+    from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
-    from pipeline.data.cases import present_root, read_cases
-    from pipeline.data.folds import make_folds
-    from pipeline.data.labels import index_type
-    from pipeline.data.plan import read_plan
-    from pipeline.data.prepare import Preparation, prepare_case, stored_bytes
-    from pipeline.data.store import require_disk, write_index
-    from pipeline.executors import map_cases
+    from pipeline.dataset.case_index import present_root, read_cases
+    from pipeline.dataset.folds import make_folds
+    from pipeline.dataset.label_encoding import index_type
+    from pipeline.parallel.map_cases import map_cases
+    from pipeline.preprocessing.plan import read_plan
+    from pipeline.sampling.patch_store import require_disk, write_index
+    from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
 
     settings, plan = config.sample, read_plan(inputs["plan"])
     loaded, root = read_cases(inputs["load"]), present_root(inputs["load"])
@@ -76,7 +76,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
 def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
     """The folds in a sentence, and why they are fewer than wanted or other than the manifest's."""
-    from pipeline.data.folds import given_folds
+    from pipeline.dataset.folds import given_folds
 
     subjects, given = len({case.subject for case in cases}), given_folds(cases)
     sizes = ", ".join(str(len(fold["val"])) for fold in folds["folds"])
@@ -94,9 +94,9 @@ def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
-    from pipeline.data.patches import draw_batch
-    from pipeline.data.preview import draw_preview
-    from pipeline.data.store import open_store
+    from pipeline.sampling.patch_preview import draw_preview
+    from pipeline.sampling.patch_store import open_store
+    from pipeline.sampling.patches import draw_batch
 
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
     store = open_store(store_folder, reserved_gib=reserved_gib)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import sha256_of, write_json
-from pipeline.base.runtime import Runtime, resolve_device
+from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.stage import Stage, duration
-from pipeline.base.strict import Strict
-from pipeline.data.plan import read_plan
-from pipeline.training.checks import check_against_plan, pretrained_weights
-from pipeline.training.settings import TrainConfig
+from pipeline.base.strict_model import Strict
+from pipeline.config.train import TrainConfig
+from pipeline.preprocessing.plan import read_plan
+from pipeline.training.config_checks import check_against_plan, pretrained_weights
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """
     plan = read_plan(inputs["plan"])
     check_against_plan(config.train, plan)
-    from pipeline.base.allocator import keep_freed_memory
+    from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
     from pipeline.training.distributed import joined
-    from pipeline.training.folds_in_turn import Order, train_in_turn, train_side_by_side
+    from pipeline.training.run_folds import Order, train_in_turn, train_side_by_side
 
     order = Order(config.train, config.seed, inputs["plan"], inputs["sample"], out)
     with joined(resolve_device(runtime.device)) as (world, device):
@@ -67,7 +67,7 @@ def _devices(device: str) -> list[str]:
 
 def _of_budget(folder: Path, budget: str | None) -> str:
     """How long the fold took, over all of its resumes, beside the time that it was given (planning's own if none)."""
-    from pipeline.planning.effort import DEFAULT_BUDGET, seconds
+    from pipeline.planning.training_budget import DEFAULT_BUDGET, seconds
 
     with (folder / "timing.csv").open(newline="", encoding="utf-8") as stream:
         taken = float(list(csv.DictReader(stream))[-1]["seconds"])

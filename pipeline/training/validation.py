@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.inference.arrays import TorchArrays
-from pipeline.inference.slab import SlabLayout, blend
-from pipeline.inference.windows import importance_map, window_grid
+from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.slab_blending import SlabLayout, blend
+from pipeline.inference.sliding_window import importance_map, window_grid
 
 _HALF_BEYOND_GIB = 1.0
 """Sums of overlapping logits that would take more than this are kept in half precision."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import Outcome, Stage, execute, failed_cases, is_finished
-from pipeline.base.strict import Strict
+from pipeline.base.strict_model import Strict
 
 
 class Number(Strict):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.metrics.case import MetricSettings, score_masks
-from pipeline.metrics.overlap import overlap
-from pipeline.metrics.summary import ScoredCase, summarise
-from pipeline.metrics.surface import Directed, SurfaceDistances, surface_distances
+from pipeline.evaluation.metrics.overlap import overlap
+from pipeline.evaluation.metrics.score_case import MetricSettings, score_masks
+from pipeline.evaluation.metrics.summary import ScoredCase, summarise
+from pipeline.evaluation.metrics.surface_distances import Directed, SurfaceDistances, surface_distances
 
 CASES = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.metrics.case import MetricSettings, score_case
-from pipeline.metrics.summary import ScoredCase, summarise
-from pipeline.scores import Scores, read_scores
+from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
+from pipeline.evaluation.metrics.summary import ScoredCase, summarise
+from pipeline.evaluation.read_scores import Scores, read_scores
 from tests.golden.nnunet import IGNORE, MAPS, drawn
 
 STRUCTURES = {"labels": {"label 1": (1,), "label 2": (2,)}, "regions": {"label 1+2": (1, 2), "label 2": (2,)}}

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from pipeline.inference.arrays import TorchArrays
-from pipeline.inference.slab import SlabLayout, blend
-from pipeline.inference.windows import importance_map, sliding_window, window_grid, window_starts
+from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.slab_blending import SlabLayout, blend
+from pipeline.inference.sliding_window import importance_map, sliding_window, window_grid, window_starts
 
 CASES = yaml.safe_load(Path(__file__).with_name("window_cases.yaml").read_text(encoding="utf-8"))
 CPU = TorchArrays(torch.device("cpu"))
@@ -50,7 +50,7 @@ def most_windows(size: int, roi: int, overlap: float) -> int:
 
 
 def moving_slab(image: torch.Tensor, roi: tuple[int, int, int], overlap: float, half: bool) -> torch.Tensor:
-    """Blended by `pipeline.inference.slab`, put together from its blocks."""
+    """Blended by `pipeline.inference.slab_blending`, put together from its blocks."""
     layout = SlabLayout.of(window_grid(image.shape[2:], roi, overlap), half)
     logits = (2 * torch.from_numpy(layout.windows.cut(image[0].numpy(), corner)) for corner in layout.corners())
     blended = torch.full_like(image, torch.nan)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.data.geometry import Grid
-from pipeline.data.plan import ChannelPlan, Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.choose import LabelPair, choose, confirm, dice_after, look_at, steps_of
+from pipeline.inference.inference_config import PostprocessSettings
 from pipeline.inference.postprocess import check_structures, postprocess
-from pipeline.inference.settings import PostprocessSettings
+from pipeline.inference.select_postprocessing import LabelPair, choose, confirm, dice_after, look_at, steps_of
+from pipeline.io.geometry import Grid
+from pipeline.io.volume import Volume
+from pipeline.preprocessing.plan import ChannelPlan, Plan
 
 NESTED = {"whole": (1, 2), "core": (2,)}
 

@@ -11,13 +11,13 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from pipeline.base.errors import DataError
-from pipeline.data.geometry import Grid
-from pipeline.data.plan import ChannelPlan, Plan
-from pipeline.data.volume import Volume
-from pipeline.inference.ensemble import TorchModel, mirrorings
+from pipeline.inference.backends.torch_backend import TorchModel, mirrorings
+from pipeline.inference.inference_config import InferenceSettings
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.settings import InferenceSettings
-from pipeline.inference.slab import best_layout
+from pipeline.inference.slab_blending import best_layout
+from pipeline.io.geometry import Grid
+from pipeline.io.volume import Volume
+from pipeline.preprocessing.plan import ChannelPlan, Plan
 
 CPU = torch.device("cpu")
 AXCODES = ["".join(codes) for codes in itertools.product("RL", "AP", "SI")]

@@ -8,10 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.data.digests import voxel_digest
-from pipeline.data.formats import read_image
-from pipeline.data.manifest import read_manifest
-from tests.layouts.making import AFFINE
+from pipeline.dataset.manifest import read_manifest
+from pipeline.io.formats import read_image
+from pipeline.io.hashing import voxel_digest
+from tests.layouts.small_layouts import AFFINE
 
 SHIPPED = {
     "msd_task04_hippocampus": ("hippocampus", 208, 1, ["anterior", "posterior"]),

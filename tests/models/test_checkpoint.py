@@ -9,7 +9,7 @@ import torch
 
 from pipeline.base.errors import DataError
 from pipeline.models.checkpoint import load_state, load_weights, save_state, save_weights, take_over
-from pipeline.models.networks import build_network
+from pipeline.models.networks.build_network import build_network
 
 SMALL = {"name": "unet", "channels": (4, 8, 8)}
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import digest_of, sha256_of, write_json
-from pipeline.base.runtime import Runtime
-from pipeline.data.cases import Case, Cases, Channel
-from pipeline.data.plan import ChannelPlan, Plan, write_plan
-from pipeline.evaluation import Evaluation, Pair, evaluate_pairs
+from pipeline.base.machine import Runtime
+from pipeline.dataset.case_index import Case, Cases, Channel
+from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
+from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 
 STRUCTURES: dict[str, tuple[int, ...]] = {"organ": (1,), "cyst": (4,)}
 SHAPE = (24, 28, 16)

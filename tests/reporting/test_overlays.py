@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.plan import ChannelPlan
+from pipeline.preprocessing.plan import ChannelPlan
 from pipeline.reporting.overlays import Shown, Window, contour_path, pixels_for, png, three_planes
 from pipeline.reporting.slices import Scene, Slices, busiest_slice, contrasts, cut, separability
 

@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline import evaluation
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.cli import main
-from pipeline.data.cases import Case, Cases, Channel, read_cases
-from pipeline.data.formats import write_label
-from pipeline.data.geometry import Grid
-from pipeline.data.volume import Volume
-from pipeline.evaluation import parse_labels, score
-from pipeline.metrics.intensities import many_values
+from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
+from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
+from pipeline.evaluation.metrics.looks_like_image import many_values
+from pipeline.io.formats import write_label
+from pipeline.io.geometry import Grid
+from pipeline.io.volume import Volume
 from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, _group_columns, check_against_data
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -270,7 +269,7 @@ def test_a_tolerance_must_be_millimetres(given: object) -> None:
 def test_worker_processes_change_nothing(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "_WORTH_A_POOL", 0)
+    monkeypatch.setattr(evaluate_pairs, "_WORTH_A_POOL", 0)
     for runtime in (Runtime(executor="serial"), Runtime(executor="process", workers=2)):
         score(*folders, "head=1,tail=2", tmp_path / runtime.executor, runtime=runtime)
     for name in ("per_case.csv", "summary.json"):

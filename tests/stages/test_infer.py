@@ -13,20 +13,20 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, write_json
-from pipeline.base.runtime import Runtime
-from pipeline.data import formats
-from pipeline.data.cases import Case, Cases, Channel
-from pipeline.data.plan import ChannelPlan, Plan, read_plan, write_plan
-from pipeline.inference import batch, jobs
-from pipeline.inference.settings import PostprocessSettings
+from pipeline.base.machine import Runtime
+from pipeline.dataset.case_index import Case, Cases, Channel
+from pipeline.deploy.predict import predict
+from pipeline.inference import segment_cases, segmentation_jobs
+from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.io import formats
 from pipeline.models.checkpoint import save_weights
-from pipeline.models.network_config import size_divisor
-from pipeline.models.networks import build_network
-from pipeline.serving.model import load_package
-from pipeline.serving.predict import predict
+from pipeline.models.networks.build_network import build_network
+from pipeline.models.networks.network_config import size_divisor
+from pipeline.packaging.model_package import load_package
+from pipeline.preprocessing.plan import ChannelPlan, Plan, read_plan, write_plan
 from pipeline.stages import package
 from pipeline.stages.infer import InferConfig, InferReads, list_jobs, run
-from tests.serving.finished_stages import finished_stages
+from tests.packaging.finished_stages import finished_stages
 
 NETWORK = {"name": "unet", "channels": [4, 8, 16], "deep_supervision": 1}
 
@@ -134,7 +134,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch):
-    out, real, done = started(tmp_path), jobs.Journal.add, []
+    out, real, done = started(tmp_path), segmentation_jobs.Journal.add, []
 
     def interrupted(journal, result):
         real(journal, result)
@@ -142,7 +142,7 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs.Journal, "add", interrupted)
+    monkeypatch.setattr(segmentation_jobs.Journal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()
@@ -249,7 +249,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
 
     with monkeypatch.context() as patched:
         patched.setattr(formats, "write_label", interrupted)
-        patched.setattr(batch, "write_label", interrupted)
+        patched.setattr(segment_cases, "write_label", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, inputs, out, Runtime("cpu", "serial"))
     assert (out / "raw").is_dir()

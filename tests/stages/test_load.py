@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute, failed_cases, output_digest
-from pipeline.data.cases import data_root, present_root, read_cases
-from pipeline.data.folds import make_folds
-from pipeline.data.manifest import Manifest, write_manifest
+from pipeline.dataset.case_index import data_root, present_root, read_cases
+from pipeline.dataset.folds import make_folds
+from pipeline.dataset.manifest import Manifest, write_manifest
 from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads, changed_since
-from tests.data.making import dataset, label, save, scan, with_case
+from tests.dataset.small_datasets import dataset, label, save, scan, with_case
 
 SERIAL = Runtime(executor="serial")
 

@@ -10,13 +10,13 @@ import yaml
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import write_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute, output_digest
-from pipeline.base.yaml_source import portable_yaml
-from pipeline.inference.settings import InferenceSettings
-from pipeline.serving.model import load_package
+from pipeline.config.yaml_source import portable_yaml
+from pipeline.inference.inference_config import InferenceSettings
+from pipeline.packaging.model_package import load_package
 from pipeline.stages.package import STAGE, PackageConfig, PackageReads
-from tests.serving.finished_stages import SUMMARY, finished_stages
+from tests.packaging.finished_stages import SUMMARY, finished_stages
 
 RESOLVED = """\
 name: hippocampus

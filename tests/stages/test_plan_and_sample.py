@@ -12,15 +12,15 @@ import torch
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute
-from pipeline.data.cases import read_cases
-from pipeline.data.patches import draw_batch
-from pipeline.data.plan import read_plan
-from pipeline.data.store import open_store
-from pipeline.data.synthetic import make_phantoms
-from pipeline.models.network_config import UNetConfig
-from pipeline.planning.settings import PlanConfig
+from pipeline.config.plan import PlanConfig
+from pipeline.dataset.case_index import read_cases
+from pipeline.dataset.phantoms import make_phantoms
+from pipeline.models.networks.network_config import UNetConfig
+from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.patch_store import open_store
+from pipeline.sampling.patches import draw_batch
 from pipeline.stages import load, plan, sample
 
 SERIAL = Runtime(device="cpu", executor="serial")
@@ -145,7 +145,7 @@ def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(prepared: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.data.store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("pipeline.sampling.patch_store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
     with pytest.raises(DataError, match=r"the patch store needs .* GiB free; free some"):
         sample.run(sample.SampleReads(sample=sample.SampleConfig()), inputs, tmp_path, SERIAL)

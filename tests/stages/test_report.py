@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute
-from pipeline.reporting import overlays, record
+from pipeline.reporting import overlays, run_record
 from pipeline.reporting.overlays import png
 from pipeline.reporting.page import scored_on
 from pipeline.reporting.results import read_results
@@ -231,7 +231,7 @@ def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_pa
     assert page.count("h0") > 4 * 7000
     # The phantoms' pictures are small: in their place, the most that pictures, contours and a preview may take.
     without = len(page.encode()) - sum(map(len, re.findall(r"data:image/png;base64,[^\"]*", page)))
-    most = 4 / 3 * (overlays._BUDGET_PIXELS + record._LARGEST_PREVIEW) + overlays._ALL_CONTOUR_BYTES
+    most = 4 / 3 * (overlays._BUDGET_PIXELS + run_record._LARGEST_PREVIEW) + overlays._ALL_CONTOUR_BYTES
     assert without + most < 10e6
 
 

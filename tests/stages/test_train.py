@@ -16,20 +16,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.base.errors import ConfigError, DataError, TrainingError
 from pipeline.base.files import read_json, write_json
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.base.stage import RECORD, execute
-from pipeline.config import load_config
-from pipeline.data.augment import apply_changes
-from pipeline.data.plan import ChannelPlan, read_plan
-from pipeline.data.store import open_store
-from pipeline.data.synthetic import make_phantoms
+from pipeline.config.pipeline_config import load_config
+from pipeline.config.train import TrainConfig
+from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
-from pipeline.run import _check_training, run
+from pipeline.preprocessing.plan import ChannelPlan, read_plan
+from pipeline.runner import _check_training, run
+from pipeline.sampling.augmentation.augment_batch import apply_changes
+from pipeline.sampling.patch_store import open_store
 from pipeline.stages import train
 from pipeline.stages.train import STAGE, TrainReads, check_against_plan
-from pipeline.training import assemble, checks, folds_in_turn
-from pipeline.training.settings import TrainConfig
-from tests.training.prepared import prepare
+from pipeline.training import config_checks, run_folds, setup
+from tests.training.prepared_store import prepare
 
 DIGESTED = ("train.json", "fold_0/last.safetensors", "fold_0/best.safetensors", "fold_0/metrics.csv")
 
@@ -95,7 +95,7 @@ def _killed_at(monkeypatch, fatal_call):
             raise SystemExit("killed")
         return apply_changes(*arguments, **more)
 
-    monkeypatch.setattr(assemble, "apply_changes", failing)
+    monkeypatch.setattr(setup, "apply_changes", failing)
 
 
 @pytest.mark.parametrize("fatal_call", [4, 9])
@@ -192,7 +192,7 @@ MISMATCHES = [
 
 @pytest.mark.parametrize(("settings", "said"), MISMATCHES)
 def test_what_does_not_suit_the_plan_is_found_without_any_prepared_case(tmp_path, monkeypatch, settings, said):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(config_checks, "find_spec", lambda name: None)
     plan = read_plan(prepare(tmp_path)["plan"])
     check_against_plan(TrainConfig(), plan, folds=3)
     with pytest.raises((ConfigError, DataError), match=said):
@@ -222,7 +222,7 @@ def test_a_finished_run_needs_no_mlflow_to_be_brought_up_to_date(tmp_path, monke
     make_phantoms(tmp_path / "phantoms", cases=3, shape=(24, 24, 16))
     (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     config = load_config(tmp_path / "tiny.yaml", ["train.folds=[0]", "train.mlflow=sqlite:///x"])
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(config_checks, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"train\.mlflow needs mlflow"):
         run(config, tmp_path / "run")
     write_json(tmp_path / "run/train" / RECORD, {})
@@ -255,7 +255,7 @@ def test_what_torch_keeps_of_a_gpu_is_room_for_the_store(tmp_path, monkeypatch):
     store = open_store(inputs["sample"] / "store")
     monkeypatch.setattr(store, "kept_on", lambda *where: seen.append(where) or store, raising=False)
     plan = read_plan(inputs["plan"]).model_copy(update={"predicted": {"train_memory_gib": 3.0}})
-    folds_in_turn._kept_near(store, plan, torch.device("cuda"))
+    run_folds._kept_near(store, plan, torch.device("cuda"))
     assert seen == [("cuda", 8.0, 3.0)]
 
 

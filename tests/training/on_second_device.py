@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from pipeline.base.files import read_json
-from pipeline.data.plan import read_plan
-from pipeline.data.store import open_store
-from pipeline.training.assemble import Workshop, make_course, make_learner
-from pipeline.training.folds import Fold
-from pipeline.training.loop import fit
-from pipeline.training.settings import TrainConfig
+from pipeline.config.train import TrainConfig
+from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.patch_store import open_store
+from pipeline.training.select_folds import Fold
+from pipeline.training.setup import Workshop, make_course, make_learner
+from pipeline.training.trainer import fit
 from tests.training.second_device import CPU, SECOND, operations
 
 _VALUES = {name: {"prob": 1.0} for name in ("blur", "brightness", "contrast", "low_resolution", "gamma")}

@@ -17,24 +17,24 @@ from torch import nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json
-from pipeline.data.plan import read_plan
-from pipeline.data.store import open_store
-from pipeline.data.synthetic import make_phantoms
+from pipeline.config.train import TrainConfig
+from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
-from pipeline.training.assemble import Workshop, make_learner
+from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.patch_store import open_store
 from pipeline.training.distributed import World
-from pipeline.training.settings import TrainConfig
-from tests.training.prepared import prepare
-from tests.training.small import draw
-from tests.training.small import make_learner as small_learner
+from pipeline.training.setup import Workshop, make_learner
+from tests.training.prepared_store import prepare
+from tests.training.tiny_training import draw
+from tests.training.tiny_training import make_learner as small_learner
 
 PROGRAM = """
 import json, logging, sys
 from pathlib import Path
 import torch
-from pipeline.base.runtime import Runtime
+from pipeline.base.machine import Runtime
 from pipeline.stages.train import TrainReads, run
-from pipeline.training.settings import TrainConfig
+from pipeline.config.train import TrainConfig
 logging.basicConfig(level=logging.INFO)
 inputs = {name: Path(sys.argv[1]) / name for name in ("plan", "sample")}
 loss = {"name": "dice_ce", **json.loads(sys.argv[3])}

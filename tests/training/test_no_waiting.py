@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.data.augment import apply_changes, draw_change
-from pipeline.data.augment_config import AugmentConfig
-from pipeline.data.patches import Surroundings
-from pipeline.models.dice_ce import FusedDiceCE
-from pipeline.models.networks import build_network
-from pipeline.models.optim import build_optimizer
-from pipeline.models.optim_config import AdamWConfig
-from pipeline.training.batches import Batch
-from tests.training.small import SIZE, make_learner
+from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.networks.build_network import build_network
+from pipeline.models.optimizer_config import AdamWConfig
+from pipeline.models.optimizers import build_optimizer
+from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
+from pipeline.sampling.patches import Surroundings
+from pipeline.training.prefetch import Batch
+from tests.training.tiny_training import SIZE, make_learner
 
 WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "bincount", "_unique2", "unique_dim", "equal"}
 

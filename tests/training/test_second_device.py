@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.prepared import prepare
+from tests.training.prepared_store import prepare
 
 
 @pytest.mark.slow

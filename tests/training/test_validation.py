@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.inference.windows import sliding_window, window_grid
+from pipeline.inference.sliding_window import sliding_window, window_grid
 from pipeline.training import validation
 from pipeline.training.validation import Labelling, dice_per_structure, plan_validation, predict_label, validate
 

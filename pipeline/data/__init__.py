@@ -1,1 +1,0 @@
-"""Images and labels: reading, geometry, checking, conforming, storing, sampling, augmenting."""

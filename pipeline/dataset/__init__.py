@@ -1,0 +1,1 @@
+"""Data sets: manifest, cases, labels, folds and fingerprint."""

@@ -1,0 +1,1 @@
+"""Checks of a data set: every problem of every case, with its fix."""

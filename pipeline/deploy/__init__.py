@@ -1,0 +1,1 @@
+"""Deployment: predict with a package, in a container or as a service."""

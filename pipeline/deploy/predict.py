@@ -1,0 +1,140 @@
+"""`segpipe predict`: scans in, segmentations out, with a model package and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pipeline import __version__
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import digest_of
+from pipeline.base.stage import duration
+from pipeline.base.terminal import format_table, progress
+from pipeline.deploy.list_scans import Scan, list_scans
+from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.output_paths import output_names
+from pipeline.inference.run_isolated import segment_here, segment_isolated
+from pipeline.inference.segmentation_jobs import JOURNAL, CaseResult, Job, Journal
+from pipeline.io.formats import image_ending
+from pipeline.packaging.model_package import ModelPackage, load_package
+
+log = logging.getLogger(__name__)
+
+
+def predict(
+    package: Path | ModelPackage,
+    inputs: Path | Sequence[Scan],
+    output: Path,
+    device: str = "auto",
+    strict: bool = False,
+    settings: InferenceSettings | None = None,
+    isolated: bool = True,
+    backend: Literal["auto", "torch", "onnx", "openvino"] | None = None,
+    texts: bool = True,
+    uncertainty: bool = False,
+    probabilities: bool = False,
+) -> list[CaseResult]:
+    """Segments every scan of `inputs` (file, folder, manifest or scans) and returns what became of each.
+
+    package: its folder or zip, or one that is open. output: a folder, or a file where there is one scan. settings:
+    instead of the package's own. strict: refuse scans unlike those of the training data. A scan that cannot be
+    segmented is named and the others go on. In a folder, what an earlier call, however it ended, wrote of the same scan
+    with the same package and settings is not done again. isolated: work in a process of its own, which may be killed
+    for want of memory without ending this one. backend: what runs the networks, instead of what the settings say.
+    texts: take over a header's free text, which may hold a name. uncertainty, probabilities: write these too.
+    Raises DataError (nothing to segment, a damaged package) and ConfigError.
+    """
+    model = package if isinstance(package, ModelPackage) else load_package(package)
+    chosen = settings or model.settings
+    asked = {"backend": backend, "uncertainty": uncertainty or None, "probabilities": probabilities or None}
+    chosen = chosen.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    scans = list_scans(inputs, model.channels) if isinstance(inputs, Path) else inputs
+    is_file = isinstance(inputs, Path) and inputs.is_file() and bool(image_ending(inputs))
+    jobs, faults = _jobs(scans, is_file, output, texts)
+    journal = _journal(model, chosen, strict, jobs, output)
+    left = journal.left_of(jobs) if journal else jobs
+    results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
+    if len(left) < len(jobs):
+        log.info("%d of %d cases are done already, by %s", len(jobs) - len(left), len(jobs), output / JOURNAL)
+    for fault in faults:
+        _say(fault)
+    spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
+    with progress("predict", len(jobs), len(jobs) - len(left)) as bar:
+        for result in (segment_isolated if isolated else segment_here)(left, spec):
+            results[result.id] = result
+            if journal is not None:
+                journal.add(result)
+            bar.advance(note=result.id)
+            _say(result)
+    return [results[scan.id] for scan in scans]
+
+
+def summary(results: Sequence[CaseResult]) -> str:
+    """A table of the cases for the terminal."""
+    scored = any(result.score is not None for result in results)
+    columns = ("case", "status", "seconds", "peak GiB", *(["uncertainty"] if scored else []), "message")
+    rows = []
+    for r in results:
+        score = [] if not scored else ["" if r.score is None else f"{r.score:.4f}"]
+        rows.append((r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", *score, r.message))
+    return format_table(columns, rows)
+
+
+def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
+    """What to segment, and the scans that cannot be. is_file: one file was given, so that `output` may be one too."""
+    sound = [scan for scan in scans if not scan.fault]
+    faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
+    to_file = bool(image_ending(output)) and not output.is_dir()
+    if is_file and output.suffix and not to_file and not output.exists():
+        raise ConfigError(f"--output {output}: {output.suffix!r} is no kind of image; end it in .nii.gz, .mha or .nrrd")
+    if to_file and len(scans) > 1:
+        raise ConfigError(f"--output {output} is one file, but there are {len(scans)} scans; give a folder")
+    names = output_names({scan.id: scan.images for scan in sound})
+    jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id], texts=texts) for scan in sound]
+    for job in jobs:
+        for image in job.images:
+            if job.output.exists() and image.exists() and job.output.samefile(image):
+                raise ConfigError(f"--output would overwrite the scan {image}; give another folder")
+    return jobs, faults
+
+
+def _journal(
+    model: ModelPackage, settings: InferenceSettings, strict: bool, jobs: Sequence[Job], output: Path
+) -> Journal | None:
+    """The record of what is done in the folder `output`; None where a single file is written."""
+    if not jobs or jobs[0].output == output:
+        return None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be made: {error.strerror}; choose another") from None
+    request = {
+        "segpipe": __version__,
+        "package": model.digest,
+        "settings": settings.model_dump(mode="json"),
+        "strict": strict,
+    }
+    scans = {job.id: _scan_digest(job.images) for job in jobs}
+    return Journal(output / JOURNAL, digest_of(request), scans)
+
+
+def _scan_digest(images: Sequence[Path]) -> str:
+    """Changes with the place, size or date of any file of a scan; a folder is a DICOM series of all files in it."""
+    files = [file for path in images for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return digest_of([[str(file.absolute()), *_stat(file)] for file in files])
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0)
+
+
+def _say(result: CaseResult) -> None:
+    if result.status == "failed":
+        log.warning("%s  failed: %s", result.id, result.message)
+    else:
+        log.info(
+            "%s  done in %s%s", result.id, duration(result.seconds), f"; {result.message}" if result.message else ""
+        )

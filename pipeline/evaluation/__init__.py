@@ -1,0 +1,1 @@
+"""Evaluation: label maps scored against references, and runs compared."""

@@ -1,0 +1,1 @@
+"""Backends that run a network: torch, ONNX Runtime, OpenVINO."""

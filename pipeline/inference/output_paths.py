@@ -1,0 +1,65 @@
+"""Which file a segmentation is written to, and the maps that may lie beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.base.errors import DataError, Problem, problem_list
+from pipeline.base.files import atomic_write
+from pipeline.io.formats import case_id, image_ending, stem
+from pipeline.io.volume import Volume
+
+MAPS = ("uncertainty", "disagreement", "probabilities")
+"""What may lie beside a segmentation, where it was asked for."""
+
+_KEPT = (".mha", ".nrrd")
+
+
+def prediction_name(images: Sequence[Path]) -> str:
+    """The input's file name without a channel suffix; .mha and .nrrd stay, everything else becomes .nii.gz."""
+    ending = image_ending(images[0])
+    return case_id(images[0]) + (ending if ending in _KEPT else ".nii.gz")
+
+
+def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Case to the name of its segmentation: its file's, or its id with the same ending where that is the file's whole
+    name (`case_0000` among cases that are counted so), or where files share a name.
+
+    The id too where its channels' files are named each in its own way (CASE/T1.nii.gz, CASE/T2.nii.gz).
+
+    Raises a DataError that names the cases that would still be written to one file.
+    """
+    names = {
+        case: f"{case}.nii.gz" if paths[0].is_dir() else prediction_name(paths) for case, paths in images.items()
+    }  # a folder is a DICOM series, and its name may be a patient's
+    for case, paths in images.items():
+        if len({case_id(path, len(paths)) for path in paths}) > 1 or stem(paths[0]) == case:
+            names[case] = f"{case}{image_ending(Path(names[case]))}"
+    shared = {name for name in names.values() if list(names.values()).count(name) > 1}
+    names = {case: f"{case}{image_ending(Path(name))}" if name in shared else name for case, name in names.items()}
+    problems = []
+    for name in sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
+        cases = [case for case, own in names.items() if own == name]
+        files = ", ".join(str(images[case][0]) for case in cases)
+        problems.append(Problem(name, f"would be written for each of {files}; rename one or predict them apart"))
+    if problems:
+        raise DataError(problem_list("the list of inputs", problems))
+    return names
+
+
+def map_path(segmentation: Path, what: str) -> Path:
+    """Where a map of a case lies: in a folder of that name beside its segmentation, so that folders hold one kind."""
+    return segmentation.parent / what / f"{stem(segmentation)}.nii.gz"
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Writes a map (X, Y, Z) or maps (K, X, Y, Z) of fp32 as NIfTI, atomically; the channels become the last axis."""
+    import nibabel as nib
+
+    array = volume.array if volume.array.ndim == 3 else np.moveaxis(volume.array, 0, -1)
+    image = nib.Nifti1Image(array.astype(np.float32, copy=False), volume.grid.affine)
+    image.header.set_xyzt_units("mm")
+    atomic_write(path, lambda temporary: nib.save(image, temporary))

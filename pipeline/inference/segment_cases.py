@@ -1,0 +1,226 @@
+"""Many cases, one after the other through the model, while the next is read and the last is written.
+
+A case that cannot be done is reported and the others go on. What a case takes of memory is predicted from its header,
+before anything is read: one that does not fit is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.base.errors import DataError, SegpipeError
+from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
+from pipeline.inference.memory_estimate import CasePeaks, Needs, bytes_as_read, make_room_gib
+from pipeline.inference.output_paths import MAPS, map_path, write_image
+from pipeline.inference.postprocess import postprocess
+from pipeline.inference.predictor import Prediction, Predictor, Prepared
+from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.io.formats import read_header, read_image, without_texts, write_label
+from pipeline.io.volume import Volume
+
+log = logging.getLogger(__name__)
+
+CASE_FAULTS = (Exception,)
+"""What a single case may raise without ending the batch: a bad file, little memory, a full disk, a fault of ours."""
+
+
+_LARGE_GIB = 1.0
+_LARGE_SCAN_BYTES = 2**23
+"""From this size on, what reading a scan leaves freed is given back: that costs milliseconds, its windows seconds."""
+
+Guard = Callable[[Volume], Sequence[str]]
+"""Says in what a scan is unlike the training data, one sentence each."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image on its way to the model, and what there is to remark on it."""
+
+    prepared: Prepared
+    remarks: str
+
+
+def segment(
+    jobs: Sequence[Job],
+    predictor_of: Callable[[str], Predictor],
+    guard: Guard | None = None,
+    strict: bool = False,
+    ahead: bool = True,
+    begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
+) -> Iterator[CaseResult]:
+    """Segments cases and yields what became of each, in order, once its files are written.
+
+    begun: is told each case before the model works on it; the one before may still be in writing, and not yielded yet.
+    ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
+    has something to remark fails; else the remark is its message.
+    """
+    needs, peaks = _announce(jobs, predictor_of), CasePeaks()
+    with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
+
+        def read(job: Job, known_to_fit: bool = False) -> Reading:
+            predictor = predictor_of(job.model)
+            if job.id in needs and not known_to_fit:
+                predictor.choose(needs[job.id])
+            image = read_image(job.images, predictor.plan.resample_channels)
+            large = image.array.nbytes >= _LARGE_SCAN_BYTES
+            if large:
+                give_back_freed_memory()  # the voxels as stored: a hole too small for the image on its new grid
+            remarks = "; ".join(guard(image)) if guard else ""
+            if remarks and strict:
+                raise DataError(f"unlike the training data: {remarks}")
+            if enlargement := predictor.enlargement(image.grid):
+                log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
+            prepared = predictor.prepare(image)
+            del image
+            if large:
+                give_back_freed_memory()  # the image as read: stores are larger or smaller, and would not fill its hole
+            return Reading(prepared, remarks)
+
+        readings: list[Future[Reading]] = []
+        writing: Future[CaseResult] | None = None
+        try:
+            for number, job in enumerate(jobs):
+                predictor = predictor_of(job.model)
+                fits = partial(_fit, job, _held_gib(readings), predictor, needs)
+                if writing is not None and not fits(writing=jobs[number - 1]):
+                    yield writing.result()
+                    writing = None
+                last = None if writing is None else jobs[number - 1]
+                later = [one for one in jobs[number + 1 : number + 2] if ahead and fits(reading=one, writing=last)]
+                readings = readings or [reader.submit(read, job)]
+                readings += [reader.submit(read, one, known_to_fit=one.id in needs) for one in later]
+                begun(job.id)
+                writing_gib = needs[job.id].fp32.writing if job.id in needs else 0.0
+                following = _work(job, readings.pop(0), predictor, writer, writing_gib, peaks)
+                if writing is not None:
+                    yield writing.result()
+                writing = following
+            if writing is not None:
+                yield writing.result()
+        finally:
+            for reading in readings:
+                reading.cancel()
+
+
+def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, Needs]:
+    """What each case whose header can be read will need; the largest is said before anything is read."""
+    needs = {}
+    for job in jobs:
+        predictor = predictor_of(job.model)
+        try:
+            headers = [read_header(path) for path in job.images]
+            predictor.enlargement(headers[0].grid)
+            needs[job.id] = predictor.needs(headers[0].grid, bytes_as_read(headers))
+        except CASE_FAULTS:
+            continue  # reading the case will say what is wrong with it
+    if needs:
+        largest = max(needs, key=lambda case: needs[case].fp32.peak)
+        log.info("memory    %s, for the largest case (%s)", needs[largest], largest)
+        if needs[largest].fp32.stores < _LARGE_GIB:
+            keep_freed_memory()  # with large blocks, what is freed is cut up and the process outgrows its need
+    return needs
+
+
+def _held_gib(readings: Sequence[Future[Reading]]) -> float:
+    """What of the case at hand is in memory already: its image, where it was read ahead. Waits for that to end."""
+    if not readings or readings[0].exception() is not None:
+        return 0.0
+    return readings[0].result().prepared.conformed.image.nbytes / 2**30
+
+
+def _fit(
+    job: Job,
+    held_gib: float,
+    predictor: Predictor,
+    needs: Mapping[str, Needs],
+    reading: Job | None = None,
+    writing: Job | None = None,
+) -> bool:
+    """Whether a case, of which `held_gib` is there, may be worked on and the next one be read (where there is room for
+    all of it too, once this one is done), beside what the writing of the last one may yet take."""
+    # A case whose header cannot be read takes nothing: it will fail.
+    wanted = predictor.here_gib(needs[job.id].fp32) - held_gib if job.id in needs else 0.0
+    wanted += needs[writing.id].fp32.writing if writing is not None and writing.id in needs else 0.0
+    if reading is not None and reading.id in needs:
+        following, on_gpu = needs[reading.id], predictor.model.arrays.free_gib()
+        if on_gpu is not None and following.half.stores > on_gpu:
+            return False  # refused before it is read, once it is its turn
+        wanted = max(wanted + following.fp32.reading, predictor.here_gib(following.fp32))
+    return wanted <= make_room_gib(wanted, predictor.settings)
+
+
+def _work(
+    job: Job,
+    reading: Future[Reading],
+    predictor: Predictor,
+    writer: ThreadPoolExecutor,
+    writing_gib: float,
+    peaks: CasePeaks,
+) -> Future[CaseResult]:
+    """Predicts one case here and leaves the writing, which takes `writing_gib`, to `writer`."""
+    started = time.monotonic()
+    peaks.begin(job.id)
+
+    def failure(error: BaseException) -> CaseResult:
+        return CaseResult(job.id, "failed", _message(job, error), time.monotonic() - started, peaks.gib(job.id))
+
+    try:
+        _remove_earlier(job)
+        remarks = reading.result().remarks
+        made = [predictor.predict_prepared(reading.result().prepared)]
+    except CASE_FAULTS as error:
+        return _already(failure(error))
+    del reading  # its image, before writing begins
+
+    def finish() -> CaseResult:
+        prediction = made.pop()  # out of this function, which the thread lets go of only after the result is told
+        try:
+            make_room_gib(writing_gib, predictor.settings)
+            _write(job, prediction, predictor)
+        except CASE_FAULTS as error:
+            return failure(error)
+        measured, backend = (time.monotonic() - started, peaks.gib(job.id)), predictor.model.backend
+        return CaseResult(job.id, "done", remarks, *measured, prediction.score, job.output.name, backend)
+
+    return writer.submit(finish)
+
+
+def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
+    """The label map, and beside it what else was asked for; the label map last, since it says that all is there."""
+    beside = {
+        "uncertainty": prediction.uncertainty,
+        "disagreement": prediction.disagreement,
+        "probabilities": prediction.probabilities,
+    }
+    for what, volume in beside.items():
+        if volume is not None:
+            write_image(map_path(job.output, what), volume if job.texts else without_texts(volume))
+    labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
+    write_label(job.output, labels if job.texts else without_texts(labels))
+
+
+def _remove_earlier(job: Job) -> None:
+    """What an earlier scan of this name left, so that it is not taken for this one's where this one fails."""
+    for path in (job.output, *(map_path(job.output, what) for what in MAPS)):
+        if path not in job.images:
+            path.unlink(missing_ok=True)
+
+
+def _already(result: CaseResult) -> Future[CaseResult]:
+    future: Future[CaseResult] = Future()
+    future.set_result(result)
+    return future
+
+
+def _message(job: Job, error: BaseException) -> str:
+    """What to say of a fault, whose traceback then holds no image any more."""
+    if not isinstance(error, SegpipeError):
+        log.debug("case %s", job.id, exc_info=error)
+    traceback.clear_frames(error.__traceback__)
+    return str(error) if isinstance(error, SegpipeError) else f"{type(error).__name__}: {error}"

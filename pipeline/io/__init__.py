@@ -1,0 +1,1 @@
+"""Image files: NIfTI, MGH, MetaImage, NRRD and DICOM series, read into a Volume and written back."""

@@ -1,0 +1,139 @@
+"""Single DICOM files: which are some, what their attributes say, and whether a folder's name tells whose they are.
+
+Values are interpreted when they are asked for, and damage is never shown with the bytes in it. `place` is what messages
+name, which is no file's name (often a UID).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.io.image_header import FileFault
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_IDENTIFIERS = (
+    *("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "StudyID"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+)
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae", "œ": "oe"})
+_NAME_PARTS = re.compile(r"[\^=\s,]+")
+EXPORT_AGAIN = "export the series again, whole and uncompressed"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins like a DICOM file (128 bytes, then DICM)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether the folder itself holds DICOM files; a DICOMDIR alone does not count."""
+    return any(is_dicom(path) for path in visible_files(folder)[:8])
+
+
+def where(folder: Path) -> Path:
+    """How a folder is named in messages: as it is, unless its name holds an identifier of the series in it."""
+    return Path("DICOM series") if names_somebody(folder) else folder
+
+
+def names_somebody(folder: Path) -> bool:
+    """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id.
+
+    However it is spelled: with accents, without, or in two letters (ü, u, ue); of a name in several scripts, each.
+    """
+    first = next((path for path in visible_files(folder) if is_dicom(path)), None)
+    if first is None:
+        return False
+    dataset = read_attributes(first, Path("DICOM series"), _IDENTIFIERS)
+    names = _spellings(folder.name)
+    words = {spelling for word in re.split(r"[\W_]+", folder.name) for spelling in _spellings(word)}
+    for keyword in _IDENTIFIERS:
+        found = value_of(dataset, keyword, Path("DICOM series")) or ""
+        values = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
+        for part in (part for value in values for part in _parts(keyword, str(value))):
+            for spelling in _spellings(part):
+                # Li, Wu: as words of their own; two characters of Chinese are a whole name.
+                if len(spelling) == 2 and spelling.isascii():
+                    if spelling in words:
+                        return True
+                elif len(spelling) > 1 and any(spelling in name for name in names):
+                    return True
+    return False
+
+
+def _parts(keyword: str, value: str) -> list[str]:
+    """What of an identifier is one by itself: of a name each script's form, and the words in them."""
+    return [value, *value.split("="), *_NAME_PARTS.split(value)] if keyword == "PatientName" else [value]
+
+
+def _spellings(text: str) -> set[str]:
+    """Letters and digits alone, in small and without accents; where there are umlauts, also as two letters."""
+    small = unicodedata.normalize("NFC", text.casefold())
+    return {_letters(small), _letters(small.translate(_UMLAUTS))}
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in unicodedata.normalize("NFKD", text) if character.isalnum())
+
+
+def visible_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
+
+
+def read_attributes(path: Path, place: Path, keywords: Sequence[str] | None = None) -> Dataset:
+    """The file's attributes; only those of `keywords`, and not the pixels, where these are given."""
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values
+    try:
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+            # Such a file is unpacked whole before anything in it is looked at, whatever it grows to.
+            raise FileFault(place, "dicom-deflated", "one of its DICOM files is deflated as a whole", EXPORT_AGAIN)
+        return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
+    except damage():
+        raise damaged_file(place) from None
+
+
+def value_of(dataset: Dataset, keyword: str, place: Path) -> Any:
+    """What an attribute says, None where it is not there or empty; values are interpreted when they are asked for."""
+    try:
+        value = dataset.get(keyword)
+        return None if value is None or value == "" else value
+    except damage():
+        raise damaged_file(place) from None
+
+
+def number_of(dataset: Dataset, keyword: str, place: Path, otherwise: float) -> float:
+    """A single finite number, or `otherwise` where the attribute is not there, empty or 0."""
+    try:
+        number = float(value_of(dataset, keyword, place) or otherwise)
+    except damage():
+        raise damaged_file(place) from None
+    if not np.isfinite(number):
+        raise damaged_file(place)
+    return number
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """What pydicom raises for bytes that are not what they should be, with the bytes in its messages: never shown."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    builtin = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError)
+    return (*builtin, struct.error, zlib.error, BytesLengthException, InvalidDicomError)
+
+
+def damaged_file(place: Path) -> FileFault:
+    return FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", EXPORT_AGAIN)

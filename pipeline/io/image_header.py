@@ -1,0 +1,128 @@
+"""What a file says about itself before its voxels are read, and how a file that cannot be used is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import DataError, TooLargeError
+from pipeline.base.machine import available_memory_gib
+from pipeline.io.geometry import Grid
+
+SHEAR_TOLERANCE = 0.01
+"""Largest |cosine| between two voxel axes that counts as rounding (an angle of 89.4 degrees)."""
+LARGER_THAN_MEMORY = "larger-than-memory"
+_SMALLEST_MM = 1e-9
+"""No voxel is smaller than a picometre: such a size is one of a damaged header."""
+_FLAT = 1e-6
+"""Volume that three directions of length 1 span, below which they lie in one plane."""
+
+
+class FileFault(DataError):
+    """A file that cannot be used: `found` says what is wrong, `cure` what to do, `code` names the kind of fault."""
+
+    def __init__(self, path: Path, code: str, found: str, cure: str) -> None:
+        super().__init__(path, code, found, cure)
+        self.path, self.code, self.found, self.cure = path, code, found, cure
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}; {self.cure}"
+
+
+class LargerThanMemory(FileFault, TooLargeError):
+    """A file of more voxels than fit into the memory that is free."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something doubtful that reading settles by a stated rule: the file is usable, a person should know."""
+
+    code: str
+    found: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's grid, channels and voxel type. `fields` is what a writer needs to give the same kind of file back."""
+
+    path: Path
+    kind: str
+    grid: Grid
+    channels: int
+    dtype: np.dtype
+    notes: tuple[Note, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    per_voxel: int = 1
+    """Numbers that stand side by side in one voxel (MetaImage, NRRD); 1 where channels are volumes of their own."""
+
+    @property
+    def may_be_colours(self) -> bool:
+        """Whether a voxel holds three or four bytes, as red, green and blue do where a header does not name them."""
+        return self.per_voxel in (3, 4) and self.dtype == np.uint8
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of all voxels as stored."""
+        return int(np.prod([int(n) for n in self.grid.shape], dtype=object)) * self.channels * self.dtype.itemsize
+
+
+def checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
+    """The grid, or a FileFault where the affine is singular, not finite or sheared (see docs/definitions.md)."""
+    columns = affine[:3, :3]
+    sizes_mm = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or _lie_in_one_plane(columns, sizes_mm):
+        raise FileFault(
+            path,
+            "bad-affine",
+            "its affine is singular or not finite, so its voxels have no place in the patient",
+            "write the file again with the affine of its source",
+        )
+    unit = columns / sizes_mm
+    cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())
+    if cosine > SHEAR_TOLERANCE:
+        degrees = np.degrees(np.arccos(cosine))
+        raise FileFault(
+            path,
+            "sheared",
+            f"its voxel axes are sheared: two of them meet at {degrees:.1f} instead of 90 degrees, so voxels are no "
+            "boxes and distances in mm would be wrong",
+            "resample image and label together onto a grid with right angles (for CT with a tilted gantry: undo the "
+            "tilt when converting from DICOM)",
+        )
+    x, y, z = (int(n) for n in shape)
+    return Grid((x, y, z), np.asarray(affine, dtype=np.float64))
+
+
+def _lie_in_one_plane(columns: NDArray[np.float64], sizes_mm: NDArray[np.float64]) -> bool:
+    """Judged by their directions alone: the determinant of the columns themselves is small for any small voxel."""
+    return bool(sizes_mm.min() < _SMALLEST_MM or abs(np.linalg.det(columns / sizes_mm)) < _FLAT)
+
+
+def refuse_if_larger_than_memory(header: Header) -> None:
+    """A FileFault where the header promises more voxels than fit into free memory; nothing is allocated before."""
+    needed_gib = header.voxel_bytes * (1 + 4 / header.dtype.itemsize) / 2**30
+    free_gib = available_memory_gib()
+    if needed_gib > free_gib:
+        shape = "×".join(map(str, (*header.grid.shape, *([header.channels] if header.channels > 1 else []))))
+        raise LargerThanMemory(
+            header.path,
+            LARGER_THAN_MEMORY,
+            f"its header promises {shape} voxels, which need {needed_gib:,.1f} GiB; {free_gib:.1f} GiB are free",
+            "check the header (a damaged one promises anything); if it is right, crop the scan or use more memory",
+        )
+
+
+def truncated(path: Path, promised: int, held: int) -> FileFault:
+    """The fault of a file that ends before its voxels do."""
+    return FileFault(
+        path,
+        "truncated",
+        f"its header promises {promised:,} bytes of voxels, the file holds {held:,}: it is truncated",
+        "copy or download it again (its source has the rest)",
+    )

@@ -1,0 +1,201 @@
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr): text that places voxels as ITK does, then the voxels.
+
+Read here and not by ITK, which fills what a truncated file lacks with zeros and says nothing, and whose libraries are
+larger than everything else that prediction needs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.io import metaimage_header, nrrd_header
+from pipeline.io.geometry import Grid
+from pipeline.io.image_header import FileFault, Header, checked_grid, refuse_if_larger_than_memory, truncated
+from pipeline.io.text_header import Described
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DEFLATE_LIMIT = 1032
+"""No deflate stream grows by more than this factor when it is unpacked."""
+_PIECE = 2**22
+_TEXT_PIECE = 2**20
+_LONGEST_WORD = 1000
+_NRRD = (".nrrd", ".nhdr")
+
+
+def read_header(path: Path, kind: str) -> Header:
+    """The header of a .nrrd, .nhdr, .mha or .mhd file; a FileFault where it cannot be used."""
+    _refuse_missing_or_empty(path)
+    try:
+        described = (nrrd_header if kind in _NRRD else metaimage_header).describe(path)
+    except (KeyError, ValueError, IndexError):
+        raise FileFault(
+            path, "bad-header", f"its header is damaged, or it is no {kind} file", "copy or download it again"
+        ) from None
+    except OSError as error:
+        raise FileFault(
+            path, "unreadable", f"it cannot be read ({error.strerror})", "check its permissions and its disk"
+        ) from None
+    spatial = described.spatial
+    if len(spatial) not in (3, 4):
+        raise FileFault(
+            path,
+            "not-3d",
+            f"it has {len(spatial)} axes ({'×'.join(map(str, spatial))}), a scan has 3",
+            "stack its slices into one volume",
+        )
+    affine = np.eye(4)
+    affine[:3, :3] = described.direction * described.spacing
+    affine[:3, 3] = described.origin
+    placement = {
+        "origin": described.origin,
+        "spacing": described.spacing,
+        "direction": tuple(described.direction.ravel()),
+    }
+    components = 1 if described.components is None else described.sizes[described.components]
+    channels = components * (spatial[3] if len(spatial) == 4 else 1)
+    fields = {"kind": kind, "itk": placement, "described": described}
+    grid = checked_grid(path, spatial[:3], _LPS_TO_RAS @ affine)
+    header = Header(path, kind, grid, channels, described.dtype, (), fields, components)
+    _refuse_false_promise(header, described)
+    return header
+
+
+def read_voxels(header: Header) -> NDArray[Any]:
+    """The voxels as stored, (X, Y, Z) or (X, Y, Z, C); a FileFault where the file is damaged or ends too early."""
+    refuse_if_larger_than_memory(header)
+    described: Described = header.fields["described"]
+    flat = np.empty(described.bytes // described.dtype.itemsize, described.dtype)
+    again = "copy or download it again"
+    try:
+        with described.voxels.open("rb") as stream:
+            stream.seek(_start(described))
+            if described.packing == "text":
+                held = _fill_with_words(flat, stream) * described.dtype.itemsize
+            else:
+                held = _fill(flat.view(np.uint8).data, _unpacked(stream, described))
+    except EOFError:
+        raise FileFault(
+            header.path, "truncated", "its compressed data ends too early: it is truncated", again
+        ) from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise FileFault(header.path, "damaged", f"its compressed data is damaged ({error})", again) from None
+    except (OSError, ValueError) as error:
+        raise FileFault(header.path, "unreadable", f"its voxels cannot be read ({error})", again) from None
+    if held < described.bytes:
+        raise truncated(header.path, described.bytes, held)
+    return _arranged(flat, described)
+
+
+def _fill_with_words(flat: NDArray[Any], stream: BinaryIO) -> int:
+    """Numbers written as text into `flat`, and how many there were; no more of the file is read than that takes."""
+    held, rest = 0, b""
+    while held < flat.size:
+        piece = stream.read(_TEXT_PIECE)
+        words = (rest + piece).split()
+        rest = words.pop() if piece and words and not piece[-1:].isspace() else b""
+        if len(rest) > _LONGEST_WORD:
+            raise ValueError("what should be a number is longer than any")
+        taken = words[: flat.size - held]
+        flat[held : held + len(taken)] = taken
+        held += len(taken)
+        if not piece:
+            break
+    return held
+
+
+def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> None:
+    """Writes a compressed .mha or .nrrd; `placement` gives back the input's own origin, spacing and direction."""
+    if placement is None:
+        affine = _LPS_TO_RAS @ grid.affine
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        placement = {"origin": affine[:3, 3], "spacing": spacing, "direction": (affine[:3, :3] / spacing).ravel()}
+    is_nrrd = path.suffix.lower() in _NRRD
+    pieces = _deflated(array.astype(array.dtype.newbyteorder("<"), copy=False), gzipped=is_nrrd)
+    if is_nrrd:
+        text = nrrd_header.label_header(array.shape, array.dtype, placement)
+    else:
+        text = metaimage_header.label_header(array.shape, array.dtype, placement, sum(map(len, pieces)))
+    with path.open("wb") as stream:
+        stream.write(text.encode())
+        stream.writelines(pieces)
+
+
+def _deflated(array: NDArray[Any], gzipped: bool) -> list[bytes]:
+    """The voxels, x fastest, plane by plane: label maps become small, so that only one plane is held twice."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31 if gzipped else 15)
+    pieces = [packer.compress(array[:, :, k].tobytes("F")) for k in range(array.shape[2])]
+    return [*pieces, packer.flush()]
+
+
+def _unpacked(stream: BinaryIO, described: Described) -> Iterator[bytes]:
+    """The voxels' bytes in pieces; packed ones to their end, where the checksum is. EOFError where that is missing."""
+    if described.packing == "zlib":
+        yield from _inflated(stream)
+        return
+    source: Any = gzip.GzipFile(fileobj=stream) if described.packing == "gzip" else stream
+    while piece := source.read(_PIECE):
+        yield piece
+
+
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
+    unpack = zlib.decompressobj()
+    while not unpack.eof and (piece := stream.read(_PIECE)):
+        while piece:
+            yield unpack.decompress(piece, _PIECE)
+            piece = unpack.unconsumed_tail
+    yield unpack.flush()
+    if not unpack.eof:
+        raise EOFError
+
+
+def _fill(view: memoryview, pieces: Iterator[bytes]) -> int:
+    """Copies pieces into `view`, as many as fit; returns how many bytes there were, up to one piece more than fit."""
+    held = 0
+    for piece in pieces:
+        view[held : held + len(piece)] = piece[: max(len(view) - held, 0)]
+        held += len(piece)
+    return held
+
+
+def _arranged(flat: NDArray[Any], described: Described) -> NDArray[Any]:
+    """(X, Y, Z), or (X, Y, Z, C): of a series of vectors, C counts all numbers of the first, then of the next."""
+    array = flat.reshape(described.sizes, order="F")
+    if described.components is not None:
+        array = np.moveaxis(array, described.components, -1)
+    if array.ndim > 3:
+        array = array.reshape(*array.shape[:3], -1)
+    return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
+
+
+def _start(described: Described) -> int:
+    size = described.voxels.stat().st_size
+    return max(size - described.bytes, 0) if described.start is None else described.start
+
+
+def _refuse_missing_or_empty(path: Path) -> None:
+    if not path.is_file():
+        raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
+    if path.stat().st_size == 0:
+        raise FileFault(path, "empty-file", "the file is empty", "copy or download it again")
+
+
+def _refuse_false_promise(header: Header, described: Described) -> None:
+    """By file size alone: more voxels than the file can hold."""
+    held = max(described.voxels.stat().st_size - _start(described), 0)
+    if described.packing == "raw" and described.bytes > held:
+        raise truncated(header.path, described.bytes, held)
+    if described.packing in {"gzip", "zlib"} and described.bytes > held * _DEFLATE_LIMIT:
+        raise FileFault(
+            header.path,
+            "false-promise",
+            f"its header promises {described.bytes:,} bytes of voxels, more than its {held:,} compressed bytes can "
+            "hold",
+            "the header or the file is damaged: copy or download it again",
+        )

@@ -1,0 +1,125 @@
+"""Voxels as files store them: bytes after a header, often gzipped, read to their end and counted.
+
+Read here and not by nibabel, so that a file that ends early, a wrong checksum and a header that promises more than
+there is are found, whatever libraries are installed. All that can go wrong is a FileFault.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.io.image_header import FileFault, Header, refuse_if_larger_than_memory, truncated
+
+_DEFLATE_LIMIT = 1032
+"""No deflate stream grows by more than this factor when it is unpacked."""
+
+
+def read_voxels(header: Header) -> tuple[NDArray[Any], float, float]:
+    """The voxels as stored, (X, Y, Z) or (X, Y, Z, C) in Fortran order, with slope and intercept to apply to them."""
+    refuse_if_larger_than_memory(header)
+    path, offset = header.fields["voxels"], header.fields["offset"]
+    flat = np.empty(header.voxel_bytes // header.dtype.itemsize, header.dtype)
+    with opened(path) as stream:
+        _skip(stream, offset)
+        view, held = flat.view(np.uint8).data, 0
+        # gzip makes a copy of every piece, so pieces are small.
+        while held < len(view) and (count := stream.readinto(view[held : held + 2**20])):  # type: ignore[attr-defined]
+            held += count
+        if held < len(view):
+            raise truncated(path, len(view), held)
+        while stream.read(2**20):  # to the end, where gzip keeps its checksum
+            pass
+    shape = (*header.grid.shape, header.channels) if header.channels > 1 else header.grid.shape
+    slope, intercept = header.fields["scaling"]
+    return flat.reshape(shape, order="F"), slope, intercept
+
+
+def refuse_false_promise(header: Header) -> None:
+    """Refuses, by the file's size alone, a header that promises more than its file can hold."""
+    voxels = header.fields["voxels"]
+    size = os.path.getsize(voxels)  # noqa: PTH202  (voxels may be a link; its target counts)
+    held = max(size - header.fields["offset"], 0)
+    limit = size * _DEFLATE_LIMIT if _is_gzip(voxels) else held
+    if header.voxel_bytes > limit:
+        if _is_gzip(voxels):
+            raise FileFault(
+                header.path,
+                "false-promise",
+                f"its header promises {header.voxel_bytes:,} bytes of voxels, more than its {size:,} compressed bytes "
+                "can hold",
+                "the header or the file is damaged: copy or download it again",
+            )
+        raise truncated(header.path, header.voxel_bytes, held)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked where it is compressed, whatever its name; all that can go wrong is a FileFault."""
+    again = "copy or download it again (its source has the rest)"
+    try:
+        if _is_gzip(path):
+            with gzip.open(path, "rb") as packed:
+                yield packed  # type: ignore[misc]
+        else:
+            with path.open("rb") as plain:
+                yield plain
+    except FileNotFoundError:
+        raise FileFault(
+            path, "missing-file", "there is no such file", "check the manifest's path and data.root"
+        ) from None
+    except EOFError:
+        raise FileFault(path, "truncated", "its compressed data ends too early: it is truncated", again) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise FileFault(path, "damaged", f"its compressed data is damaged ({error})", again) from None
+    except OSError as error:
+        raise FileFault(
+            path, "unreadable", f"it cannot be read ({error.strerror or error})", "check the disk and the permissions"
+        ) from None
+
+
+def bad_header(path: Path, why: str) -> FileFault:
+    """The fault of a header that makes no sense."""
+    return FileFault(
+        path, "bad-header", f"its header is damaged: {why}", "copy it again, or write it anew from its source"
+    )
+
+
+def split_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Spatial shape and channels: the first three axes, and the one axis behind them that is longer than 1."""
+    if len(shape) < 3:
+        raise FileFault(
+            path,
+            "not-3d",
+            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}), a scan has 3",
+            "stack its slices into one volume",
+        )
+    if min(shape) < 1:
+        raise bad_header(path, f"a shape of {'×'.join(map(str, shape))} has no voxels")
+    further = [n for n in shape[3:] if n > 1]
+    if len(further) > 1:
+        raise FileFault(
+            path,
+            "not-3d",
+            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}); a scan has 3 and one for its channels",
+            "split it into one file per channel",
+        )
+    return shape[:3], further[0] if further else 1
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def _skip(stream: BinaryIO, count: int) -> None:
+    while count > 0 and (piece := stream.read(min(count, 2**20))):
+        count -= len(piece)

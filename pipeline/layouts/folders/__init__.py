@@ -1,0 +1,1 @@
+"""Plain folders of images and label maps, paired by their names."""

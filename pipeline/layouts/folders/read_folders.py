@@ -1,0 +1,160 @@
+"""Plain folders of images and label maps, matched by their names.
+
+Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one folder (`c1.nii.gz`, `c1_seg.nii.gz`;
+`img01`, `label01`) and one folder per case (`c1/t1.nii.gz`, `c1/seg.nii.gz`; with label files below it:
+`case_folders.py`). What is a label map: `roles.py`; how a path is read: `naming.py`; what goes together: `matching.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.base.errors import DataError, Problem
+from pipeline.dataset.case_index import Channel
+from pipeline.layouts.dataset_listing import Found, FoundCase, channel_stack, modality_of, refuse_shared_ids, some_of
+from pipeline.layouts.folders.extra_images import without_other_images
+from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.file_roles import NOTHING_CHOSEN, Chosen
+from pipeline.layouts.folders.metadata_table import with_table
+from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
+from pipeline.layouts.folders.pair_files import Groups, match
+from pipeline.layouts.folders.subjects import with_subjects
+from pipeline.layouts.folders.suspicious_cases import doubts_about
+
+
+def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
+    """Pairs images with label maps; an image without one becomes a testing case, and is said aloud.
+
+    Raises a DataError where there is no image, or where two files would become one case (all are named), and a
+    ConfigError where what is chosen fits no file.
+    """
+    matched = match(folder, chosen)
+    labels, masks = matched.labels, matched.masks
+    images, notes = (matched.images, []) if chosen.image_files else without_other_images(matched.images)
+    refuse_shared_ids(
+        {key: [str(name.path) for name in group] for key, group in labels.items()},
+        "or name those that are meant with --label-files",
+    )
+    channels = _channels(images, labels.keys() & images.keys() or images.keys())
+    problems = [
+        Problem(group[0].path.name, "label map without an image of its name; left out")
+        for key, group in sorted(labels.items())
+        if key not in images
+    ]
+    cases = [_case(folder, group, labels.get(key, ()), channels, problems) for key, group in sorted(images.items())]
+    cases = [
+        replace(case, masks=masks[key], split="testing" if is_testing(folder, case.images[0]) else "training")
+        if key in masks
+        else case
+        for key, case in zip(sorted(images), cases, strict=True)
+    ]
+    cases = _with_validation(folder, with_subjects(folder, cases))
+    _refuse_shared(folder, cases, labelled=bool(labels or masks))
+    found = Found(
+        layout="folders",
+        folder=folder,
+        name=folder.name,
+        channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
+        cases=tuple(cases),
+        notes=(*matched.notes, *notes, *_notes(folder, cases, channels)),
+        problems=(*problems, *doubts_about(folder, cases)),
+    )
+    return with_table(found)
+
+
+def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> None:
+    """One id for several files; where nothing is known to be a label map, that is most likely why."""
+    claims: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        claims[case.id].append(str(case.images[0].relative_to(folder)))
+    if not labelled and all(len(files) > 1 for files in claims.values()):
+        places = ", ".join(sorted({str(Path(file).parent) for files in claims.values() for file in files}))
+        raise DataError(
+            f"{folder}: {places} hold files of the same names, and no name says which are label maps; call their "
+            "folder labels (or masks, seg, gt), name them with --label-files, or write a table with columns id, image "
+            "and label"
+        )
+    refuse_shared_ids(claims, "or name those that are meant with --image-files")
+
+
+def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
+    """The channels that at least half of the cases `trained` on have; [''] where no case has several images.
+
+    Where there is no such channel, or no case has them all, those that half of the cases with several images have.
+    """
+    channels = {key: {name.channel for name in group} for key, group in images.items()}
+    several = [own for own in channels.values() if len(own) > 1]
+    if not several:
+        return [""]
+    for counted in ([channels[key] for key in trained], several):
+        counts = Counter(channel for own in counted for channel in own)
+        common = {channel for channel, count in counts.items() if 2 * count >= len(counted)}
+        if common and any(common <= own for own in counted):
+            return sorted(common)
+    return sorted(set.union(*several))
+
+
+def _case(
+    folder: Path, group: Sequence[Name], labels: Sequence[Name], channels: Sequence[str], problems: list[Problem]
+) -> FoundCase:
+    """The case of one key: its only image, or its channels in order; others that lie beside these are named."""
+    first = next((name for name in group if name.channel == channels[0]), group[0])
+    case = first.id if len(channels) == 1 else first.shared_id
+    refuse_shared_ids(_grouped_paths(case, group), "or name those that are meant with --image-files")
+    if len(channels) == len(group) == 1:
+        images: tuple[Path, ...] = (first.path,)
+        if channels[0] not in ("", first.channel):
+            problems.append(Problem(case, f"{first.path.name}: most cases have {channels[0]}; look whether it is that"))
+    else:
+        images = channel_stack(case, {name.channel: name.path for name in group}, channels, problems)
+        others = [name.path.name for name in group if name.channel not in channels]
+        problems += [Problem(case, f"{name}: most cases have no such channel; left out") for name in others]
+    label = labels[0].path if labels else None
+    testing = label is None or is_testing(folder, first.path) or is_testing(folder, label)
+    return FoundCase(
+        id=case,
+        images=images,
+        label=label,
+        split="testing" if testing else "training",
+        subject=first.subject,
+    )
+
+
+def _with_validation(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+    """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
+    training = [case for case in cases if case.split == "training"]
+    validating = {case.id for case in training if is_validating(folder, case.images[0])}
+    if len(validating) == len(training):
+        return list(cases)
+    return [replace(case, fold=0) if case.id in validating else case for case in cases]
+
+
+def _grouped_paths(case: str, group: Sequence[Name]) -> dict[str, list[str]]:
+    claims: dict[str, list[str]] = defaultdict(list)
+    for name in group:
+        claims[f"{case} (channel {name.channel})" if name.channel else case].append(str(name.path))
+    return claims
+
+
+def _channel(name: str) -> Channel:
+    """A channel by what its files' names say; a bare number is only counted."""
+    words = f"channel_{int(name)}" if name.isdigit() else name or "image"
+    return Channel(name=words, modality=modality_of(name))
+
+
+def _notes(folder: Path, cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
+    notes = []
+    places = [[path.parent for path in case.images] for case in cases]
+    if several := next((own for own in places if len(set(own)) > 1), []):
+        shown = some_of(str(place.relative_to(folder)) for place in sorted(set(several)))
+        notes.append(
+            f"a case's images lie in several folders ({shown}), and all are channels; --image-files takes some"
+        )
+    if unlabelled := [case.id for case in cases if case.label is None and not case.masks]:
+        notes.append(f"{len(unlabelled)} images without a label map became testing cases: {', '.join(unlabelled)}")
+    if len(channels) > 1:
+        notes.append(f"channels by file name: {', '.join(_channel(name).name for name in channels)}")
+    return notes

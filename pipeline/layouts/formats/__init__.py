@@ -1,0 +1,1 @@
+"""Data layouts with a documented format: MSD, nnU-Net, BIDS, tables, DICOM folders."""

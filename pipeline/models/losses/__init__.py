@@ -1,0 +1,1 @@
+"""Losses: their settings, and how each is built."""

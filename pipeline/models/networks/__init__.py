@@ -1,0 +1,1 @@
+"""Networks: their settings, and how each is built."""

@@ -1,0 +1,1 @@
+"""The model package: weights, plan, card, licences, exports and MONAI bundle."""

@@ -1,0 +1,125 @@
+"""A package's networks in other forms, each checked on a real case against torch before it is kept."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.base.errors import SegpipeError, missing_extra
+from pipeline.inference.backends.onnx_backend import OnnxModel
+from pipeline.inference.backends.openvino_backend import OpenVinoModel
+from pipeline.inference.backends.torch_backend import TorchModel
+from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.predictor import Predictor, WindowModel
+from pipeline.io.volume import Volume
+from pipeline.models.checkpoint import load_weights
+from pipeline.models.networks.build_network import build_network
+from pipeline.preprocessing.plan import Plan
+
+Kind = Literal["onnx", "torchscript", "openvino"]
+SHARE_OF_EQUAL_VOXELS = 0.9999
+_ENDINGS: dict[Kind, str] = {"onnx": ".onnx", "torchscript": ".ts", "openvino": ".xml"}
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ensemble in another form.
+
+    files: one per network, named as its weights are (OpenVINO's have their weights beside them, in `.bin`). share: of
+    the checked case's voxels, those that get the label that torch gives them.
+    """
+
+    kind: Kind
+    files: tuple[Path, ...]
+    share: float
+
+
+def export(
+    kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path, settings: InferenceSettings
+) -> Exported:
+    """Writes each network of an ensemble into `out` as `kind`, for windows as `settings` has them.
+
+    `image` is a real case (C, X, Y, Z): with the exported ensemble at least 99.99 % of its voxels must get the label
+    that they get with torch in fp32, else nothing is written and a SegpipeError says how many did. Raises ConfigError
+    where a package is missing.
+    """
+    networks = [_network(plan, path) for path in weights]
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        files = [Path(temporary) / f"{path.stem}{_ENDINGS[kind]}" for path in weights]
+        example = torch.zeros(1, len(plan.channels), *settings.window(plan))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing; what it may have missed, the check below sees
+            for network, file in zip(networks, files, strict=True):
+                _WRITERS[kind](network, example, file)
+        share = _equal_share(plan, image, settings, TorchModel(networks, _CPU), _READERS[kind](files))
+        if share < SHARE_OF_EQUAL_VOXELS:
+            raise SegpipeError(
+                f"package.exports: with {kind} only {share:.4%} of a case's voxels get the label of torch "
+                f"({SHARE_OF_EQUAL_VOXELS:.2%} are needed), so it is not shipped; leave {kind} out"
+            )
+        out.mkdir(exist_ok=True)
+        for written in sorted(Path(temporary).iterdir()):
+            written.rename(out / written.name)
+    return Exported(kind, tuple(out / file.name for file in files), share)
+
+
+def _equal_share(plan: Plan, image: Volume, settings: InferenceSettings, one: WindowModel, other: WindowModel) -> float:
+    settings = InferenceSettings(roi_size=settings.roi_size)
+    first, second = (Predictor(plan, model, settings).predict(image).labels.array for model in (one, other))
+    return float(np.mean(first == second))
+
+
+def _network(plan: Plan, path: Path) -> nn.Module:
+    network = build_network(plan.network, len(plan.channels), plan.out_channels)
+    network.load_state_dict(load_weights(path))
+    return network.eval()
+
+
+def _write_onnx(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    try:
+        import onnx  # noqa: F401, the exporter needs it and says so less clearly
+    except ImportError:
+        raise missing_extra("onnx", "onnx", "package.exports: [onnx]") from None
+    torch.onnx.export(
+        network, (example,), str(path), dynamo=False, opset_version=17,
+        input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
+    )  # fmt: skip
+
+
+def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    with torch.no_grad():
+        torch.jit.trace(network, example, check_trace=False).save(str(path))
+
+
+def _write_openvino(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """By way of ONNX: OpenVINO's converter of torch modules reports its use over the network, this reader does not."""
+    try:
+        import openvino
+    except ImportError:
+        raise missing_extra("openvino", "openvino", "package.exports: [openvino]") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        onnx = Path(temporary) / "network.onnx"
+        _write_onnx(network, example, onnx)
+        # Its default rounds weights to 16 bits.
+        openvino.save_model(openvino.Core().read_model(str(onnx)), str(path), compress_to_fp16=False)
+
+
+_WRITERS: dict[Kind, Callable[[nn.Module, torch.Tensor, Path], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "openvino": _write_openvino,
+}
+_READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
+    "onnx": OnnxModel,
+    "torchscript": lambda files: TorchModel([torch.jit.load(str(file)) for file in files], _CPU),
+    "openvino": OpenVinoModel,
+}

@@ -1,0 +1,137 @@
+"""The patch and the network's strides and kernels: as large as device and memory allow, or around what is pinned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.base.errors import ConfigError
+from pipeline.config.plan import PlanConfig
+from pipeline.dataset.case_index import Cases
+from pipeline.io.geometry import Shape, Spacing
+from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, network_config, size_divisor
+from pipeline.planning.network_topology import Topology, open_patch, rounded_patch, topology
+from pipeline.planning.step_timing import Work
+from pipeline.planning.training_memory import predict_memory
+
+_SMALLEST_PATCH = 2**13
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """Patch and network as far as the data decide them."""
+
+    patch_size: Shape
+    network: dict[str, Any]
+    reasons: dict[str, str]
+
+
+def decide_shape(
+    config: PlanConfig,
+    network: AnyNetwork,
+    shape: Shape,
+    spacing_mm: Spacing,
+    cases: Cases,
+    out_channels: int,
+    device: torch.device,
+    limit_gib: float,
+    voxels: int,
+    largest: Shape,
+    accumulate: int = 1,
+) -> Shaping:
+    """The largest patch of up to about `voxels` whose training fits into memory.
+
+    shape: the images' median on the planned grid. largest: the longest of each of their axes.
+    """
+    while True:
+        shaping = _shape_of(network, shape, spacing_mm, voxels)
+        if config.patch_size == "whole":
+            return _with_its_levels(_whole_patch(largest, network, shaping, spacing_mm))
+        if config.patch_size is not None:
+            return _with_its_levels(_pinned_patch(config.patch_size, network, shaping, spacing_mm))
+        settings, channels = network_config(_with_its_levels(shaping).network).model_dump(), len(cases.channels)
+        batch = config.batch_size or 2
+        work = Work(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping, accumulate)
+        needed = predict_memory(work, config.precision or "fp32", device).total
+        if needed <= limit_gib:
+            shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with {batch} of them"
+            return shaping
+        if voxels <= _SMALLEST_PATCH:
+            raise ConfigError(
+                f"plan.memory_gib: even a patch of {list(shaping.patch_size)} in batches of {batch} needs "
+                f"{needed:.2f} GiB to train, but {limit_gib:.2f} GiB may be used; choose a smaller network or batch, "
+                "or free memory"
+            )
+        voxels //= 2
+
+
+def _shape_of(network: AnyNetwork, shape: Shape, spacing_mm: Spacing, voxels: int) -> Shaping:
+    wanted = open_patch(shape, spacing_mm, voxels)
+    filled, layout, why = _filled(network, topology(wanted, spacing_mm))
+    patch = rounded_patch(wanted, shape, layout)
+    spans = all(size >= n for size, n in zip(patch, shape, strict=True))
+    reason = f"holds the median image {list(shape)}" if spans else f"about {voxels} voxels, near to a cube in mm"
+    reasons = {"patch_size": f"{reason}, in steps of {list(layout)}", "network": why}
+    return Shaping(patch, filled, reasons)
+
+
+def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
+    """The network's settings with strides and kernels, its divisor, and a sentence."""
+    if not isinstance(network, UNetConfig):
+        return network.model_dump(mode="json"), size_divisor(network), f"{network.name} has its own depth"
+    levels = len(network.channels or network.strides or network.kernel_size or found.strides)
+    if network.strides is None and levels != len(found.strides):
+        found = _with_levels(found, levels)
+    strides = network.strides or found.strides
+    kernels = network.kernel_size or (found.kernel_size if len(found.kernel_size) == len(strides) else None)
+    settings = network.model_copy(update={"strides": strides, "kernel_size": kernels})
+    said = "strides as given" if network.strides else "each axis halved while 4 voxels remain, thick slices later"
+    return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
+
+
+def _with_its_levels(shaping: Shaping) -> Shaping:
+    """The same; a ConfigError where more levels should have a loss of their own than the network has for that."""
+    levels, wanted = len(shaping.network.get("strides") or ()), shaping.network.get("deep_supervision")
+    if levels and wanted is not None and wanted > levels - 2:
+        raise ConfigError(
+            f"train.network.deep_supervision: {wanted} coarser levels cannot have a loss of their own, since with a "
+            f"patch of {list(shaping.patch_size)} the network has {levels} levels: at most {levels - 2}; use that, "
+            "leave it open, or give a larger plan.patch_size"
+        )
+    return shaping
+
+
+def _with_levels(found: Topology, levels: int) -> Topology:
+    """A topology cut, or continued without halving, to a given number of levels."""
+    more = levels - len(found.strides)
+    return Topology(
+        found.strides[:levels] + ((1, 1, 1),) * more, found.kernel_size[:levels] + found.kernel_size[-1:] * more
+    )
+
+
+def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+    """A pinned patch with a network that suits it, and what it costs against the one that planning would choose."""
+    filled, layout, why = _filled(network, topology(pin, spacing_mm))
+    if any(size % step for size, step in zip(pin, layout, strict=True)):
+        x, y, z = (max(round(size / step), 1) * step for size, step in zip(pin, layout, strict=True))
+        raise ConfigError(
+            f"plan.patch_size: {list(pin)} is not divisible by {list(layout)}, as this {network.name} needs; "
+            f"use {[x, y, z]}, or leave it open"
+        )
+    return Shaping(pin, filled, {"patch_size": f"pinned; {_cost(pin, open_shaping)}", "network": why})
+
+
+def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+    """A patch that every image fits into."""
+    filled, layout, why = _filled(network, topology(largest, spacing_mm))
+    patch = rounded_patch(largest, largest, layout)
+    reason = f"whole: the largest image, {list(largest)}, in steps of {list(layout)}; {_cost(patch, open_shaping)}"
+    return Shaping(patch, filled, {"patch_size": reason, "network": why})
+
+
+def _cost(patch: Shape, open_shaping: Shaping) -> str:
+    ratio = math.prod(patch) / math.prod(open_shaping.patch_size)
+    return f"open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"

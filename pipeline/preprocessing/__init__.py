@@ -1,0 +1,1 @@
+"""Preprocessing: one image onto the planned grid, cropped and normalised."""

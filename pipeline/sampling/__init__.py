@@ -1,0 +1,1 @@
+"""Sampling: the patch store, and patches drawn from it."""

@@ -1,0 +1,136 @@
+"""Augmentation: one operation on a whole batch, on the device that trains.
+
+What happens to a sample is drawn on the CPU from (seed, index of the patch), so that it does not depend on how patches
+are put into batches; the voxels never leave the device. Only the samples that were drawn for an operation pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.base.rng import Purpose, between, generator, seed_of
+from pipeline.io.geometry import Shape, Spacing
+from pipeline.sampling.augmentation import intensity_transforms as intensity
+from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
+from pipeline.sampling.augmentation.spatial_transforms import SPATIAL_NUMBERS, Spatial, draw_spatial, flip, resample
+from pipeline.sampling.patches import Surroundings
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """What happens to the values of one sample; None: nothing. Tuples have one entry per channel."""
+
+    noise: tuple[float, int] | None = None
+    """Standard deviation, and the seed of the noise."""
+    blur: float | None = None
+    brightness: tuple[float, ...] | None = None
+    contrast: tuple[float, ...] | None = None
+    low_resolution: float | None = None
+    gamma: tuple[float, ...] | None = None
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one sample."""
+
+    spatial: Spatial
+    intensity: Intensity
+
+
+def apply_changes(
+    samples: Sequence[Surroundings],
+    changes: Sequence[Change | None],
+    size: Shape,
+    spacing_mm: Spacing,
+    swaps: Sequence[tuple[int, int]] = (),
+    overlapping: bool = False,
+    linear_label: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples, each changed in its way, as one batch (B, C, *size) and (B, *size).
+
+    Where a sample is larger than `size` (`margin`), turned patches show what lies around them instead of repeated
+    edges. swaps: pairs of structure indices that change places when axis 0 is flipped. overlapping: labels are bit
+    masks, taken from the nearest voxel always. linear_label: others are interpolated class by class.
+    """
+    image = samples[0].image.new_empty((len(samples), len(samples[0].image), *size))
+    label = samples[0].label.new_empty((len(samples), *size))
+    for b, (whole, change) in enumerate(zip(samples, changes, strict=True)):
+        if change is not None and change.spatial.moves:
+            one, its_label = resample(whole, change.spatial, size, spacing_mm, linear_label and not overlapping)
+        else:
+            one, its_label = (_patch(tensor, whole.first, size) for tensor in (whole.image, whole.label))
+        if change is not None and any(change.spatial.flips):
+            axes = [axis for axis in range(3) if change.spatial.flips[axis]]
+            one, its_label = flip(one, its_label, axes, swaps, overlapping)
+        image[b] = one if change is None else _with_values(one, change.intensity)
+        label[b] = its_label
+    return image, label
+
+
+def draw_change(
+    config: AugmentConfig,
+    seed: int,
+    index: int,
+    channels: int,
+    mirror_axes: Collection[int],
+    spacing_mm: Spacing,
+    patch_size: Shape,
+    swaps: Sequence[tuple[int, int]] = (),
+) -> Change | None:
+    """What happens to the sample number `index`, counted over all steps; None: nothing.
+
+    mirror_axes: axes that may be flipped; with `swaps`, axis 0 may be even if it is none of them. Every number is drawn
+    whether it is used or not, so that options do not interfere.
+    """
+    if not config.enabled:
+        return None
+    # All at once: thirty calls of a generator take as long as turning a patch's labels.
+    numbers = generator(seed, Purpose.AUGMENT, index).random(SPATIAL_NUMBERS + 11 + 3 * channels).tolist()
+    spatial = draw_spatial(numbers, config, {*mirror_axes, *([0] if swaps else [])}, spacing_mm, patch_size)
+    noise, noise_std, noise_seed, blur, sigma, low_resolution, zoom, *rest = numbers[SPATIAL_NUMBERS:]
+    brightness, contrast, gamma, inverted, *each = rest
+    factors, stretches, gammas = (each[first : first + channels] for first in (0, channels, 2 * channels))
+    values = Intensity(
+        noise=(between(noise_std, config.noise.std), seed_of(noise_seed)) if noise < config.noise.prob else None,
+        blur=between(sigma, config.blur.sigma) if blur < config.blur.prob else None,
+        brightness=_several(factors, config.brightness.factor) if brightness < config.brightness.prob else None,
+        contrast=_several(stretches, config.contrast.factor) if contrast < config.contrast.prob else None,
+        low_resolution=between(zoom, config.low_resolution.zoom)
+        if low_resolution < config.low_resolution.prob
+        else None,
+        gamma=_several(gammas, config.gamma.gamma) if gamma < config.gamma.prob else None,
+        inverted=inverted < config.gamma.invert_prob,
+    )
+    return Change(spatial, values)
+
+
+def _several(numbers: Sequence[float], limits: tuple[float, float]) -> tuple[float, ...]:
+    return tuple(between(number, limits) for number in numbers)
+
+
+def _with_values(image_CXYZ: torch.Tensor, drawn: Intensity) -> torch.Tensor:
+    """The intensity operations in nnU-Net's order."""
+    if drawn.noise is not None:
+        image_CXYZ = intensity.add_noise(image_CXYZ, *drawn.noise)
+    if drawn.blur is not None:
+        image_CXYZ = intensity.blur(image_CXYZ, drawn.blur)
+    if drawn.brightness is not None:
+        image_CXYZ = intensity.multiply(image_CXYZ, drawn.brightness)
+    if drawn.contrast is not None:
+        image_CXYZ = intensity.stretch(image_CXYZ, drawn.contrast)
+    if drawn.low_resolution is not None:
+        image_CXYZ = intensity.lower_resolution(image_CXYZ, drawn.low_resolution)
+    if drawn.gamma is not None:
+        image_CXYZ = intensity.adjust_gamma(image_CXYZ, drawn.gamma, drawn.inverted)
+    return image_CXYZ
+
+
+def _patch(tensor: torch.Tensor, first: Shape, size: Shape) -> torch.Tensor:
+    """Of the last three axes `size` from `first` on."""
+    for axis, begin, length in zip((-3, -2, -1), first, size, strict=True):
+        tensor = tensor.narrow(axis, begin, length)
+    return tensor

@@ -1,0 +1,181 @@
+"""What augmentation does to positions: one affine map and one elastic displacement per sample.
+
+They give for each voxel of the result a place in the input, all in millimetres around the patch's centre, so that
+voxels of any shape are turned without shear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.base.rng import between, seed_of
+from pipeline.io.geometry import Shape, Spacing
+from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
+from pipeline.sampling.augmentation.grid_sample import Places
+from pipeline.sampling.augmentation.separable_resize import interpolated
+from pipeline.sampling.patches import NO_MARGIN, Surroundings
+from pipeline.sampling.to_device import send
+
+# Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
+_THICK = 3.0
+
+SPATIAL_NUMBERS = 13
+"""How many random numbers `draw_spatial` takes, whatever the settings."""
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """What happens to the positions of one sample.
+
+    matrix: from the result's to the input's position, in mm around the centre; None for the identity. displacement:
+    mm at control points (3, a, b, c), which span the patch. flips: along which axes the result is reversed.
+    """
+
+    matrix: NDArray[np.float64] | None
+    displacement: NDArray[np.float32] | None
+    flips: tuple[bool, bool, bool]
+
+    @property
+    def moves(self) -> bool:
+        """Whether voxels have to be interpolated."""
+        return self.matrix is not None or self.displacement is not None
+
+
+def draw_spatial(
+    numbers: Sequence[float],
+    config: AugmentConfig,
+    mirror_axes: Collection[int],
+    spacing_mm: Spacing,
+    patch_size: Shape,
+) -> Spatial:
+    """What happens to one sample, from the first `SPATIAL_NUMBERS` of `numbers`, which are evenly spread over 0..1."""
+    affine, elastic = config.affine, config.elastic
+    turned, a, b, c, *scales, bent, strength, points_seed, flip_x, flip_y, flip_z = numbers[:SPATIAL_NUMBERS]
+    displacement = None
+    if bent < elastic.prob:
+        points = [
+            max(math.ceil(n * s / elastic.spacing_mm) + 1, 2) for n, s in zip(patch_size, spacing_mm, strict=True)
+        ]
+        source = np.random.default_rng(seed_of(points_seed))
+        displacement = source.normal(0.0, between(strength, elastic.magnitude_mm), (3, *points)).astype(np.float32)
+    matrix = None
+    if turned < affine.prob:
+        most, low, high = math.radians(affine.rotation_degrees), math.log(affine.scale[0]), math.log(affine.scale[1])
+        angles = [between(number, (-most, most)) for number in (a, b, c)]
+        scale = [math.exp(between(number, (low, high))) for number in scales]
+        scale = scale if affine.scale_per_axis else scale[:1] * 3
+        matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
+    x, y, z = (
+        number < config.flip_prob and axis in mirror_axes for axis, number in enumerate((flip_x, flip_y, flip_z))
+    )
+    return Spatial(matrix, displacement, (x, y, z))
+
+
+def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rotation by `angles` (radians) about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
+    """Voxels around a patch that a result of its size shows, at the most a quarter of the patch.
+
+    Beyond it the edge is repeated: the furthest corners are rare, and reading them costs more than they teach.
+    """
+    if not drawn.moves:
+        return NO_MARGIN
+    spacing = np.array(spacing_mm)
+    half_mm = (np.array(patch_size) - 1) / 2 * spacing
+    reach_mm = half_mm if drawn.matrix is None else np.abs(drawn.matrix) @ half_mm
+    if drawn.displacement is not None:
+        reach_mm = reach_mm + np.abs(drawn.displacement).max(axis=(1, 2, 3))
+    wanted = np.clip((reach_mm - half_mm) / spacing, 0, np.array(patch_size) / 4)
+    x, y, z = (math.ceil(extra) for extra in wanted)
+    return x, y, z
+
+
+def resample(
+    whole: Surroundings, drawn: Spatial, size: Shape, spacing_mm: Spacing, linear_label: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (linear) and label (nearest, or linear per class) of `size` at the same places; edges are repeated."""
+    places_3XYZ = source_places(drawn, size, whole.first, spacing_mm, whole.image.device)
+    places = Places(places_3XYZ, tuple(whole.label.shape))
+    moved = _largest_share(whole.label, places) if linear_label else places.nearest(whole.label)
+    return places.linear(whole.image), moved
+
+
+def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing, device: torch.device) -> torch.Tensor:
+    """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z); flips are left out.
+
+    first: where the patch begins in the source; it is turned and bent around its centre.
+    """
+    spacing = np.array(spacing_mm)
+    matrix = (np.eye(3) if drawn.matrix is None else drawn.matrix) / spacing[:, None]
+    x, y, z = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True))
+    centre = np.array(first) + (np.array(size) - 1) / 2
+    # A sum of three terms, one along each axis of the result. As a table of two axes: with three, torch would add in
+    # pieces as short as the last one.
+    along_x = centre[:, None] + matrix[:, :1] * x
+    along_yz = (matrix[:, 1:2] * y)[:, :, None] + (matrix[:, 2:] * z)[:, None]
+    on_x, on_yz = (send(table.astype(np.float32), device) for table in (along_x, along_yz))
+    places = (on_x[:, :, None] + on_yz.flatten(1)[:, None]).view(3, *size)
+    if drawn.displacement is not None:
+        bent = (drawn.displacement / spacing[:, None, None, None]).astype(np.float32)
+        places += interpolated(send(bent, device), size, 3)
+    return places
+
+
+def flip(
+    image_CXYZ: torch.Tensor,
+    label_XYZ: torch.Tensor,
+    axes: Sequence[int],
+    swaps: Sequence[tuple[int, int]] = (),
+    overlapping: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both reversed along spatial `axes`; the structures of each pair change places where axis 0 is among them."""
+    label = label_XYZ.flip(list(axes))
+    if 0 in axes:
+        for one, other in swaps:
+            label = _swapped_bits(label, one - 1, other - 1) if overlapping else _swapped(label, one, other)
+    return image_CXYZ.flip([axis + 1 for axis in axes]), label
+
+
+def _swapped(label: torch.Tensor, one: int, other: int) -> torch.Tensor:
+    return label.masked_fill(label == one, other).masked_fill_(label == other, one)
+
+
+def _swapped_bits(label: torch.Tensor, one: int, other: int) -> torch.Tensor:
+    differ = ((label >> one) ^ (label >> other)) & 1
+    return label ^ (differ << one) ^ (differ << other)
+
+
+def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:
+    """About which axes images may be turned: all, or only that of thick slices."""
+    spacing = np.array(spacing_mm)
+    thickest = int(spacing.argmax())
+    thick = spacing.max() > _THICK * np.delete(spacing, thickest).max()
+    return np.array([not thick or axis == thickest for axis in range(3)])
+
+
+def _largest_share(label_XYZ: torch.Tensor, places: Places) -> torch.Tensor:
+    """Each class interpolated linearly; the one with the largest share wins."""
+    best, share = None, None
+    for value in label_XYZ.unique():
+        found = places.linear((label_XYZ == value)[None].float())[0]
+        if best is None or share is None:
+            best, share = torch.full_like(found, value.item(), dtype=label_XYZ.dtype), found
+            continue
+        best = torch.where(found > share, value, best)
+        share = torch.maximum(share, found)
+    if best is None:
+        raise AssertionError("a label without voxels")
+    return best

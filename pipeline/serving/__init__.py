@@ -1,1 +1,0 @@
-"""Prediction from a package, and everything that offers it to others."""

@@ -1,0 +1,178 @@
+"""Folds one after the other on one device, or side by side: as many at once as there are devices, each in its process.
+
+A fold is a function of seed and settings, so that both ways give the same weights on the same kind of device.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.base.errors import EXIT_INTERRUPTED, SegpipeError, TrainingError
+from pipeline.base.files import read_json
+from pipeline.base.heap import keep_freed_memory
+from pipeline.base.machine import resolve_device, with_this_program
+from pipeline.config.train import TrainConfig
+from pipeline.inference.array_backend import TorchArrays
+from pipeline.preprocessing.plan import Plan, read_plan
+from pipeline.sampling.patch_store import PatchStore, open_store
+from pipeline.training.distributed import ALONE, World
+from pipeline.training.select_folds import Fold, folds_to_train
+from pipeline.training.setup import Workshop, make_course, make_learner, set_up_torch
+from pipeline.training.trainer import RESULT, fit
+
+log = logging.getLogger(__name__)
+
+LOG = "log.txt"
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to train: settings, the finished folders of `plan` and `sample`, and where to."""
+
+    train: TrainConfig
+    seed: int
+    plan: Path
+    sample: Path
+    out: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        paths = {name: str(getattr(self, name).absolute()) for name in ("plan", "sample", "out")}
+        return {"train": self.train.model_dump(mode="json"), "seed": self.seed, **paths}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Order:
+        paths = {name: Path(content[name]) for name in ("plan", "sample", "out")}
+        return cls(TrainConfig.model_validate(content["train"]), int(content["seed"]), **paths)
+
+    @property
+    def folds(self) -> list[Fold]:
+        return folds_to_train(self.train.folds, self.sample)
+
+    def result(self, fold: Fold) -> dict[str, Any] | None:
+        """What a fold gave; None where it is not trained to its end."""
+        path = fold.folder(self.out) / RESULT
+        return dict(read_json(path)) if path.is_file() else None
+
+
+def train_in_turn(order: Order, folds: Sequence[Fold], device: torch.device, world: World = ALONE) -> None:
+    """Trains the folds that are not finished, one after the other; an unfinished one goes on."""
+    left = [fold for fold in folds if order.result(fold) is None]
+    for fold in folds:
+        if fold not in left:
+            log.info("fold %s is trained already", fold.name)
+    if not left:
+        return
+    plan = read_plan(order.plan)
+    set_up_torch(order.train, plan, device)
+    reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if device.type == "cpu" else 0.0
+    store = _kept_near(open_store(order.sample / "store", reserved_gib=reserved_gib), plan, device)
+    shop = Workshop(order.train, plan, store, order.seed, device, world)
+    for fold in left:
+        fit(make_course(shop, fold, fold.folder(order.out)), make_learner(shop))
+
+
+def train_side_by_side(order: Order, folds: Sequence[Fold], devices: Sequence[str]) -> None:
+    """Trains folds at the same time, one on each device; what each says goes to `log.txt` in its folder.
+
+    Where one fails the others go on; then a TrainingError names it. An interruption is passed on to all of them, which
+    save what they have: the same command goes on.
+    """
+    waiting, running, failed = list(folds), dict[str, tuple[Fold, subprocess.Popen]](), list[Fold]()
+    try:
+        while waiting or running:
+            for device in devices:
+                if device not in running and waiting:
+                    fold = waiting.pop(0)
+                    running[device] = fold, _begin(order, fold, device, len(devices))
+            for device, (fold, process) in list(running.items()):
+                if process.poll() is not None:
+                    del running[device]
+                    failed += [fold] if process.returncode else []
+                    log.info("fold %s %s", fold.name, "failed" if process.returncode else "is trained")
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        for _, process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for _, process in running.values():
+            process.wait()
+    if failed:
+        each = "; ".join(f"fold {fold.name}: {_last_line(fold.folder(order.out) / LOG)}" for fold in failed)
+        raise TrainingError(f"{len(failed)} of {len(folds)} folds failed. {each}")
+
+
+def _begin(order: Order, fold: Fold, device: str, beside: int) -> subprocess.Popen:
+    folder = fold.folder(order.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "pipeline.training.run_folds", fold.name, device]
+    with (folder / LOG).open("a", encoding="utf-8") as said:
+        process = subprocess.Popen(  # noqa: S603, our own module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env={**with_this_program(), "LOCAL_WORLD_SIZE": str(beside)},  # they share cores and memory
+            start_new_session=True,  # Ctrl-C reaches it through us, once
+        )
+    if process.stdin is None:
+        raise AssertionError("a pipe was asked for")
+    # The pipe stays open: its end tells the other process that this one is gone, however it went.
+    process.stdin.write(json.dumps(order.to_json()).encode() + b"\n")
+    process.stdin.flush()
+    log.info("fold %s trains on %s; what it says is in %s", fold.name, device, folder / LOG)
+    return process
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
+    """The store, on a GPU that has room for it beside the training."""
+    free_gib = TorchArrays(device).free_gib()  # what torch keeps of an earlier fold, or of planning, is free too
+    if free_gib is not None:
+        store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
+    log.info("patches are read from %s: %s", store.where, store.reason)
+    return store
+
+
+def _end_with_parent() -> None:
+    """As if asked to stop, so that the state is saved, once the process that began this one has ended."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(fold_name: str, device: str) -> int:
+    """One fold in this process; the order comes from standard input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    order = Order.from_json(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
+    try:
+        train_in_turn(order, [fold for fold in order.folds if fold.name == fold_name], resolve_device(device))
+    except SegpipeError as error:
+        print(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""What training says and writes while it runs: losses, time by purpose, rows of the records, the progress note."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.base.process_memory import peak_memory_gib
+from pipeline.base.stage import duration
+from pipeline.training.metric_files import Records
+from pipeline.training.train_state import NotFiniteError, Standing
+
+if TYPE_CHECKING:
+    from pipeline.training.tensorboard_images import Picture
+    from pipeline.training.trainer import Course
+
+log = logging.getLogger(__name__)
+
+_PURPOSES = ("data", "step", "validation")
+_SAY_EVERY_S = 60.0
+"""Time between lines where nobody sees a progress bar."""
+_MOST_SHOWN = 8
+"""Structures in a line of the terminal."""
+
+
+class Journal:
+    """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words.
+
+    Of several processes only the first writes and speaks.
+    """
+
+    def __init__(self, course: Course, standing: Standing, device: torch.device) -> None:
+        self.course, self.standing, self.device = course, standing, device
+        done = standing.step - standing.validation_due  # the row of a validation that is due comes again
+        self.records = (
+            Records(course.folder, course.structures, done, course.tensorboard, course.mlflow)
+            if course.world.is_first
+            else None
+        )
+        self.pending: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.since_row = dict.fromkeys(_PURPOSES, 0.0)
+        self.since_start = dict.fromkeys(_PURPOSES, 0.0)
+        self.first_step = self.row_step = standing.step
+        self.started, self.earlier = time.monotonic(), standing.seconds
+        self.last_loss, self.said_at = math.nan, self.started
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.records is not None:
+            self.records.close(error)
+
+    @contextmanager
+    def times(self, purpose: str) -> Iterator[None]:
+        """Adds the time inside to a purpose: data, step or validation."""
+        before = time.perf_counter()
+        yield
+        passed = time.perf_counter() - before
+        self.since_row[purpose] += passed
+        self.since_start[purpose] += passed
+
+    def take_in(self, loss: torch.Tensor, norm: torch.Tensor, look: bool, scaled: bool) -> None:
+        """Notes a step's loss and gradient norm.
+
+        look: read the numbers noted since the last look, which on a GPU waits for it. Raises NotFiniteError if one is
+        not finite; with scaled gradients (fp16) an infinite norm is an ordinary event and the step is left out.
+        """
+        self.look_at_the_clock()
+        self.pending.append((loss, norm))
+        if not look:
+            return
+        first = self.standing.step - len(self.pending) + 1
+        lost, grown = (torch.stack(values) for values in zip(*self.pending, strict=True))
+        losses, norms = self.course.world.mean(lost).tolist(), grown.tolist()
+        self.pending.clear()
+        for offset, (one_loss, one_norm) in enumerate(zip(losses, norms, strict=True)):
+            if not math.isfinite(one_loss):
+                raise NotFiniteError("loss", first + offset)
+            if not math.isfinite(one_norm) and not scaled:
+                raise NotFiniteError("gradient", first + offset)
+        self.standing.losses += losses
+        self.standing.norms += [norm for norm in norms if math.isfinite(norm)]
+
+    def look_at_the_clock(self) -> None:
+        """Brings `standing.seconds` up to now."""
+        self.standing.seconds = self.earlier + time.monotonic() - self.started
+
+    def show(self, pictures: Mapping[str, Picture]) -> None:
+        """Pictures of a validation, by case."""
+        if self.records is not None:
+            self.records.show(pictures, self.standing.step)
+
+    def write_row(self, lr: float, validated: bool) -> None:
+        """One row of metrics.csv and timing.csv over the steps since the last one."""
+        self.look_at_the_clock()
+        standing = self.standing
+        metrics: dict[str, int | float] = {"step": standing.step, "lr": lr, "loss": _mean(standing.losses)}
+        if standing.norms:
+            metrics["grad_norm"] = _mean(standing.norms)
+        if validated:
+            metrics["dice_mean"] = standing.mean_dice
+            metrics |= {f"dice_{name}": value for name, value in standing.dice.items()}
+        busy = self.since_row["data"] + self.since_row["step"]
+        timing = {
+            "step": standing.step,
+            "seconds": standing.seconds,
+            **{f"{purpose}_s": seconds for purpose, seconds in self.since_row.items()},
+            "patches_per_s": self.course.batch_size * (standing.step - self.row_step) / busy if busy else 0.0,
+            "peak_memory_gib": self._peak_memory_gib(),
+        }
+        if self.records is not None:
+            self.records.add(metrics, timing)
+        self.last_loss, self.row_step = metrics["loss"], standing.step
+        standing.losses, standing.norms = [], []
+        self.since_row = dict.fromkeys(_PURPOSES, 0.0)
+
+    def note(self) -> str:
+        """Loss, Dice and where the time goes, in a few words."""
+        losses = self.standing.losses
+        loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}".replace("nan", "–")
+        dice = [f"Dice {self.standing.mean_dice:.3f}"] if self.standing.dice else []
+        total = sum(self.since_start.values()) or 1.0
+        return "  ".join([loss, *dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
+
+    def say(self) -> None:
+        """One line: step, loss, Dice per structure, time left."""
+        if self.course.world.is_first:
+            log.info("%s", self._line())
+        self.said_at = time.monotonic()
+
+    def say_now_and_then(self) -> None:
+        """A line a minute where there is no terminal, and so no progress bar."""
+        if not sys.stderr.isatty() and time.monotonic() - self.said_at >= _SAY_EVERY_S:
+            self.say()
+
+    def _line(self) -> str:
+        standing, max_steps = self.standing, self.course.max_steps
+        passed = max(time.monotonic() - self.started, 1e-9)
+        steps = standing.step - self.first_step
+        left = f"  {duration(passed / steps * (max_steps - standing.step))} left" if steps else ""
+        return f"  step {standing.step}/{max_steps}  {self.note()}{each_dice(standing.dice)}{left}"
+
+    def _peak_memory_gib(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        return peak_memory_gib()
+
+
+def each_dice(dice: Mapping[str, float]) -> str:
+    """Dice per structure in brackets; of many structures the worst ones, since all are in metrics.csv."""
+    shown = list(dice.items())
+    if len(shown) > _MOST_SHOWN:
+        shown = sorted(shown, key=lambda one: one[1])[:_MOST_SHOWN]
+    each = ", ".join(f"{name} {value:.3f}" for name, value in shown)
+    lowest = f"lowest of {len(dice)}: " if len(dice) > len(shown) else ""
+    return f"  ({lowest}{each})" if each else ""
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

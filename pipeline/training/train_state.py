@@ -1,0 +1,78 @@
+"""How far training is, on disk: everything that exact resuming needs, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.models.checkpoint import load_state, save_state
+from pipeline.training.train_step import Learner
+
+_STATE = "state.pt"
+# A save that is slower than this is given time to pay for itself, as long as a kill costs no more than a minute.
+_SLOW_SAVE_S, _TIMES_ITS_TIME, _LONGEST_S = 0.5, 20, 60.0
+
+
+class NotFiniteError(Exception):
+    """Loss or gradient of step number `step` is not a finite number."""
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(f"the {what} is not a finite number")
+        self.step = step
+
+
+@dataclass
+class Standing:
+    """Everything that changes while training, but for the learner's own state.
+
+    seconds: spent so far, over all resumes. processes: how many take part. losses, norms: of the steps since the last
+    row of metrics.csv. validation_due: the one after this step is not done yet. dice: of the last validation, per
+    structure. mean_to_beat: the mean Dice of `since_better` validations ago, from which early stopping counts a gain.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    processes: int = 1
+    rate_factor: float = 1.0
+    rolled_back_at: int | None = None
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    validation_due: bool = False
+    dice: dict[str, float] = field(default_factory=dict)
+    best_dice: dict[str, float] = field(default_factory=dict)
+    best_mean: float = -1.0
+    best_step: int | None = None
+    mean_to_beat: float = -1.0
+    since_better: int = 0
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over structures of the last validation; 0 where no case held any."""
+        return sum(self.dice.values()) / len(self.dice) if self.dice else 0.0
+
+
+def seconds_between_saves(wanted: float, last_took: float) -> float:
+    """`wanted`, or 20 times what the last save took where that was long, up to a minute."""
+    return wanted if last_took < _SLOW_SAVE_S else max(wanted, min(_TIMES_ITS_TIME * last_took, _LONGEST_S))
+
+
+def has_state(folder: Path) -> bool:
+    """Whether an unfinished training lies in the folder."""
+    return (folder / _STATE).is_file()
+
+
+def save_standing(folder: Path, standing: Standing, learner: Learner) -> None:
+    """Saves all that is needed to go on; a kill leaves either the old or the new state."""
+    save_state(folder / _STATE, {"standing": asdict(standing), "learner": learner.state()})
+
+
+def load_standing(folder: Path, learner: Learner) -> Standing:
+    """Brings learner and standing back to what was saved."""
+    state = load_state(folder / _STATE, learner.device)
+    learner.load_state(state["learner"])
+    return Standing(**state["standing"])
+
+
+def remove_state(folder: Path) -> None:
+    """A finished training needs no state."""
+    (folder / _STATE).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The viewer of a run, in the browser."""

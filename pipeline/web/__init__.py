@@ -1,0 +1,1 @@
+"""Files and volumes for browser pages: what the viewer and the service share."""

@@ -1,0 +1,23 @@
+"""Compiling is an attempt: training goes on without it where it does not work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.training.compile_network import compiled
+from tests.training.tiny_training import draw, make_learner
+
+
+@pytest.mark.slow
+def test_where_there_is_no_compiler_it_learns_without_and_says_so(monkeypatch, caplog):
+    """The same weights as of a network that nobody tried to compile."""
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+    plain, tried = make_learner(), make_learner()
+    tried.forward = compiled(tried.network)
+    for step in range(2):
+        plain.learn(draw(step), step, 0.05)
+        tried.learn(draw(step), step, 0.05)
+    assert "torch.compile does not work here, goes on without" in caplog.text
+    for one, other in zip(plain.network.parameters(), tried.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
