@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.terminal import format_table
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
 from pipeline.io.formats import read_image
 from pipeline.io.geometry import Grid
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def segmented(
-    plan: Plan, network: Network, scans: list[Volume], settings: InferenceSettings
+    plan: Plan, network: Network, scans: list[Volume], settings: InferenceConfig
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """Labels of each scan with sums in fp32 and in half precision; the network computes in fp32 both times."""
     model = TorchModel([network], CPU, "fp32", overlapping=plan.overlapping)

@@ -36,9 +36,9 @@ import torch
 from pipeline.base.heap import ONE_POOL
 from pipeline.base.process_memory import peak_memory_gib, resident_memory_gib
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
+from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.predictor import Predictor, Prepared
-from pipeline.inference.segment_cases import segment
+from pipeline.inference.segment_cases import segment_cases
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.slab_blending import best_layout
 from pipeline.inference.sliding_window import sliding_window
@@ -70,7 +70,7 @@ def main() -> None:
     spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))
     plan = make_plan(arguments.classes, arguments.roi, spacing_mm, arguments.files or 1)
     network = LikesOneIntensity(arguments.classes)
-    settings = InferenceSettings(accumulate=arguments.accumulate, **asked_for(arguments))
+    settings = InferenceConfig(accumulate=arguments.accumulate, **asked_for(arguments))
     predictor = Predictor(plan, TorchModel([network], torch.device("cpu")), settings)
     if arguments.package:
         predictor = packaged(arguments)
@@ -116,13 +116,13 @@ def main() -> None:
 def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings for what is asked for beside labels; steps are done to class 1."""
     first = ("structure_1",)
-    steps = PostprocessSettings(fill_holes=first, largest_component=first) if arguments.postprocess else "none"
+    steps = PostprocessConfig(fill_holes=first, largest_component=first) if arguments.postprocess else "none"
     return {"postprocess": steps, **({arguments.maps: True} if arguments.maps else {})}
 
 
 def packaged(arguments: argparse.Namespace) -> Predictor:
     """The networks of a package as `segpipe predict` opens them."""
-    from pipeline.inference.build_predictors import open_predictors
+    from pipeline.inference.build_predictors import build_predictors
     from pipeline.inference.engine_spec import EngineSpec
     from pipeline.packaging.model_package import load_package
 
@@ -130,7 +130,7 @@ def packaged(arguments: argparse.Namespace) -> Predictor:
     asked: dict[str, Any] = {"accumulate": arguments.accumulate, "backend": arguments.backend}
     asked |= {} if arguments.overlap is None else {"overlap": arguments.overlap}
     settings = package.settings.model_copy(update=asked | ({arguments.maps: True} if arguments.maps else {}))
-    return open_predictors(EngineSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
+    return build_predictors(EngineSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
 
 
 class LikesOneIntensity:
@@ -187,7 +187,7 @@ def from_files(predictor: Predictor, shape: tuple[int, ...], channels: int, dtyp
             words = [str(path), dtype, *map(str, shape), str(predictor.plan.out_channels)]
             subprocess.run([sys.executable, "-c", make, *words], check=True)
         job = Job("scan", paths, Path(folder) / "labels.nii.gz")
-        (result,) = segment([job], lambda _: predictor)
+        (result,) = segment_cases([job], lambda _: predictor)
         if result.status != "done":
             raise SystemExit(result.message)
         return np.asarray(nib.load(job.output).dataobj[::16, ::16, ::16])

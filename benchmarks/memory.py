@@ -138,11 +138,11 @@ def predicted(planned: Planned) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from pipeline.planning.step_timing import Work
+    from pipeline.planning.step_timing import StepSpec
     from pipeline.planning.training_memory import predict_memory
     from pipeline.sampling.patch_store import case_bytes
 
-    work = Work(planned.network, planned.channels, planned.structures + 1, planned.patch, planned.batch)
+    work = StepSpec(planned.network, planned.channels, planned.structures + 1, planned.patch, planned.batch)
     memory = predict_memory(work, planned.precision, torch.device("cpu"))
     store = CASES * case_bytes(planned.patch, planned.channels, np.dtype(np.uint8)) / 2**30
     parts = {"step": memory.step, "weights": memory.weights, "batches": memory.batches, "store": store}

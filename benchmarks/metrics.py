@@ -67,7 +67,7 @@ def large(arguments: argparse.Namespace) -> None:
     """Times of both sides in turn, and the peak memory of each alone."""
     import torch
 
-    from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
+    from pipeline.evaluation.metrics.score_case import MetricConfig, score_case
 
     torch.set_num_threads(arguments.threads)
     pred, ref = label_maps(shape_of(arguments), structures=10, seed=0)
@@ -77,7 +77,7 @@ def large(arguments: argparse.Namespace) -> None:
         seconds = {}
         for element in ("surfel", "voxel"):
             start = time.perf_counter()
-            own = score_case(pred, ref, STRUCTURES, SPACING_MM, MetricSettings(surface=element)).rows
+            own = score_case(pred, ref, STRUCTURES, SPACING_MM, MetricConfig(surface=element)).rows
             seconds[element] = time.perf_counter() - start
         theirs = [monai_figures(pred, ref, value) for value in range(1, 11)]
         seconds["monai"] = sum(one[0] for one in theirs)
@@ -135,10 +135,10 @@ def alone(arguments: argparse.Namespace) -> None:
     """One side once in this process; prints its peak before and after."""
     pred, ref = label_maps(shape_of(arguments), structures=10, seed=0)
     if arguments.what == "ours":
-        from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
+        from pipeline.evaluation.metrics.score_case import MetricConfig, score_case
 
         before = peak_memory_gib()
-        score_case(pred, ref, STRUCTURES, SPACING_MM, MetricSettings())
+        score_case(pred, ref, STRUCTURES, SPACING_MM, MetricConfig())
     else:
         import torch
 

@@ -141,10 +141,10 @@ class Memory:
 
 def our_sides(pairs: Pairs, how: How) -> Iterator[Side]:
     """As training draws them, ahead of their use (train.data_threads)."""
-    from pipeline.training.prefetch import drawn_ahead
+    from pipeline.training.prefetch import prefetch
 
     def ahead(threads: int) -> Iterator[Any]:
-        with drawn_ahead(our_draw(pairs, how), 0, 10**9, threads) as batches:
+        with prefetch(our_draw(pairs, how), 0, 10**9, threads) as batches:
             yield from batches
 
     for threads in thread_counts():
@@ -163,10 +163,10 @@ def thread_counts() -> list[int]:
 
 
 def our_draw(pairs: Pairs, how: How) -> Draw:
-    from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+    from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
     from pipeline.sampling.augmentation.augmentation_config import AugmentConfig, ElasticConfig
     from pipeline.sampling.augmentation.spatial_transforms import margin
-    from pipeline.sampling.patches import draw_batch, place_batch, surroundings
+    from pipeline.sampling.patches import cut_with_margin, draw_batch, draw_locations
 
     store, config, spacing_mm = Memory(pairs), AugmentConfig(), SPACING_MM
     ids = list(store.pairs)
@@ -176,11 +176,11 @@ def our_draw(pairs: Pairs, how: How) -> Draw:
     def draw(step: int) -> Any:
         if how == "crop only":
             return draw_batch(store, ids, PATCH, BATCH, 0, step)
-        changes = [draw_change(config, 0, step * BATCH + b, 1, (0,), spacing_mm, PATCH) for b in range(BATCH)]
-        places = place_batch(store, ids, PATCH, BATCH, 0, step)
+        changes = [draw_params(config, 0, step * BATCH + b, 1, (0,), spacing_mm, PATCH) for b in range(BATCH)]
+        places = draw_locations(store, ids, PATCH, BATCH, 0, step)
         around = [margin(change.spatial, PATCH, spacing_mm) if change else (0, 0, 0) for change in changes]
-        samples = [surroundings(store, place, PATCH, extra) for place, extra in zip(places, around, strict=True)]
-        return apply_changes(samples, changes, PATCH, spacing_mm)
+        samples = [cut_with_margin(store, place, PATCH, extra) for place, extra in zip(places, around, strict=True)]
+        return augment_batch(samples, changes, PATCH, spacing_mm)
 
     return draw
 
@@ -290,15 +290,15 @@ def elastic_sigma_voxels() -> float:
 def share_of_step(pairs: Pairs, batches: int) -> str:
     """CPU seconds of augmenting, and of drawing with augmenting, against those of a training step."""
     from pipeline.base.machine import usable_cores
-    from pipeline.planning.step_timing import Precision, TrainingStep, Work
+    from pipeline.planning.step_timing import Precision, StepSpec, TimedStep
 
     torch.set_num_threads(1)  # as the thread that draws ahead of training
     drawing = cpu_seconds(our_draw(pairs, "crop only"), batches)
     both = cpu_seconds(our_draw(pairs, "crop and augment"), batches)
     torch.set_num_threads(usable_cores())
-    work = Work({"name": "unet", "channels": [16, 32, 64, 128]}, 1, 4, PATCH, BATCH)
+    work = StepSpec({"name": "unet", "channels": [16, 32, 64, 128]}, 1, 4, PATCH, BATCH)
     precisions: tuple[Precision, ...] = ("bf16", "fp32")
-    steps = {name: TrainingStep(work, name, torch.device("cpu")) for name in precisions}
+    steps = {name: TimedStep(work, name, torch.device("cpu")) for name in precisions}
     # CPU time on both sides: a busy machine stretches wall time, and would make the share look small.
     seconds = {name: cpu_seconds(partial(_taken, take), max(batches // 4, 2)) for name, take in steps.items()}
     precision = min(precisions, key=lambda name: seconds[name])

@@ -50,17 +50,17 @@ marks = []
 import numpy as np
 import pipeline.deploy.container_entrypoint, pipeline.deploy.predict, pipeline.inference.segment_cases
 from pipeline.io.formats import read_image
-from pipeline.inference.build_predictors import open_predictors
+from pipeline.inference.build_predictors import build_predictors
 from pipeline.packaging.model_package import load_package
 from pipeline.inference.engine_spec import EngineSpec
 mark()
 model = load_package(package)
 mark()
-predictor = open_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, "cpu"))("")
+predictor = build_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, "cpu"))("")
 mark()
 predictor.prepare(read_image([scan]))
 mark()
-with predictor.model.working():
+with predictor.model.inference_context():
     predictor.model(np.zeros((1, len(model.plan.channels), *model.plan.patch_size), np.float32))
 mark()
 (result,) = pipeline.deploy.predict.predict(model, scan, output, "cpu", isolated=False)

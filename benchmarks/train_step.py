@@ -40,9 +40,9 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
 from pipeline.models.optimizers import MovingAverage, build_optimizer
-from pipeline.training.compile_network import compiled
+from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.prefetch import Batch
-from pipeline.training.train_step import AUTOCAST, Learner
+from pipeline.training.train_step import AUTOCAST, TrainStep
 
 PATCH, CLASSES = (40, 56, 40), 3
 ROWS = ("segpipe", "segpipe, compiled", "as nnU-Net", "as nnU-Net, tuned", "convolutions")
@@ -144,7 +144,7 @@ def _network(arguments: argparse.Namespace, device: torch.device) -> nn.Module:
 
 def _ours(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> Callable[[], object]:
     network = _network(arguments, device)
-    learner = Learner(
+    train_step = TrainStep(
         network=network,
         loss=FusedDiceCE(),
         optimizer=build_optimizer(AdamWConfig(), network.parameters()),
@@ -154,9 +154,9 @@ def _ours(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> 
         grad_clip=12.0,
         level_weights=None,
         micro_batch=arguments.batch,
-        forward=compiled(network) if arguments.row == "segpipe, compiled" else None,
+        forward=compile_or_fallback(network) if arguments.row == "segpipe, compiled" else None,
     )
-    return lambda: learner.learn(batch, 0, 1e-4)
+    return lambda: train_step.step(batch, 0, 1e-4)
 
 
 def _theirs(arguments: argparse.Namespace, device: torch.device, batch: Batch) -> Callable[[], object]:

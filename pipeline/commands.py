@@ -32,11 +32,11 @@ def _run_config(
     keep_freed_memory()
     folder = out if out is not None else Path("runs") / config.name
     code = run(config, folder, first, only, force)
-    _say_where(folder, only)
+    _print_summary(folder, only)
     return code
 
 
-def _say_where(folder: Path, only: str | None) -> None:
+def _print_summary(folder: Path, only: str | None) -> None:
     """After a whole run: the table of Dice, where the report lies and what to do with the package."""
     from pipeline.base.files import read_json
     from pipeline.base.terminal import format_table
@@ -95,19 +95,20 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def init_data(arguments: argparse.Namespace) -> int:
     """From a folder to a manifest and a configuration."""
-    from pipeline.layouts import Chosen, init
+    from pipeline.layouts.folders.file_roles import FilePatterns
+    from pipeline.layouts.init_dataset import init_dataset
 
-    chosen = Chosen(arguments.label_files, arguments.image_files)
-    result = init(arguments.folder, arguments.output, arguments.format, arguments.labels, chosen)
+    chosen = FilePatterns(arguments.label_files, arguments.image_files)
+    result = init_dataset(arguments.folder, arguments.output, arguments.format, arguments.labels, chosen)
     print(result.message)
     return EXIT_DONE
 
 
 def convert_data(arguments: argparse.Namespace) -> int:
     """A data set as nnU-Net raw or MSD; 4 where some cases had to be left out."""
-    from pipeline.layouts import convert
+    from pipeline.layouts.convert_dataset import convert_dataset
 
-    result = convert(arguments.source, arguments.to, arguments.output)
+    result = convert_dataset(arguments.source, arguments.to, arguments.output)
     print(result.message)
     return EXIT_SOME_CASES if result.problems else EXIT_DONE
 
@@ -145,9 +146,9 @@ def predict_scans(arguments: argparse.Namespace) -> int:
 def score_folder(arguments: argparse.Namespace) -> int:
     """Predictions against references; 4 where some references have no prediction, or none that can be compared."""
     from pipeline.evaluation.evaluate_pairs import parse_tolerances, score
-    from pipeline.evaluation.metrics.score_case import MetricSettings
+    from pipeline.evaluation.metrics.score_case import MetricConfig
 
-    metrics = MetricSettings(
+    metrics = MetricConfig(
         **parse_tolerances(arguments.nsd_tolerance_mm),
         surface=arguments.surface,
         empty_policy=arguments.empty_policy,

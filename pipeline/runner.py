@@ -17,16 +17,16 @@ from pipeline.base.machine import Runtime
 from pipeline.base.stage import (
     RECORD,
     Stage,
+    cache_key_config,
+    drop_ignored_keys,
     execute,
     failed_cases,
     is_finished,
-    material,
-    out_of_date,
     output_digest,
     request_of,
-    without_immaterial,
+    staleness_reason,
 )
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.config.pipeline_config import PipelineConfig, to_yaml, value_at
 from pipeline.dataset.case_index import read_cases
 from pipeline.dataset.folds import make_folds
@@ -67,8 +67,8 @@ def run(
     """
     chosen = _chosen(first, only)
     if int(os.environ.get("RANK", "0")) > 0:
-        return _train_along(config, folder, chosen, force)
-    with _alone_in(folder), _log_file(folder):
+        return _train_as_nonzero_rank(config, folder, chosen, force)
+    with _lock(folder), _log_file(folder):
         log.info("run %s in %s", config.name, folder)
         write_text(folder / "config.yaml", to_yaml(config))
         _require_earlier(config, folder, chosen)
@@ -102,7 +102,7 @@ def _check_training(config: PipelineConfig, folder: Path) -> None:
     train.check_against_plan(settings, read_plan(folder / "plan"), len(folds["folds"]))
 
 
-def _train_along(config: PipelineConfig, folder: Path, chosen: list[Stage], force: bool) -> int:
+def _train_as_nonzero_rank(config: PipelineConfig, folder: Path, chosen: list[Stage], force: bool) -> int:
     """What torchrun's processes other than the first do: train, while the first one keeps folder and records."""
     if [stage.name for stage in chosen] != ["train"]:
         raise ConfigError(
@@ -112,13 +112,13 @@ def _train_along(config: PipelineConfig, folder: Path, chosen: list[Stage], forc
     logging.getLogger("pipeline").setLevel(logging.WARNING)
     stage, settings = chosen[0], settings_for(chosen[0], config)
     inputs = {name: folder / name for name in stage.inputs}
-    if force or out_of_date(stage, request_of(stage, settings, inputs), folder / stage.name) is not None:
+    if force or staleness_reason(stage, request_of(stage, settings, inputs), folder / stage.name) is not None:
         runtime = Runtime(config.device, config.executor.name, config.executor.workers)
         stage.run(settings, inputs, folder / f"{stage.name}.partial", runtime)
     return EXIT_DONE
 
 
-def settings_for(stage: Stage, config: PipelineConfig) -> Strict:
+def settings_for(stage: Stage, config: PipelineConfig) -> StrictModel:
     """The part of the configuration that a stage reads, as its own value."""
     return stage.config(**{field: value_at(config, key_path) for field, key_path in stage.reads.items()})
 
@@ -149,7 +149,7 @@ def _changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[s
     settings, request = settings_for(stage, config), read_json(folder / stage.name / RECORD)["request"]
     if isinstance(settings, load.LoadReads):  # whose paths may be those of another machine
         return load.changed_since(settings, folder / stage.name)
-    recorded, wanted = without_immaterial(stage, request["config"]), material(stage, settings)
+    recorded, wanted = drop_ignored_keys(stage, request["config"]), cache_key_config(stage, settings)
     keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
     inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(folder / name)]
     return [*keys, *(f"what {name} wrote" for name in inputs)]
@@ -171,7 +171,7 @@ def _exit_code(folder: Path, chosen: list[Stage]) -> int:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Holds the run folder's lock, which the kernel gives back however this process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def _executed(root: Path, *more: str) -> set[str]:
 def test_every_promised_file_is_there(finished):
     run = finished / "run"
     for name, stage in STAGES.items():
-        assert all(any((run / name).glob(promise)) for promise in stage.promises), name
+        assert all(any((run / name).glob(promise)) for promise in stage.outputs), name
         assert (run / name / "config.yaml").is_file()
     for path in ("load/faults.json", "plan/plan.json", "sample/folds.json", "train/fold_0/last.safetensors",
                  "train/fold_0/best.safetensors", "train/fold_0/metrics.csv", "evaluate/per_case.csv",

@@ -39,7 +39,7 @@ class Knowing:
         background = 1 - windows.sum(axis=1, keepdims=True)
         return np.concatenate([background, windows], axis=1)
 
-    def working(self) -> AbstractContextManager[None]:
+    def inference_context(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 

@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not a JSON file ({error})") from None
 
 
-def inside(root: Path, relative: str) -> Path:
+def safe_join(root: Path, relative: str) -> Path:
     """`root / relative`, refused with a DataError where it is absolute or would leave `root`."""
     path = Path(relative)
     if path.is_absolute() or ".." in path.parts:

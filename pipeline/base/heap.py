@@ -55,7 +55,7 @@ def give_back_freed_memory() -> bool:
     return bool(trim(ctypes.c_size_t(0)))
 
 
-class KeptMemory:
+class HeapTrimmer:
     """Holds what the process keeps unused to little, while work goes on that takes and frees blocks of many sizes.
 
     A hole of just the right size is often not taken again (glibc before 2.38 wants some more where a block is to be
@@ -70,7 +70,7 @@ class KeptMemory:
         """wanted_gib: what the work takes beside what the process has now."""
         self._limit_gib, self._pieces = resident_memory_gib() + wanted_gib + self.SLACK_GIB, 0
 
-    def hold(self) -> None:
+    def trim(self) -> None:
         """Gives back what was freed where the process has outgrown what it wanted; for before each piece of work."""
         self._pieces += 1
         if resident_memory_gib() > self._limit_gib:

@@ -11,7 +11,7 @@ from types import TracebackType
 from pipeline.base.errors import SegpipeError
 
 
-def keep_values_from_the_log() -> None:
+def silence_dicom_logging() -> None:
     """Silences such warnings for good, and lets this process die without the message of any error but our own."""
     warnings.simplefilter("ignore")
     for library in ("pydicom", "highdicom"):
@@ -19,10 +19,10 @@ def keep_values_from_the_log() -> None:
     sys.excepthook = _die
 
 
-def without_values(error: BaseException) -> str:
+def traceback_without_message(error: BaseException) -> str:
     """Where an error came from and its kind, without the message, which may hold values of a header."""
     return "".join([*traceback.format_tb(error.__traceback__), type(error).__name__])
 
 
 def _die(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    print(error if isinstance(error, SegpipeError) else without_values(error), file=sys.stderr)
+    print(error if isinstance(error, SegpipeError) else traceback_without_message(error), file=sys.stderr)

@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 
-class Purpose(IntEnum):
+class RandomPurpose(IntEnum):
     """What numbers are drawn for; two purposes never share a stream."""
 
     EPOCH_ORDER = 1
@@ -22,17 +22,17 @@ class Purpose(IntEnum):
     PREVIEW = 6
 
 
-def generator(seed: int, purpose: Purpose, step: int = 0, position: int = 0) -> np.random.Generator:
+def generator(seed: int, purpose: RandomPurpose, step: int = 0, position: int = 0) -> np.random.Generator:
     """The generator that belongs to these numbers, always in the same state."""
     return np.random.Generator(np.random.Philox(key=[seed, int(purpose)], counter=[0, 0, position, step]))
 
 
-def between(number: float, limits: tuple[float, float]) -> float:
+def uniform_between(number: float, limits: tuple[float, float]) -> float:
     """A number of 0..1 moved into limits."""
     low, high = limits
     return low + (high - low) * number
 
 
-def seed_of(number: float) -> int:
+def derive_seed(number: float) -> int:
     """A seed from a number of 0..1: all of its 53 bits."""
     return int(number * 2**53)

@@ -23,7 +23,7 @@ from pipeline.base.errors import SegpipeError
 from pipeline.base.files import digest_of, read_json, sha256_of, write_json
 from pipeline.base.machine import Runtime, environment
 from pipeline.base.process_memory import forget_peak, peak_memory_gib
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _HASH_ALWAYS_BELOW = 32 * 2**20
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What a stage has to say beside its files: the cases that failed (the run goes on and ends with 4)."""
 
     failed_cases: tuple[str, ...] = ()
@@ -40,34 +40,34 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage reads, promises and does.
+    """What a stage reads, writes and does.
 
     config: one frozen value of all it reads of the configuration. reads: field of `config` to key path.
-    inputs: stages whose finished folders it reads. promises: globs in its folder that must match something.
-    undigested: glob (its * matches / too) to the top-level JSON keys that no digest may depend on (seconds, reasons);
+    inputs: stages whose finished folders it reads. outputs: globs in its folder that must match something.
+    not_hashed: glob (its * matches / too) to the top-level JSON keys that no digest may depend on (seconds, reasons);
     () means the whole file.
     resumes: an unfinished folder of an equal request is handed back to `run`, one of another request is kept as
     `<name>.partial.previous`. keep_previous: a superseded result stays beside the new one as `<name>.previous`.
-    sources: digests of files outside the run folder. immaterial: key paths in `config` that change no result.
+    sources: digests of files outside the run folder. ignored_keys: key paths in `config` that change no result.
     """
 
     name: str
     version: int
-    config: type[Strict]
+    config: type[StrictModel]
     reads: Mapping[str, str]
     inputs: tuple[str, ...]
-    promises: tuple[str, ...]
-    run: Callable[[Any, Mapping[str, Path], Path, Runtime], Outcome | None]
-    undigested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outputs: tuple[str, ...]
+    run: Callable[[Any, Mapping[str, Path], Path, Runtime], StageResult | None]
+    not_hashed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resumes: bool = False
     keep_previous: bool = False
     sources: Callable[[Any], Mapping[str, str]] | None = None
-    immaterial: tuple[str, ...] = ()
+    ignored_keys: tuple[str, ...] = ()
 
 
 def execute(
     stage: Stage,
-    config: Strict,
+    config: StrictModel,
     inputs: Mapping[str, Path],
     out: Path,
     runtime: Runtime,
@@ -81,10 +81,10 @@ def execute(
     """
     request = request_of(stage, config, inputs)
     partial, previous = out.with_name(out.name + ".partial"), out.with_name(out.name + ".previous")
-    if not force and (reason := out_of_date(stage, request, out)) is None:
+    if not force and (reason := staleness_reason(stage, request, out)) is None:
         log.info("%-9s up to date", stage.name)
         return False
-    if not force and out_of_date(stage, request, partial) is None:  # killed between its record and the rename
+    if not force and staleness_reason(stage, request, partial) is None:  # killed between its record and the rename
         _move_into_place(stage, partial, out, previous)
         log.info("%-9s finished before the interruption", stage.name)
         return False
@@ -97,11 +97,11 @@ def execute(
     earlier = _seconds_so_far(partial)
     forget_peak()
     try:
-        outcome = stage.run(config, inputs, partial, runtime) or Outcome()
+        outcome = stage.run(config, inputs, partial, runtime) or StageResult()
     finally:
         if partial.exists():
             write_json(partial / TIMING, {"seconds": earlier + time.monotonic() - started})
-    _check_promises(stage, partial)
+    _check_outputs(stage, partial)
     (partial / "request.json").unlink()
     seconds = earlier + time.monotonic() - started
     outputs = {name: {"digest": _digest(stage, partial, name)} for name in _files(partial)}
@@ -125,26 +125,26 @@ def execute(
     return True
 
 
-def request_of(stage: Stage, config: Strict, inputs: Mapping[str, Path]) -> dict[str, Any]:
+def request_of(stage: Stage, config: StrictModel, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What the stage is asked to do, as JSON: equal requests have equal results."""
     return {
         "stage": stage.name,
         "version": stage.version,
-        "config": material(stage, config),
+        "config": cache_key_config(stage, config),
         "inputs": {name: output_digest(inputs[name]) for name in stage.inputs},
         "sources": dict(stage.sources(config)) if stage.sources else {},
     }
 
 
-def material(stage: Stage, config: Strict) -> dict[str, Any]:
+def cache_key_config(stage: Stage, config: StrictModel) -> dict[str, Any]:
     """The configuration that a stage's result depends on, as JSON."""
-    return without_immaterial(stage, config.model_dump(mode="json"))
+    return drop_ignored_keys(stage, config.model_dump(mode="json"))
 
 
-def without_immaterial(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
+def drop_ignored_keys(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
     """A configuration, as a record may hold it, without the keys that change no result."""
     values = deepcopy(config)
-    for path in stage.immaterial:
+    for path in stage.ignored_keys:
         *above, key = path.split(".")
         reduce(lambda inner, step: inner.get(step, {}), above, values).pop(key, None)
     return values
@@ -165,7 +165,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def out_of_date(stage: Stage, request: Mapping[str, Any], folder: Path) -> str | None:
+def staleness_reason(stage: Stage, request: Mapping[str, Any], folder: Path) -> str | None:
     """Why `folder` does not answer `request`, in words; None where it does."""
     if not is_finished(folder):
         return "it is not finished"
@@ -174,7 +174,7 @@ def out_of_date(stage: Stage, request: Mapping[str, Any], folder: Path) -> str |
         recorded, outputs = record["request"], record["outputs"]
     except (SegpipeError, KeyError, TypeError):
         return f"its {RECORD} cannot be read"
-    recorded = {**recorded, "config": without_immaterial(stage, recorded["config"])}
+    recorded = {**recorded, "config": drop_ignored_keys(stage, recorded["config"])}
     if recorded != request:
         return "changed: " + ", ".join(_differences(recorded, dict(request)))
     return _altered_output(stage, folder, outputs)
@@ -195,7 +195,7 @@ def _prepare(stage: Stage, partial: Path, request: Mapping[str, Any], force: boo
     if partial.exists():
         earlier = read_json(asked) if asked.is_file() else {}
         if "config" in earlier:
-            earlier["config"] = without_immaterial(stage, earlier["config"])
+            earlier["config"] = drop_ignored_keys(stage, earlier["config"])
         if stage.resumes and stage.keep_previous and earlier and (force or earlier != request):
             kept = partial.with_name(f"{partial.name}.previous")
             shutil.rmtree(kept, ignore_errors=True)
@@ -217,8 +217,8 @@ def _seconds_so_far(partial: Path) -> float:
     return float(read_json(timing).get("seconds", 0.0)) if timing.is_file() else 0.0
 
 
-def _check_promises(stage: Stage, partial: Path) -> None:
-    missing = [promise for promise in stage.promises if not any(partial.glob(promise))]
+def _check_outputs(stage: Stage, partial: Path) -> None:
+    missing = [pattern for pattern in stage.outputs if not any(partial.glob(pattern))]
     if missing:
         raise AssertionError(f"stage {stage.name} promised {missing} and did not write them")
 
@@ -241,7 +241,7 @@ def _files(folder: Path) -> list[str]:
 
 def _digest(stage: Stage, folder: Path, name: str) -> str | None:
     """The digest of one output without what must not enter it; None for a file that is left out altogether."""
-    for pattern, keys in stage.undigested.items():
+    for pattern, keys in stage.not_hashed.items():
         if fnmatchcase(name, pattern):
             if not keys:
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A frozen configuration value that refuses unknown keys.
 
     Raises pydantic's ValidationError; `pipeline.config` turns that into a ConfigError with line numbers.

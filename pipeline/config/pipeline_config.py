@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.base.errors import ConfigError, Problem, problem_list
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.config.explain_errors import explain_all, in_file_order, members, tag_of
 from pipeline.config.yaml_source import KeyPath, Source, parse_value, read_yaml
 from pipeline.stages.evaluate import EvaluateConfig
@@ -24,7 +24,7 @@ from pipeline.stages.sample import SampleConfig
 from pipeline.stages.train import TrainConfig
 
 
-class ExecutorConfig(Strict):
+class ExecutorConfig(StrictModel):
     """How work per case is spread; never changes a result."""
 
     name: Literal["process", "serial", "ray"] = "process"
@@ -33,7 +33,7 @@ class ExecutorConfig(Strict):
     """Processes; null is one per usable core."""
 
 
-class PipelineConfig(Strict):
+class PipelineConfig(StrictModel):
     """A complete run."""
 
     name: str

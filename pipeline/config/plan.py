@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.models.losses.loss_config import DiceCEConfig, LossConfig
 
 Scheme = Literal["ct", "zscore", "none"]
@@ -15,7 +15,7 @@ _Length = Annotated[float, Field(gt=0)]
 _Size = Annotated[int, Field(ge=4)]
 
 
-class PlanConfig(Strict):
+class PlanConfig(StrictModel):
     """Pins. Whatever stays null is decided from the data, the machine and the time, and frozen with its reason."""
 
     spacing_mm: tuple[_Length, _Length, _Length] | None = None
@@ -69,7 +69,7 @@ class PlanConfig(Strict):
         return pairs
 
 
-class Pace(Strict):
+class StepCost(StrictModel):
     """What else of `train` decides how many steps fit into a budget.
 
     Of the optimiser its name alone, since no rate or momentum takes longer than another.

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.models.losses.loss_config import DiceCEConfig, LossConfig
 from pipeline.models.networks.network_config import NetworkConfig, UNetConfig
 from pipeline.models.optimizer_config import AdamWConfig, OptimizerConfig, PolyConfig, ScheduleConfig
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
 
 
-class ValidationConfig(Strict):
+class ValidationConfig(StrictModel):
     """Validation on whole cases while training: it chooses `best`, and the curves come from it.
 
     What is left open is decided from step and window counts, never from the clock, so that runs can be repeated.
@@ -30,7 +30,7 @@ class ValidationConfig(Strict):
     """Overlap of its sliding window."""
 
 
-class EarlyStoppingConfig(Strict):
+class EarlyStoppingConfig(StrictModel):
     """Stop when validation does not get better. A schedule that ends early is not the schedule that was planned."""
 
     patience: int = Field(default=5, ge=1)
@@ -39,7 +39,7 @@ class EarlyStoppingConfig(Strict):
     """What counts as better."""
 
 
-class TrainConfig(Strict):
+class TrainConfig(StrictModel):
     """How the network is trained. Steps, batch, patch, precision and width left open here are decided by planning."""
 
     network: NetworkConfig = UNetConfig()

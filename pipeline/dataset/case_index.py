@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside, read_json
-from pipeline.base.strict_model import Strict
+from pipeline.base.files import read_json, safe_join
+from pipeline.base.strict_model import StrictModel
 
 
-class Channel(Strict):
+class Channel(StrictModel):
     """One input channel. modality: CT is normalised over the data set (Hounsfield units), others image by image."""
 
     name: str
     modality: str = "MR"
 
 
-class Case(Strict):
+class Case(StrictModel):
     """One case. Paths are relative to the data root, so that a moved data set keeps its digests."""
 
     id: str
@@ -50,7 +50,7 @@ class Case(Strict):
     """Further manifest columns, for instance site or scanner."""
 
 
-class Cases(Strict):
+class Cases(StrictModel):
     """All sound cases of a data set with what is common to them."""
 
     dataset: str
@@ -83,7 +83,7 @@ def data_root(load_folder: Path) -> Path:
     return Path(read_json(load_folder / "location.json")["root"])
 
 
-def present_root(load_folder: Path) -> Path:
+def require_data_root(load_folder: Path) -> Path:
     """`data_root`, for who needs the scans; a DataError where the folder is gone: only `load` records another one."""
     root = data_root(load_folder)
     if not root.is_dir():
@@ -96,4 +96,4 @@ def present_root(load_folder: Path) -> Path:
 
 def image_paths(case: Case, root: Path) -> list[Path]:
     """Absolute paths of a case's image files."""
-    return [inside(root, path) for path in case.images]
+    return [safe_join(root, path) for path in case.images]

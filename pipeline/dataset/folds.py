@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from pipeline.base.errors import DataError
-from pipeline.base.rng import Purpose, generator
+from pipeline.base.rng import RandomPurpose, generator
 from pipeline.dataset.case_index import Case
 
 
-class InFold(Protocol):
+class HasFold(Protocol):
     """A case, of a manifest or as `load` recorded it."""
 
     @property
@@ -24,7 +24,7 @@ class InFold(Protocol):
     def fold(self) -> int | None: ...
 
 
-def given_folds(cases: Iterable[InFold]) -> list[int]:
+def given_folds(cases: Iterable[HasFold]) -> list[int]:
     """The numbers of the manifest's folds, in order, none where it gives none. `make_folds` counts these from 0.
 
     Those between them, and a second one, count too where there are subjects without a fold to fill them.
@@ -56,7 +56,7 @@ def make_folds(cases: Sequence[Case], count: int, seed: int = 0) -> dict[str, An
     number = len(given) or min(count, len(subjects))
     folds: list[list[str]] = [[] for _ in range(number)]
     names = sorted(subjects)
-    order = [names[i] for i in generator(seed, Purpose.FOLDS).permutation(len(names))]
+    order = [names[i] for i in generator(seed, RandomPurpose.FOLDS).permutation(len(names))]
     # The largest subjects first, so that folds come out even.
     order.sort(key=lambda subject: (own[subject] is None, -len(subjects[subject])))
     for subject in order:

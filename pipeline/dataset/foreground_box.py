@@ -15,7 +15,7 @@ Lines = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
 _CT_AIR_HU = -700.0
 
 
-def nonzero_lines(channel_XYZ: NDArray, modality: str) -> Lines:
+def foreground_profiles(channel_XYZ: NDArray, modality: str) -> Lines:
     """Where a channel is not background, along each axis; plane by plane, so that no copy of the volume is made.
 
     Background is the channel's smallest value, for CT whatever is less dense than -700 HU.

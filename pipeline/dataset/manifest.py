@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.base.errors import DataError, Problem, did_you_mean, problem_list
 from pipeline.base.files import read_json, write_json
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.dataset.case_index import Channel
 
 FORMAT = "segpipe-manifest/1"
@@ -28,7 +28,7 @@ def unusable_id(value: str) -> str:
     return ""
 
 
-class ManifestCase(Strict):
+class ManifestCase(StrictModel):
     """One case. Paths are relative to the data root."""
 
     id: str = Field(min_length=1)
@@ -53,7 +53,7 @@ class ManifestCase(Strict):
         return value
 
 
-class Manifest(Strict):
+class Manifest(StrictModel):
     """A data set. Label values may be any, with any gaps; a structure may be several values (a region)."""
 
     format: Literal["segpipe-manifest/1"] = "segpipe-manifest/1"

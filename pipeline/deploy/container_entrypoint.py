@@ -28,7 +28,7 @@ from pipeline.base.errors import (
     DataError,
     SegpipeError,
 )
-from pipeline.base.log_privacy import keep_values_from_the_log
+from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.machine import check_device
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
@@ -36,7 +36,7 @@ SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a contai
 
 
 @dataclass(frozen=True)
-class Places:
+class ContainerPaths:
     """Where the container reads and writes."""
 
     input: Path
@@ -44,7 +44,7 @@ class Places:
     model: Path
 
 
-def places_from(environment: Mapping[str, str]) -> Places:
+def container_paths(environment: Mapping[str, str]) -> ContainerPaths:
     """The folders that the environment names; the first variable that is set counts."""
 
     work = Path(environment.get("HOLOSCAN_WORKDIR") or "/")  # what MONAI Deploy's relative places are relative to
@@ -52,7 +52,7 @@ def places_from(environment: Mapping[str, str]) -> Places:
     def first(default: str, *names: str) -> Path:
         return work / next((environment[name] for name in names if environment.get(name)), default)
 
-    return Places(
+    return ContainerPaths(
         input=first("/input", "SEGPIPE_INPUT", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"),
         output=first("/output", "SEGPIPE_OUTPUT", "HOLOSCAN_OUTPUT_PATH", "MONAI_OUTPUTPATH"),
         model=_package_in(first("/opt/ml/model", "HOLOSCAN_MODEL_PATH", "MONAI_MODELPATH", "SEGPIPE_MODEL")),
@@ -63,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code (0 done, 2 usage, 3 data, 4 some cases failed, 1 our fault)."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    keep_values_from_the_log()
+    silence_dicom_logging()
     # The first process of a container ignores SIGTERM unless it says what to do: `docker stop` would wait, then kill.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if arguments.command == "health":
             return health()
-        places = places_from(os.environ)
+        places = container_paths(os.environ)
         if arguments.command == "serve":
             return _serve(places, arguments)
         slug = os.environ.get("SEGPIPE_OUTPUT_SLUG")
@@ -91,7 +91,7 @@ def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signa
 
 
 def predict_all(
-    places: Places,
+    places: ContainerPaths,
     device: str,
     strict: bool,
     slug: str | None = None,
@@ -196,7 +196,7 @@ class _Version(argparse.Action):
         parser.exit(EXIT_DONE)
 
 
-def _serve(places: Places, arguments: argparse.Namespace) -> int:
+def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
     from pipeline.deploy.server.app import serve
 
     check_device(arguments.device)

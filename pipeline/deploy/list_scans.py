@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside, read_json
+from pipeline.base.files import read_json, safe_join
 from pipeline.dataset.manifest import read_manifest
 from pipeline.inference.segmentation_jobs import JOURNAL
-from pipeline.io.dicom_file import holds_dicom, names_somebody
+from pipeline.io.dicom_file import holds_dicom, identifies_patient
 from pipeline.io.formats import CHANNEL_SUFFIX, case_id, image_ending, stem
 
 _MOST_CHANNELS = 4
@@ -94,7 +94,7 @@ def _holds_dicom(folder: Path) -> bool:
 def _names_somebody(folder: Path) -> bool:
     """True too where its files do not say whose they are; what is wrong with them is said when they are read."""
     try:
-        return names_somebody(folder)
+        return identifies_patient(folder)
     except (DataError, OSError):
         return True
 
@@ -160,7 +160,7 @@ def _letters(name: str) -> str:
 def _of_manifest(path: Path) -> list[Scan]:
     manifest = read_manifest(path)
     root = path.parent / (manifest.root or "")
-    return [Scan(case.id, tuple(inside(root, image) for image in case.images)) for case in manifest.cases]
+    return [Scan(case.id, tuple(safe_join(root, image) for image in case.images)) for case in manifest.cases]
 
 
 def _of_file(path: Path, channels: Sequence[str]) -> Scan:

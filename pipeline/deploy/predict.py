@@ -14,10 +14,10 @@ from pipeline.base.stage import duration
 from pipeline.base.terminal import format_table, progress
 from pipeline.deploy.list_scans import Scan, list_scans
 from pipeline.inference.engine_spec import EngineSpec
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names
-from pipeline.inference.run_isolated import segment_here, segment_isolated
-from pipeline.inference.segmentation_jobs import JOURNAL, CaseResult, Job, Journal
+from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+from pipeline.inference.segmentation_jobs import JOURNAL, CaseJournal, CaseResult, Job
 from pipeline.io.formats import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
@@ -30,7 +30,7 @@ def predict(
     output: Path,
     device: str = "auto",
     strict: bool = False,
-    settings: InferenceSettings | None = None,
+    settings: InferenceConfig | None = None,
     isolated: bool = True,
     backend: Literal["auto", "torch", "onnx", "openvino"] | None = None,
     texts: bool = True,
@@ -63,7 +63,7 @@ def predict(
         _say(fault)
     spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
     with progress("predict", len(jobs), len(jobs) - len(left)) as bar:
-        for result in (segment_isolated if isolated else segment_here)(left, spec):
+        for result in (segment_in_subprocess if isolated else segment_in_process)(left, spec):
             results[result.id] = result
             if journal is not None:
                 journal.add(result)
@@ -102,8 +102,8 @@ def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tu
 
 
 def _journal(
-    model: ModelPackage, settings: InferenceSettings, strict: bool, jobs: Sequence[Job], output: Path
-) -> Journal | None:
+    model: ModelPackage, settings: InferenceConfig, strict: bool, jobs: Sequence[Job], output: Path
+) -> CaseJournal | None:
     """The record of what is done in the folder `output`; None where a single file is written."""
     if not jobs or jobs[0].output == output:
         return None
@@ -118,7 +118,7 @@ def _journal(
         "strict": strict,
     }
     scans = {job.id: _scan_digest(job.images) for job in jobs}
-    return Journal(output / JOURNAL, digest_of(request), scans)
+    return CaseJournal(output / JOURNAL, digest_of(request), scans)
 
 
 def _scan_digest(images: Sequence[Path]) -> str:

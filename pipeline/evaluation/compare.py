@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import write_json, write_text
 from pipeline.base.terminal import format_table
 from pipeline.evaluation.metrics.bootstrap_statistics import holm
-from pipeline.evaluation.metrics.paired_tests import COMPARED, TIE, paired
+from pipeline.evaluation.metrics.paired_tests import COMPARED, TIE, paired_differences
 from pipeline.evaluation.read_scores import Scores, read_scores
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _compare(baseline: Scores, other: Scores, resamples: int) -> dict[str, Any]:
         for metric in COMPARED:
             ours, theirs = (_column(scores, name, metric, cases, structures) for scores in (baseline, other))
             if not (np.isnan(ours).all() or np.isnan(theirs).all()):
-                tables[name][metric] = paired(metric, ours, theirs, subjects, resamples)
+                tables[name][metric] = paired_differences(metric, ours, theirs, subjects, resamples)
     alone = [[name for name in s.structures if name not in structures] for s in (baseline, other)]
     for scores, names in zip((baseline, other), alone, strict=True):
         if names:

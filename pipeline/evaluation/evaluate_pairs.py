@@ -18,10 +18,10 @@ from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, 
 from pipeline.base.files import write_json, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.terminal import format_table
-from pipeline.evaluation.metrics.confusion_matrix import parts
-from pipeline.evaluation.metrics.looks_like_image import many_values
+from pipeline.evaluation.metrics.confusion_matrix import disjoint_label_sets
+from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.metrics.metric_definitions import definitions
-from pipeline.evaluation.metrics.score_case import METRICS, MetricSettings, score_case
+from pipeline.evaluation.metrics.score_case import METRICS, MetricConfig, score_case
 from pipeline.evaluation.metrics.summary import ScoredCase, summarise
 from pipeline.io.formats import GRID_TOLERANCE_MM, IMAGE_ENDINGS, read_label, stem
 from pipeline.parallel.map_cases import map_cases
@@ -50,7 +50,7 @@ class Evaluation:
     """What is scored and how; bootstrap_resamples: of the intervals."""
 
     structures: Structures
-    metrics: MetricSettings = field(default_factory=MetricSettings)
+    metrics: MetricConfig = field(default_factory=MetricConfig)
     bootstrap_resamples: int = 2000
     ignore_value: int | None = None
     grid_tolerance_mm: float = GRID_TOLERANCE_MM
@@ -112,7 +112,7 @@ def score(
     ref_dir: Path,
     labels: str,
     output_dir: Path,
-    metrics: MetricSettings | None = None,
+    metrics: MetricConfig | None = None,
     runtime: Runtime | None = None,
     ignore_value: int | None = None,
 ) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def score(
         raise ConfigError(
             f"--ignore {ignore_value} is a value of {', '.join(of)}; it can be scored or left out, not both"
         )
-    evaluation = Evaluation(structures, metrics or MetricSettings(), ignore_value=ignore_value)
+    evaluation = Evaluation(structures, metrics or MetricConfig(), ignore_value=ignore_value)
     preds, refs = _label_files(pred_dir), _label_files(ref_dir)
     if orphans := [Problem(case, f"{preds[case]} has no reference in {ref_dir}") for case in preds if case not in refs]:
         raise DataError(problem_list(f"{pred_dir}", orphans))
@@ -159,7 +159,7 @@ def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
 
 
 def parse_tolerances(text: str) -> dict[str, Any]:
-    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricSettings`; else a ConfigError."""
+    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricConfig`; else a ConfigError."""
     try:
         if "=" not in text:
             found = {"": float(text)}
@@ -200,7 +200,7 @@ def _confusion(matrices: Sequence[NDArray[np.int64]], structures: Structures) ->
     """The sum over all cases, with what its rows and columns are; None without a case."""
     if not matrices:
         return None
-    return {"labels": ["background", *parts(structures)], "voxels": np.sum(matrices, axis=0).tolist()}
+    return {"labels": ["background", *disjoint_label_sets(structures)], "voxels": np.sum(matrices, axis=0).tolist()}
 
 
 def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.int64]] | str:
@@ -210,7 +210,7 @@ def _score(pair: Pair, evaluation: Evaluation) -> tuple[ScoredCase, NDArray[np.i
     except DataError as error:
         return str(error)
     for path, labels in ((pair.pred, pred.array), (pair.ref, ref.array)):
-        if (values := many_values(labels)) and not _are_declared(labels, evaluation):
+        if (values := value_count_if_image(labels)) and not _are_declared(labels, evaluation):
             return (
                 f"{path} looks like an image and not like a label map: it has {values} different values, and most "
                 "neighbouring voxels differ; give label maps"

@@ -41,13 +41,13 @@ class Arrays(Protocol):
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         """Uninitialised fp32, or fp16 where `half`."""
 
-    def take(self, array: NDArray) -> Array:
+    def from_numpy(self, array: NDArray) -> Array:
         """A numpy array as one of this kind (shared where possible)."""
 
-    def give(self, array: Array) -> NDArray:
+    def to_numpy(self, array: Array) -> NDArray:
         """One of this kind as a numpy array."""
 
-    def together(self, voxels: int) -> int:
+    def channels_per_chunk(self, voxels: int) -> int:
         """How many channels of so many voxels to take through several steps at once: as many as a cache holds."""
 
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
@@ -56,7 +56,7 @@ class Arrays(Protocol):
     def largest(self, values: Array) -> Array:
         """The largest value over the first axis."""
 
-    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+    def running_argmax(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
         """The largest value over the first axis, and the first index that has it, counted from `first` on.
 
         leading: what earlier channels had; it is gone on from, and may be overwritten.
@@ -84,13 +84,13 @@ class NumpyArrays:
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         return np.empty(tuple(shape), np.float16 if half else np.float32)
 
-    def take(self, array: NDArray) -> Array:
+    def from_numpy(self, array: NDArray) -> Array:
         return array
 
-    def give(self, array: Array) -> NDArray:
+    def to_numpy(self, array: Array) -> NDArray:
         return array
 
-    def together(self, voxels: int) -> int:
+    def channels_per_chunk(self, voxels: int) -> int:
         return _of_cache(voxels)
 
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
@@ -100,7 +100,7 @@ class NumpyArrays:
     def largest(self, values: Array) -> Array:
         return values.max(axis=0)
 
-    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+    def running_argmax(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
         largest, index = leading or (values[0].copy(), np.full(values.shape[1:], first, np.int32))
         for k, value in enumerate(values, start=first):  # argmax over the first axis would copy all, turned round
             index[value > largest] = k
@@ -152,15 +152,15 @@ class TorchArrays:
 
         return torch.empty(tuple(shape), dtype=torch.float16 if half else torch.float32, device=self.device)
 
-    def take(self, array: NDArray) -> Array:
+    def from_numpy(self, array: NDArray) -> Array:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-    def give(self, array: Array) -> NDArray:
+    def to_numpy(self, array: Array) -> NDArray:
         return array.cpu().numpy()
 
-    def together(self, voxels: int) -> int:
+    def channels_per_chunk(self, voxels: int) -> int:
         return _of_cache(voxels) if self.device.type == "cpu" else 2**31
 
     def add_product(self, total: Array, values: Array, weight: Array) -> None:
@@ -176,7 +176,7 @@ class TorchArrays:
             torch.maximum(largest, value, out=largest)
         return largest
 
-    def best(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
+    def running_argmax(self, values: Array, first: int = 0, leading: Leading | None = None) -> Leading:
         import torch
 
         if self.device.type != "cpu":
@@ -197,8 +197,10 @@ class TorchArrays:
     def lerp(self, values: Array, axis: int, low: NDArray, high: NDArray, fraction: NDArray) -> Array:
         import torch
 
-        share = self.take(fraction.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        lower, upper = (self._picked(values, axis, self.take(places)) for places in (low, high))
+        share = self.from_numpy(fraction.astype(np.float32)).reshape(
+            [-1 if a == axis else 1 for a in range(values.ndim)]
+        )
+        lower, upper = (self._picked(values, axis, self.from_numpy(places)) for places in (low, high))
         return torch.addcmul(upper.mul_(share), lower, 1 - share)
 
     def _picked(self, values: Array, axis: int, places: Array) -> Array:

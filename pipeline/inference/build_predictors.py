@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.machine import resolve_device, usable_cores
-from pipeline.inference.backends.select_backend import Candidate, Models, Work, choose
+from pipeline.inference.backends.select_backend import Candidate, Models, Workload, select_backend
 from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.segment_cases import CASE_FAULTS
@@ -33,7 +33,7 @@ _LOADING_S = {"torch": 2.0, "onnx": 0.4, "openvino": 0.8}
 """About what it takes to import each and to open its networks."""
 
 
-def open_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
+def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
     """A function from a model's name to its predictor; every weight file is read once.
 
     What runs the networks is `settings.backend`; `auto` measures what there is for the windows of `jobs`, or without
@@ -48,8 +48,8 @@ def open_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str
         models = next((c for c in candidates if c.is_reference), candidates[0]).open()
     else:
         empty = np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan)), np.float32)
-        work = Work(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs, empty))
-        models = choose(candidates, work, spec.plan.overlapping, empty)
+        work = Workload(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs, empty))
+        models = select_backend(candidates, work, spec.plan.overlapping, empty)
     predictors = {name: Predictor(spec.plan, model, spec.settings) for name, model in models.items()}
     return predictors.__getitem__
 
@@ -123,7 +123,7 @@ def _real_window(
         try:
             grid = read_header(job.images[0]).grid
             predictor.enlargement(grid)
-            predictor.choose(predictor.needs(grid))
+            predictor.use_half_precision(predictor.needs(grid))
             image = predictor.prepare(read_image(job.images, spec.plan.resample_channels)).conformed.image
         except CASE_FAULTS:
             continue  # the batch will say what is wrong with it

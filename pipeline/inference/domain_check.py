@@ -29,7 +29,7 @@ USUAL_TILT_DEGREES = 15.0
 _MOST_VOXELS = 2_000_000
 
 
-def unlike_training(image: Volume, plan: Plan, fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
+def domain_shift_reasons(image: Volume, plan: Plan, fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
     """One sentence for each way in which `image` (C, X, Y, Z) is out of the training data's range; empty where none.
 
     `fingerprint` is the package's (`pipeline.dataset.fingerprint`); what it does not record is not compared. Sentences

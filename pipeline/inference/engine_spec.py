@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.preprocessing.plan import Plan
 
 
@@ -20,14 +20,14 @@ class EngineSpec:
     """
 
     plan: Plan
-    settings: InferenceSettings
+    settings: InferenceConfig
     models: Mapping[str, tuple[Path, ...]]
     device: str = "auto"
     fingerprint: Mapping[str, Any] | None = None
     strict: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        names = set(InferenceSettings.model_fields)
+        names = set(InferenceConfig.model_fields)
         return {
             "plan": self.plan.model_dump(mode="json"),
             "settings": self.settings.model_dump(mode="json", include=names),
@@ -41,7 +41,7 @@ class EngineSpec:
     def from_json(cls, content: Mapping[str, Any]) -> EngineSpec:
         return cls(
             plan=Plan.model_validate(content["plan"]),
-            settings=InferenceSettings.model_validate(content["settings"]),
+            settings=InferenceConfig.model_validate(content["settings"]),
             models={name: tuple(map(Path, paths)) for name, paths in content["models"].items()},
             device=content["device"],
             fingerprint=content["fingerprint"],

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.io.geometry import Shape
 from pipeline.preprocessing.plan import Plan
 
 _Size = Annotated[int, Field(ge=4)]
 
 
-class PostprocessSettings(Strict):
+class PostprocessConfig(StrictModel):
     """What is done to finished label maps, structure by structure, in this order; nothing by default."""
 
     fill_holes: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class PostprocessSettings(Strict):
     """Structure to the volume under which one of its components is removed."""
 
 
-class InferenceSettings(Strict):
+class InferenceConfig(StrictModel):
     """Sliding window, precision and outputs."""
 
     roi_size: tuple[_Size, _Size, _Size] | None = None
@@ -55,7 +55,7 @@ class InferenceSettings(Strict):
     """Write a map of entropy (and, for an ensemble, of disagreement) beside each segmentation, and a score per case."""
     probabilities: bool = False
     """Write the probability of every structure beside each segmentation, as a 4D image."""
-    postprocess: PostprocessSettings | Literal["none", "auto"] = "none"
+    postprocess: PostprocessConfig | Literal["none", "auto"] = "none"
     """What is done to finished label maps; auto: what raises the Dice of the validation cases, and nothing else."""
 
     def window(self, plan: Plan) -> Shape:

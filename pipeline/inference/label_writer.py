@@ -13,7 +13,7 @@ from pipeline.inference.resample_to_image import Box
 
 
 @dataclass(frozen=True)
-class Painting:
+class PredictionArrays:
     """Where results go: arrays (or views of them) with the axes and shape of the boxes' target.
 
     entropy: 0 where the network is sure, 1 where every class is as likely as the others (overlapping structures: the
@@ -44,7 +44,7 @@ def written_values(structures: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return values
 
 
-class Painter:
+class LabelWriter:
     """Paints boxes of class logits (or, for `overlapping` structures, one logit per structure)."""
 
     def __init__(self, structures: Mapping[str, tuple[int, ...]], overlapping: bool, arrays: Arrays) -> None:
@@ -55,7 +55,7 @@ class Painter:
         by_extent = sorted(range(len(structures)), key=lambda i: -len(list(structures.values())[i]))
         self._order = {channel: rank for rank, channel in enumerate(by_extent)}
 
-    def paint(self, box: Box, painting: Painting) -> None:
+    def paint(self, box: Box, painting: PredictionArrays) -> None:
         """Writes one box. Channels after the classes are maps of their own: the disagreement of an ensemble."""
         everything = painting.entropy is not None or painting.probabilities is not None
         leading: Leading | None = None
@@ -67,19 +67,19 @@ class Painter:
                 leading = self._winner(logits, chunk.first, leading)
             if everything:
                 seen = np.empty((self.classes, *chunk.logits.shape[1:]), np.float32) if seen is None else seen
-                seen[chunk.first : chunk.first + inside] = self.arrays.give(logits)
+                seen[chunk.first : chunk.first + inside] = self.arrays.to_numpy(logits)
             if len(others) and painting.disagreement is not None:
-                painting.disagreement[box.place] = self.arrays.give(others[0])
+                painting.disagreement[box.place] = self.arrays.to_numpy(others[0])
         if leading is None:
             raise AssertionError("a box has at least one class")
-        painting.labels[box.place] = self._table[self.arrays.give(leading[1]).astype(np.intp)]
+        painting.labels[box.place] = self._table[self.arrays.to_numpy(leading[1]).astype(np.intp)]
         if seen is not None:
             self._paint_probabilities(seen, box.place, painting)
 
     def _winner(self, logits: Array, first: int, leading: Leading | None) -> Leading:
         """The leading class so far and its logit; for overlapping structures the innermost that is present."""
         if not self.overlapping:
-            return self.arrays.best(logits, first, leading)
+            return self.arrays.running_argmax(logits, first, leading)
         for k, logit in enumerate(logits, start=first):
             present = logit > 0
             rank = present * (self._order[k] + 1)
@@ -91,7 +91,7 @@ class Painter:
             leading = best + better * (rank - best), index + better * ((k + 1) - index)
         return leading  # type: ignore[return-value]
 
-    def _paint_probabilities(self, logits: NDArray, place: tuple[slice, ...], painting: Painting) -> None:
+    def _paint_probabilities(self, logits: NDArray, place: tuple[slice, ...], painting: PredictionArrays) -> None:
         """Plane by plane, since all that is computed on the way is as large as the logits several times over."""
         for i, plane in enumerate(range(place[0].start, place[0].stop)):
             here: tuple[int | slice, ...] = (plane, *place[1:])

@@ -10,12 +10,12 @@ from threading import Lock
 from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.machine import available_memory_gib
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
+from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.label_writer import label_type
 from pipeline.inference.postprocess import BYTES_A_VOXEL
 from pipeline.inference.resample_to_image import CHUNK_VOXELS
 from pipeline.inference.slab_blending import SlabLayout, best_layout
-from pipeline.io.image_header import Header
+from pipeline.io.image_header import ImageHeader
 from pipeline.preprocessing.plan import Plan
 
 _GIB = 2**30
@@ -24,7 +24,7 @@ _SAFE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Predicted memory of one case in GiB, on top of what the process has when it starts.
 
     reading: while the image is read and brought onto the planned grid. conformed: the image there. results: label map
@@ -55,27 +55,27 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryEstimates:
     """What a case takes with overlapping logits in fp32, and in half precision; `base` is what the process has."""
 
-    fp32: Need
-    half: Need
+    fp32: MemoryEstimate
+    half: MemoryEstimate
     base: float
 
     def __str__(self) -> str:
         return f"{self.base + self.fp32.peak:.2f} GiB predicted ({self.base + self.half.peak:.2f} in half precision)"
 
 
-def predict_need(
+def estimate_memory(
     image_shape: Sequence[int],
     planned_shape: Sequence[int],
     plan: Plan,
-    settings: InferenceSettings,
+    settings: InferenceConfig,
     half: bool,
     network_gib: float = 0.0,
     maps: int = 0,
     as_read_bytes: int | None = None,
-) -> Need:
+) -> MemoryEstimate:
     """What segmenting an image of `image_shape` on a grid of `planned_shape` takes.
 
     network_gib: of one call of the network, its result included. maps: channels beside the classes (disagreement).
@@ -101,13 +101,13 @@ def predict_need(
     stores += _restoring(layout, planned_shape, image_shape, axes, channels)
     if settings.uncertainty or settings.probabilities:  # all classes of a block, on the image's grid
         stores += int(4 * plan.out_channels * layout.voxels_finished() * max(voxels / planned, 1.0))
-    steps = not isinstance(settings.postprocess, str) and settings.postprocess != PostprocessSettings()
+    steps = not isinstance(settings.postprocess, str) and settings.postprocess != PostprocessConfig()
     writing = labels + BYTES_A_VOXEL * voxels if steps else 0
     gib = [size / _GIB for size in (reading, conformed, results, stores, writing)]
-    return Need(gib[0], gib[1], gib[2], gib[3] + network_gib, gib[4])
+    return MemoryEstimate(gib[0], gib[1], gib[2], gib[3] + network_gib, gib[4])
 
 
-def bytes_as_read(headers: Sequence[Header]) -> int:
+def bytes_as_read(headers: Sequence[ImageHeader]) -> int:
     """The most that reading these files holds beside the image in fp32.
 
     Of one file all its voxels as stored; of several those of one, as stored or as fp32 before they join the others.
@@ -117,13 +117,13 @@ def bytes_as_read(headers: Sequence[Header]) -> int:
     return max(max(header.voxel_bytes, 4 * header.voxel_bytes // header.dtype.itemsize) for header in headers)
 
 
-def free_memory_gib(settings: InferenceSettings) -> float:
+def free_memory_gib(settings: InferenceConfig) -> float:
     """What may still be taken: most of what is free, or what the settings leave beside what the process has."""
     free = _SAFE_SHARE * available_memory_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 
 
-def make_room_gib(wanted_gib: float, settings: InferenceSettings) -> float:
+def reclaim_memory_gib(wanted_gib: float, settings: InferenceConfig) -> float:
     """What may still be taken. Where that is less than is wanted, the process gives back first what it keeps unused."""
     free = free_memory_gib(settings)
     if free < wanted_gib and give_back_freed_memory():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, did_you_mean
-from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.label_writer import written_values
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
@@ -26,13 +26,13 @@ BYTES_A_VOXEL = 6
 of them go (1), or the masks (1 each) that filling holes works with."""
 
 
-def postprocess(labels: Volume, settings: PostprocessSettings | Literal["none", "auto"], plan: Plan) -> Volume:
+def postprocess(labels: Volume, settings: PostprocessConfig | Literal["none", "auto"], plan: Plan) -> Volume:
     """The label map after all steps that `settings` names; the map itself where there are none (or none chosen yet).
 
     A structure's mask is every voxel with one of its label values, so that a region keeps what lies inside it. What is
     removed becomes the region around the structure where the plan nests it in one, background elsewhere.
     """
-    if isinstance(settings, str) or settings == PostprocessSettings():
+    if isinstance(settings, str) or settings == PostprocessConfig():
         return labels
     structures, voxel_ml = plan.structures, voxel_volume_ml(labels)
     written = written_values(structures)
@@ -51,7 +51,7 @@ def postprocess(labels: Volume, settings: PostprocessSettings | Literal["none", 
     return labels.with_array(array)
 
 
-def check_structures(settings: PostprocessSettings | Literal["none", "auto"], structures: Structures) -> None:
+def check_structures(settings: PostprocessConfig | Literal["none", "auto"], structures: Structures) -> None:
     """ConfigError where a step names a structure that the data set does not have."""
     if isinstance(settings, str):
         return

@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.base.heap import KeptMemory, give_back_freed_memory
+from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.array_backend import Array, Arrays
-from pipeline.inference.inference_config import InferenceSettings
-from pipeline.inference.label_writer import Painter, Painting, label_type
-from pipeline.inference.memory_estimate import Need, Needs, make_room_gib, predict_need
+from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.label_writer import LabelWriter, PredictionArrays, label_type
+from pipeline.inference.memory_estimate import MemoryEstimate, MemoryEstimates, estimate_memory, reclaim_memory_gib
 from pipeline.inference.resample_to_image import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
 from pipeline.io.geometry import Grid, resampled_grid, to_canonical
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
-from pipeline.preprocessing.preprocess import Conformed, conform
+from pipeline.preprocessing.preprocess import PreprocessedImage, preprocess
 
 _MANY_TIMES, _TOO_MANY_TIMES = 8, 100
 """The model's grid may have this many times an image's voxels before that is remarked on, and before it is refused."""
@@ -50,7 +50,7 @@ class WindowModel(Protocol):
     def __call__(self, windows: NDArray) -> Array:
         """Windows (N, C, *roi) fp32 to logits (N, K, *roi) fp32."""
 
-    def working(self) -> AbstractContextManager[None]:
+    def inference_context(self) -> AbstractContextManager[None]:
         """Entered around all work with the model and its arrays."""
 
 
@@ -75,7 +75,7 @@ class Prediction:
 class Prepared:
     """An image on the planned grid; `outline` has the grid and header of the image, but no voxels."""
 
-    conformed: Conformed
+    conformed: PreprocessedImage
     outline: Volume
 
 
@@ -85,7 +85,7 @@ class Predictor:
 
     plan: Plan
     model: WindowModel
-    settings: InferenceSettings = field(default_factory=InferenceSettings)
+    settings: InferenceConfig = field(default_factory=InferenceConfig)
 
     def predict(self, image: Volume) -> Prediction:
         """Segments one image (C, X, Y, Z). Raises a DataError where it has not the plan's channels or finite voxels."""
@@ -95,9 +95,9 @@ class Predictor:
         """Checks an image and conforms it to the plan; raises as `predict`. Uses no model: any thread may do it."""
         self._check(image)
         outline = image.with_array(np.broadcast_to(np.zeros((), np.uint8), image.grid.shape))
-        return Prepared(conform(image, self.plan), outline)
+        return Prepared(preprocess(image, self.plan), outline)
 
-    def needs(self, grid: Grid, as_read_bytes: int | None = None) -> Needs:
+    def needs(self, grid: Grid, as_read_bytes: int | None = None) -> MemoryEstimates:
         """The memory that an image on `grid` will take, cropping aside: known from its header alone.
 
         as_read_bytes: see `pipeline.inference.memory_estimate.bytes_as_read`; None: of one channel in four bytes.
@@ -126,18 +126,18 @@ class Predictor:
         _, canonical = to_canonical(grid)
         return resampled_grid(canonical, self.plan.spacing_mm)
 
-    def choose(self, needs: Needs, held_gib: float = 0.0) -> bool:
+    def use_half_precision(self, needs: MemoryEstimates, held_gib: float = 0.0) -> bool:
         """Whether overlapping logits are kept in half precision: where the settings say so or fp32 does not fit.
 
         held_gib: what is in memory already of what was predicted. Raises a DataError where neither fits.
         """
         asked, theirs = self.settings.accumulate, self.model.arrays.free_gib()
         first = needs.half if asked == "half" else needs.fp32
-        ours = make_room_gib(self.here_gib(first) - held_gib, self.settings)
+        ours = reclaim_memory_gib(self.host_memory_gib(first) - held_gib, self.settings)
         for half, need in ((False, needs.fp32), (True, needs.half)):
             if asked != "auto" and (asked == "half") != half:
                 continue
-            if self.here_gib(need) - held_gib <= ours and (theirs is None or need.stores <= theirs):
+            if self.host_memory_gib(need) - held_gib <= ours and (theirs is None or need.stores <= theirs):
                 return half
         tried = needs.fp32 if asked == "fp32" else needs.half
         raise DataError(
@@ -146,7 +146,7 @@ class Predictor:
             + ("" if theirs is None else f" ({tried.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)")
         )
 
-    def here_gib(self, need: Need) -> float:
+    def host_memory_gib(self, need: MemoryEstimate) -> float:
         """What of a need is taken of this machine's own memory: what blending takes may lie on a GPU."""
         return need.peak if self.model.arrays.free_gib() is None else need.beside_stores
 
@@ -154,7 +154,7 @@ class Predictor:
     def network_gib(self) -> float:
         """The memory that one call of the network takes, its result included, where its logits live: measured once."""
         shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.settings.window(self.plan))
-        with self.model.working():
+        with self.model.inference_context():
             give_back_freed_memory()  # else the call may take what the process has already, which no peak shows
             forget_peak()
             self.model.arrays.forget_peak()
@@ -165,19 +165,19 @@ class Predictor:
 
     def _needs(
         self, image_shape: Sequence[int], planned_shape: Sequence[int], as_read_bytes: int | None = None
-    ) -> Needs:
+    ) -> MemoryEstimates:
         maps, network = int(self.model.disagreement), self.network_gib
         fp32, half = (
-            predict_need(image_shape, planned_shape, self.plan, self.settings, half, network, maps, as_read_bytes)
+            estimate_memory(image_shape, planned_shape, self.plan, self.settings, half, network, maps, as_read_bytes)
             for half in (False, True)
         )
-        return Needs(fp32, half, resident_memory_gib())
+        return MemoryEstimates(fp32, half, resident_memory_gib())
 
     def predict_prepared(self, prepared: Prepared) -> Prediction:
         """Segments an image that `prepare` gave; raises a DataError where memory does not suffice."""
         shape, conformed = prepared.outline.grid.shape, prepared.conformed
         needs = self._needs(shape, conformed.grid.shape)
-        half = self.choose(needs, conformed.image.nbytes / 2**30)
+        half = self.use_half_precision(needs, conformed.image.nbytes / 2**30)
         labels = np.zeros(shape, label_type(self.plan.structures))
         entropy = np.zeros(shape, np.float32) if self.settings.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if self.settings.uncertainty and self.model.disagreement else None
@@ -214,7 +214,9 @@ class Predictor:
                     "replace them by a value that means nothing (for CT -1024, else 0) where that is true of them"
                 )
 
-    def _paint(self, conformed: Conformed, half: bool, targets: Sequence[NDArray | None], stores_gib: float) -> int:
+    def _paint(
+        self, conformed: PreprocessedImage, half: bool, targets: Sequence[NDArray | None], stores_gib: float
+    ) -> int:
         """Fills the targets, views on the cropped canonical grid; returns how many windows it took."""
         image = conformed.image
         arrays, settings = self.model.arrays, self.settings
@@ -222,24 +224,24 @@ class Predictor:
         weight = importance_map(layout.windows.roi_size, settings.mode, settings.sigma_scale)
         channels = self.plan.out_channels + int(self.model.disagreement)
         competing = 0 if self.plan.overlapping else self.plan.out_channels
-        painting = Painting(*(None if t is None else _permuted(t, axes) for t in targets))  # type: ignore[arg-type]
-        painter = Painter(self.plan.structures, self.plan.overlapping, arrays)
-        with self.model.working():
-            logits = self._logits(_permuted(image, axes), layout, axes, KeptMemory(stores_gib))
-            blocks = blend(layout, logits, arrays.take(weight), channels, arrays, competing)
+        painting = PredictionArrays(*(None if t is None else _permuted(t, axes) for t in targets))  # type: ignore[arg-type]
+        painter = LabelWriter(self.plan.structures, self.plan.overlapping, arrays)
+        with self.model.inference_context():
+            logits = self._logits(_permuted(image, axes), layout, axes, HeapTrimmer(stores_gib))
+            blocks = blend(layout, logits, arrays.from_numpy(weight), channels, arrays, competing)
             order = sorted(range(3), key=lambda axis: -axes[axis])
             resampler = Resampler(layout.windows.image_shape, painting.labels.shape, channels, arrays, order)
             for box in resampler.boxes(blocks):
                 painter.paint(box, painting)
         return layout.windows.count
 
-    def _logits(self, image: NDArray, layout: SlabLayout, axes: Axes, kept: KeptMemory) -> Iterator[Array]:
+    def _logits(self, image: NDArray, layout: SlabLayout, axes: Axes, kept: HeapTrimmer) -> Iterator[Array]:
         """Logits (K, …) of every window in the layout's order and axes; the network sees the planned axes."""
         back = (0, *(1 + int(i) for i in np.argsort(axes)))
         forth = (0, *(1 + axis for axis in axes))
         corners = layout.corners()
         while batch := list(itertools.islice(corners, self.settings.sw_batch_size)):
-            kept.hold()
+            kept.trim()
             windows = np.stack([layout.windows.cut(image, corner).transpose(back) for corner in batch])
             # map keeps nothing of the last result, which a loop variable would, while the next one is computed
             yield from map(partial(self.model.arrays.permute, axes=forth), self.model(windows))
@@ -260,7 +262,7 @@ def _by(values: Sequence[float]) -> str:
     return " × ".join(f"{value:.3g}" for value in values)
 
 
-def _inside(array: NDArray, conformed: Conformed) -> NDArray:
+def _inside(array: NDArray, conformed: PreprocessedImage) -> NDArray:
     """The view of an array on the image's grid that the model's box covers, in canonical axes."""
     lead = (slice(None),) * (array.ndim - 3)
     return conformed.axis_map.apply(array)[(*lead, *conformed.crop)]

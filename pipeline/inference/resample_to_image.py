@@ -103,7 +103,7 @@ class Resampler:
 
     def _chunks(self, block: Block, place: tuple[slice, ...]) -> Iterator[Chunk]:
         voxels = max(np.prod(block.logits.shape[1:]), np.prod([axis.stop - axis.start for axis in place]))
-        size = min(self.arrays.together(int(voxels)), max(int(CHUNK_VOXELS // voxels), 1))
+        size = min(self.arrays.channels_per_chunk(int(voxels)), max(int(CHUNK_VOXELS // voxels), 1))
         for first in range(0, self.channels, size):
             channels = slice(first, min(first + size, self.channels))
             known, origin = self._with_neighbours(block, channels)

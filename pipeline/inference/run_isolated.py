@@ -12,7 +12,7 @@ from functools import partial
 
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.heap import ONE_POOL
-from pipeline.base.machine import available_memory_gib, with_this_program
+from pipeline.base.machine import available_memory_gib, subprocess_env
 from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 
@@ -30,24 +30,28 @@ class WorkerKilled(Exception):
         self.number, self.in_hands = number, in_hands
 
 
-def segment_here(
+def segment_in_process(
     jobs: Sequence[Job],
     spec: EngineSpec,
     ahead: bool = True,
     begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
 ) -> Iterator[CaseResult]:
     """Segments every job in this process and yields what became of it, in order; `begun` is told each before."""
-    from pipeline.inference.build_predictors import open_predictors
-    from pipeline.inference.domain_check import unlike_training
-    from pipeline.inference.segment_cases import segment
+    from pipeline.inference.build_predictors import build_predictors
+    from pipeline.inference.domain_check import domain_shift_reasons
+    from pipeline.inference.segment_cases import segment_cases
 
     if not jobs:
         return
-    guard = None if spec.fingerprint is None else partial(unlike_training, plan=spec.plan, fingerprint=spec.fingerprint)
-    yield from segment(jobs, open_predictors(spec, jobs), guard, spec.strict, ahead, begun)
+    guard = (
+        None
+        if spec.fingerprint is None
+        else partial(domain_shift_reasons, plan=spec.plan, fingerprint=spec.fingerprint)
+    )
+    yield from segment_cases(jobs, build_predictors(spec, jobs), guard, spec.strict, ahead, begun)
 
 
-def segment_isolated(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
+def segment_in_subprocess(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
     """Segments every job in a process of its own and yields what became of it, in order.
 
     Where the kernel kills that process, any case in its hands may be the cause: each is tried once more, alone, with
@@ -89,7 +93,7 @@ def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[C
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=with_this_program() | ONE_POOL,
+        env=subprocess_env() | ONE_POOL,
     )
     if worker.stdin is None or worker.stdout is None:
         raise AssertionError("the worker was started with pipes")

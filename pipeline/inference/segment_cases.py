@@ -16,12 +16,12 @@ from functools import partial
 
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
-from pipeline.inference.memory_estimate import CasePeaks, Needs, bytes_as_read, make_room_gib
+from pipeline.inference.memory_estimate import CasePeaks, MemoryEstimates, bytes_as_read, reclaim_memory_gib
 from pipeline.inference.output_paths import MAPS, map_path, write_image
 from pipeline.inference.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
 from pipeline.inference.segmentation_jobs import CaseResult, Job
-from pipeline.io.formats import read_header, read_image, without_texts, write_label
+from pipeline.io.formats import read_header, read_image, strip_description, write_label
 from pipeline.io.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ Guard = Callable[[Volume], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Reading:
+class PreparedCase:
     """An image on its way to the model, and what there is to remark on it."""
 
     prepared: Prepared
     remarks: str
 
 
-def segment(
+def segment_cases(
     jobs: Sequence[Job],
     predictor_of: Callable[[str], Predictor],
     guard: Guard | None = None,
@@ -60,13 +60,13 @@ def segment(
     ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
     has something to remark fails; else the remark is its message.
     """
-    needs, peaks = _announce(jobs, predictor_of), CasePeaks()
+    needs, peaks = _estimate_memory(jobs, predictor_of), CasePeaks()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
-        def read(job: Job, known_to_fit: bool = False) -> Reading:
+        def read(job: Job, known_to_fit: bool = False) -> PreparedCase:
             predictor = predictor_of(job.model)
             if job.id in needs and not known_to_fit:
-                predictor.choose(needs[job.id])
+                predictor.use_half_precision(needs[job.id])
             image = read_image(job.images, predictor.plan.resample_channels)
             large = image.array.nbytes >= _LARGE_SCAN_BYTES
             if large:
@@ -80,14 +80,14 @@ def segment(
             del image
             if large:
                 give_back_freed_memory()  # the image as read: stores are larger or smaller, and would not fill its hole
-            return Reading(prepared, remarks)
+            return PreparedCase(prepared, remarks)
 
-        readings: list[Future[Reading]] = []
+        readings: list[Future[PreparedCase]] = []
         writing: Future[CaseResult] | None = None
         try:
             for number, job in enumerate(jobs):
                 predictor = predictor_of(job.model)
-                fits = partial(_fit, job, _held_gib(readings), predictor, needs)
+                fits = partial(_fit, job, _prefetched_gib(readings), predictor, needs)
                 if writing is not None and not fits(writing=jobs[number - 1]):
                     yield writing.result()
                     writing = None
@@ -108,7 +108,7 @@ def segment(
                 reading.cancel()
 
 
-def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, Needs]:
+def _estimate_memory(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, MemoryEstimates]:
     """What each case whose header can be read will need; the largest is said before anything is read."""
     needs = {}
     for job in jobs:
@@ -127,7 +127,7 @@ def _announce(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> 
     return needs
 
 
-def _held_gib(readings: Sequence[Future[Reading]]) -> float:
+def _prefetched_gib(readings: Sequence[Future[PreparedCase]]) -> float:
     """What of the case at hand is in memory already: its image, where it was read ahead. Waits for that to end."""
     if not readings or readings[0].exception() is not None:
         return 0.0
@@ -138,26 +138,26 @@ def _fit(
     job: Job,
     held_gib: float,
     predictor: Predictor,
-    needs: Mapping[str, Needs],
+    needs: Mapping[str, MemoryEstimates],
     reading: Job | None = None,
     writing: Job | None = None,
 ) -> bool:
     """Whether a case, of which `held_gib` is there, may be worked on and the next one be read (where there is room for
     all of it too, once this one is done), beside what the writing of the last one may yet take."""
     # A case whose header cannot be read takes nothing: it will fail.
-    wanted = predictor.here_gib(needs[job.id].fp32) - held_gib if job.id in needs else 0.0
+    wanted = predictor.host_memory_gib(needs[job.id].fp32) - held_gib if job.id in needs else 0.0
     wanted += needs[writing.id].fp32.writing if writing is not None and writing.id in needs else 0.0
     if reading is not None and reading.id in needs:
         following, on_gpu = needs[reading.id], predictor.model.arrays.free_gib()
         if on_gpu is not None and following.half.stores > on_gpu:
             return False  # refused before it is read, once it is its turn
-        wanted = max(wanted + following.fp32.reading, predictor.here_gib(following.fp32))
-    return wanted <= make_room_gib(wanted, predictor.settings)
+        wanted = max(wanted + following.fp32.reading, predictor.host_memory_gib(following.fp32))
+    return wanted <= reclaim_memory_gib(wanted, predictor.settings)
 
 
 def _work(
     job: Job,
-    reading: Future[Reading],
+    reading: Future[PreparedCase],
     predictor: Predictor,
     writer: ThreadPoolExecutor,
     writing_gib: float,
@@ -175,13 +175,13 @@ def _work(
         remarks = reading.result().remarks
         made = [predictor.predict_prepared(reading.result().prepared)]
     except CASE_FAULTS as error:
-        return _already(failure(error))
+        return _completed(failure(error))
     del reading  # its image, before writing begins
 
     def finish() -> CaseResult:
         prediction = made.pop()  # out of this function, which the thread lets go of only after the result is told
         try:
-            make_room_gib(writing_gib, predictor.settings)
+            reclaim_memory_gib(writing_gib, predictor.settings)
             _write(job, prediction, predictor)
         except CASE_FAULTS as error:
             return failure(error)
@@ -200,9 +200,9 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
     }
     for what, volume in beside.items():
         if volume is not None:
-            write_image(map_path(job.output, what), volume if job.texts else without_texts(volume))
+            write_image(map_path(job.output, what), volume if job.texts else strip_description(volume))
     labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
-    write_label(job.output, labels if job.texts else without_texts(labels))
+    write_label(job.output, labels if job.texts else strip_description(labels))
 
 
 def _remove_earlier(job: Job) -> None:
@@ -212,7 +212,7 @@ def _remove_earlier(job: Job) -> None:
             path.unlink(missing_ok=True)
 
 
-def _already(result: CaseResult) -> Future[CaseResult]:
+def _completed(result: CaseResult) -> Future[CaseResult]:
     future: Future[CaseResult] = Future()
     future.set_result(result)
     return future

@@ -54,7 +54,7 @@ class CaseResult:
     backend: str = ""
 
 
-class Journal:
+class CaseJournal:
     """What a batch has finished, in one file that is rewritten after every case.
 
     request: says what is computed with what; a journal of another request is begun anew. scans: a digest of each case's

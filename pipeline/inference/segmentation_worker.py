@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from pipeline.base.errors import SegpipeError
-from pipeline.base.log_privacy import keep_values_from_the_log
+from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import Job
 
@@ -25,15 +25,15 @@ def main() -> None:
     """Answers the one request on standard input."""
     answers = _take_over_stdout()
     logging.basicConfig(level=logging.INFO, handlers=[_LogLines(answers)], format="%(message)s")
-    keep_values_from_the_log()
+    silence_dicom_logging()
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_command, daemon=True).start()
-    from pipeline.inference.run_isolated import segment_here
+    from pipeline.inference.run_isolated import segment_in_process
 
     jobs = [Job.from_json(entry) for entry in request["jobs"]]
     try:
         spec = EngineSpec.from_json(request["spec"])
-        for result in segment_here(jobs, spec, request["ahead"], lambda case: _answer(answers, {"begun": case})):
+        for result in segment_in_process(jobs, spec, request["ahead"], lambda case: _answer(answers, {"begun": case})):
             _answer(answers, {"result": asdict(result)})
     except SegpipeError as error:
         _answer(answers, {"error": str(error), "exit_code": error.exit_code})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocess import (
     bounding_box,
     components_of,
@@ -48,7 +48,7 @@ class LabelPair:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class ComponentStats:
     """A structure's components in one prediction.
 
     sizes: their voxels. counted: those of them that the reference does not ignore. hits: those that it has too.
@@ -76,22 +76,22 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StructureStats:
     """A structure in one case: its pieces as predicted, and after its holes were filled."""
 
-    plain: Pieces
-    filled: Pieces
+    plain: ComponentStats
+    filled: ComponentStats
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedSteps:
     """The steps to do, and for each structure what was seen, as JSON."""
 
-    settings: PostprocessSettings
+    settings: PostprocessConfig
     structures: dict[str, dict[str, Any]]
 
 
-def look_at(pair: LabelPair, plan: Plan) -> dict[str, Seen]:
+def measure_case(pair: LabelPair, plan: Plan) -> dict[str, StructureStats]:
     """What the choice needs of one case, by structure; a DataError where the two do not lie on one grid."""
     pred, ref = _read(pair)
     valid = _valid(ref.array, plan)
@@ -101,11 +101,13 @@ def look_at(pair: LabelPair, plan: Plan) -> dict[str, Seen]:
         mask, reference = structure_mask(pred.array, values), structure_mask(ref.array, values) & valid
         filled = mask | (enclosed(mask) & (pred.array == 0))
         plain = _pieces(mask, reference, valid, voxel_ml)
-        seen[name] = Seen(plain, plain if (filled == mask).all() else _pieces(filled, reference, valid, voxel_ml))
+        seen[name] = StructureStats(
+            plain, plain if (filled == mask).all() else _pieces(filled, reference, valid, voxel_ml)
+        )
     return seen
 
 
-def dice_after(pair: LabelPair, settings: PostprocessSettings, plan: Plan) -> dict[str, float]:
+def dice_after(pair: LabelPair, settings: PostprocessConfig, plan: Plan) -> dict[str, float]:
     """Dice of each structure once all steps were done to a prediction; nothing on both sides counts as 1."""
     pred, ref = _read(pair)
     valid = _valid(ref.array, plan)
@@ -113,7 +115,7 @@ def dice_after(pair: LabelPair, settings: PostprocessSettings, plan: Plan) -> di
     return {name: _dice(done, ref.array, values, valid) for name, values in plan.structures.items()}
 
 
-def choose(seen: Sequence[Mapping[str, Seen]]) -> Choice:
+def select_steps(seen: Sequence[Mapping[str, StructureStats]]) -> SelectedSteps:
     """For each structure the steps that raise its mean Dice over the cases and help more of them than they harm.
 
     None where there are fewer than FEWEST_CASES. Holes are tried first; then, with or without them filled, the largest
@@ -141,11 +143,13 @@ def choose(seen: Sequence[Mapping[str, Seen]]) -> Choice:
                 "min_volume_ml": {f"{volume:g}": float(removals[volume].mean()) for volume in VOLUMES_ML},
             },
         }
-    settings = PostprocessSettings(fill_holes=tuple(fill), largest_component=tuple(largest), min_volume_ml=volumes)
-    return Choice(settings, structures)
+    settings = PostprocessConfig(fill_holes=tuple(fill), largest_component=tuple(largest), min_volume_ml=volumes)
+    return SelectedSteps(settings, structures)
 
 
-def confirm(choice: Choice, before: Sequence[Mapping[str, Seen]], after: Sequence[Mapping[str, float]]) -> Choice:
+def verify_selection(
+    choice: SelectedSteps, before: Sequence[Mapping[str, StructureStats]], after: Sequence[Mapping[str, float]]
+) -> SelectedSteps:
     """The choice with what it gained when done together; no steps at all where a structure lost by others' steps."""
     structures, harmed = {}, list[str]()
     for name, entry in choice.structures.items():
@@ -156,12 +160,12 @@ def confirm(choice: Choice, before: Sequence[Mapping[str, Seen]], after: Sequenc
         gain = {"dice_after": float(found.mean()), "gain": float((found - was).mean())}
         structures[name] = {**entry, **gain, **counts}
     if not harmed:
-        return Choice(choice.settings, structures)
+        return SelectedSteps(choice.settings, structures)
     unchanged = {name: entry | {"harmed_by_others": name in harmed} for name, entry in structures.items()}
-    return Choice(PostprocessSettings(), unchanged)
+    return SelectedSteps(PostprocessConfig(), unchanged)
 
 
-def steps_of(settings: PostprocessSettings, name: str) -> list[str]:
+def describe_steps(settings: PostprocessConfig, name: str) -> list[str]:
     """The steps that are done to one structure, in words."""
     words = ["holes filled"] if name in settings.fill_holes else []
     words += ["largest component kept"] if name in settings.largest_component else []
@@ -169,7 +173,7 @@ def steps_of(settings: PostprocessSettings, name: str) -> list[str]:
     return words + ([] if least is None else [f"components under {least:g} ml removed"])
 
 
-def _after(pieces: Sequence[Pieces], removal: float | None) -> NDArray[np.float64]:
+def _after(pieces: Sequence[ComponentStats], removal: float | None) -> NDArray[np.float64]:
     return np.array([piece.after(removal) for piece in pieces])
 
 
@@ -189,16 +193,16 @@ def _valid(reference: NDArray, plan: Plan) -> NDArray[np.bool_]:
     return np.ones(reference.shape, bool) if plan.ignore_value is None else reference != plan.ignore_value
 
 
-def _pieces(mask: NDArray, reference: NDArray, valid: NDArray, voxel_ml: float) -> Pieces:
+def _pieces(mask: NDArray, reference: NDArray, valid: NDArray, voxel_ml: float) -> ComponentStats:
     """Ignored voxels hold components together, as they do when a step is done, but count for nothing."""
     total = int(reference.sum())
     for box in bounding_box(mask):
         components, sizes = components_of(mask[box])
         counted = voxels_of_each(components, len(sizes), valid[box])
         hits = voxels_of_each(components, len(sizes), reference[box])
-        return Pieces(sizes, counted, hits, total, voxel_ml)
+        return ComponentStats(sizes, counted, hits, total, voxel_ml)
     nothing = np.zeros(0, np.int64)
-    return Pieces(nothing, nothing, nothing, total, voxel_ml)
+    return ComponentStats(nothing, nothing, nothing, total, voxel_ml)
 
 
 def _dice(pred: NDArray, ref: NDArray, values: tuple[int, ...], valid: NDArray) -> float:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.inference.array_backend import Array, Arrays
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.sliding_window import Index, WindowGrid, window_grid
 
 Axes = tuple[int, int, int]
@@ -110,7 +110,7 @@ class SlabLayout:
 
 
 def best_layout(
-    shape: Sequence[int], roi_size: Sequence[int], settings: InferenceSettings, half: bool
+    shape: Sequence[int], roi_size: Sequence[int], settings: InferenceConfig, half: bool
 ) -> tuple[SlabLayout, Axes]:
     """The layout of windows, and the order of axes in which it goes over them.
 
@@ -143,7 +143,7 @@ class _Stores:
         """Fills the tile's channels at a place with the sums so far of all its voxels."""
         tile = self.tile[channels, : x.extent, : y.extent]
         if before is not None:
-            _move_on(tile, before)
+            _shift_columns(tile, before)
         rows, columns = slice(y.origin + y.kept, y.origin + y.extent), slice(z.origin + z.kept, z.origin + z.extent)
         tile = tile[..., : z.extent]
         tile[:, :, : y.kept, z.kept :] = self.band[channels, : x.extent, : y.kept, columns]
@@ -170,7 +170,7 @@ class _Stores:
             store[...] = sums
 
 
-def _move_on(tile: Array, before: Step) -> None:
+def _shift_columns(tile: Array, before: Step) -> None:
     """Shifts the columns that two windows share to the front, piece by piece since source and target overlap."""
     by = before.finished
     for first in range(0, before.extent - by, by):
@@ -190,7 +190,7 @@ def blend(
     sums = _Stores(layout, channels, arrays, layout.half, competing)
     weights = _Stores(layout, 1, arrays, False, 0)
     room = arrays.empty((channels * layout.voxels_finished(),))
-    groups = _groups(channels, arrays.together(math.prod(layout.store_shapes()[2])))
+    groups = _groups(channels, arrays.channels_per_chunk(math.prod(layout.store_shapes()[2])))
     incoming = iter(logits)
     before: Step | None = None
     for x, y, z in itertools.product(*layout.steps):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -44,12 +44,12 @@ def holds_dicom(folder: Path) -> bool:
     return any(is_dicom(path) for path in visible_files(folder)[:8])
 
 
-def where(folder: Path) -> Path:
+def display_path(folder: Path) -> Path:
     """How a folder is named in messages: as it is, unless its name holds an identifier of the series in it."""
-    return Path("DICOM series") if names_somebody(folder) else folder
+    return Path("DICOM series") if identifies_patient(folder) else folder
 
 
-def names_somebody(folder: Path) -> bool:
+def identifies_patient(folder: Path) -> bool:
     """Whether the folder's name holds an identifier of the series in it, so that it must not become a case id.
 
     However it is spelled: with accents, without, or in two letters (ü, u, ue); of a name in several scripts, each.
@@ -101,9 +101,9 @@ def read_attributes(path: Path, place: Path, keywords: Sequence[str] | None = No
     try:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
             # Such a file is unpacked whole before anything in it is looked at, whatever it grows to.
-            raise FileFault(place, "dicom-deflated", "one of its DICOM files is deflated as a whole", EXPORT_AGAIN)
+            raise ImageFileError(place, "dicom-deflated", "one of its DICOM files is deflated as a whole", EXPORT_AGAIN)
         return pydicom.dcmread(path, stop_before_pixels=keywords is not None, specific_tags=keywords)
-    except damage():
+    except dicom_read_errors():
         raise damaged_file(place) from None
 
 
@@ -112,7 +112,7 @@ def value_of(dataset: Dataset, keyword: str, place: Path) -> Any:
     try:
         value = dataset.get(keyword)
         return None if value is None or value == "" else value
-    except damage():
+    except dicom_read_errors():
         raise damaged_file(place) from None
 
 
@@ -120,14 +120,14 @@ def number_of(dataset: Dataset, keyword: str, place: Path, otherwise: float) -> 
     """A single finite number, or `otherwise` where the attribute is not there, empty or 0."""
     try:
         number = float(value_of(dataset, keyword, place) or otherwise)
-    except damage():
+    except dicom_read_errors():
         raise damaged_file(place) from None
     if not np.isfinite(number):
         raise damaged_file(place)
     return number
 
 
-def damage() -> tuple[type[Exception], ...]:
+def dicom_read_errors() -> tuple[type[Exception], ...]:
     """What pydicom raises for bytes that are not what they should be, with the bytes in its messages: never shown."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -135,5 +135,5 @@ def damage() -> tuple[type[Exception], ...]:
     return (*builtin, struct.error, zlib.error, BytesLengthException, InvalidDicomError)
 
 
-def damaged_file(place: Path) -> FileFault:
-    return FileFault(place, "dicom-damaged", "one of its DICOM files is damaged", EXPORT_AGAIN)
+def damaged_file(place: Path) -> ImageFileError:
+    return ImageFileError(place, "dicom-damaged", "one of its DICOM files is damaged", EXPORT_AGAIN)

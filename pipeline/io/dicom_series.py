@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from pipeline.io import jpeg_lossless
 from pipeline.io.dicom_file import (
     EXPORT_AGAIN,
-    damage,
     damaged_file,
+    dicom_read_errors,
+    display_path,
     is_dicom,
     number_of,
     read_attributes,
     value_of,
     visible_files,
-    where,
 )
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault, Header, checked_grid, refuse_if_larger_than_memory
+from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid, refuse_if_larger_than_memory
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -78,38 +78,38 @@ class Series:
     grid: Grid
 
 
-def read_header(folder: Path) -> Header:
-    """Grid and voxel type of the series in `folder`; a FileFault as `order_slices`."""
-    return Header(folder, "dicom", open_series(folder).grid, 1, np.dtype(np.float32), (), {"kind": "dicom"})
+def read_header(folder: Path) -> ImageHeader:
+    """Grid and voxel type of the series in `folder`; an ImageFileError as `order_slices`."""
+    return ImageHeader(folder, "dicom", open_series(folder).grid, 1, np.dtype(np.float32), (), {"kind": "dicom"})
 
 
 def read_voxels(folder: Path) -> NDArray[np.float32]:
     """The voxels (X, Y, Z) of the series in `folder`, rescaled (for CT to Hounsfield units).
 
-    A FileFault as `order_slices`, where there is not enough memory, or where a slice cannot be decoded.
+    An ImageFileError as `order_slices`, where there is not enough memory, or where a slice cannot be decoded.
     """
     refuse_if_larger_than_memory(read_header(folder))
     series = open_series(folder)
     array = np.empty(series.grid.shape, np.float32)
     for index, entry in enumerate(series.slices):
-        array[:, :, index] = _pixels(entry.path, where(folder))
+        array[:, :, index] = _pixels(entry.path, display_path(folder))
     return array
 
 
 def open_series(folder: Path) -> Series:
-    """The slices of the series in `folder`, in order, without their pixels; a FileFault as `order_slices`."""
+    """The slices of the series in `folder`, in order, without their pixels; an ImageFileError as `order_slices`."""
     paths = [path for path in visible_files(folder) if is_dicom(path)]
-    place = where(folder)
+    place = display_path(folder)
     if not paths:
-        raise FileFault(place, "no-dicom", "no DICOM file lies in this folder", "name the folder with the series")
+        raise ImageFileError(place, "no-dicom", "no DICOM file lies in this folder", "name the folder with the series")
     return order_slices([_read_slice(path, place) for path in paths], place)
 
 
 def order_slices(slices: Sequence[Slice], place: Path) -> Series:
     """Sorts slices along their normal and makes their grid.
 
-    A FileFault, with counts and millimetres, where there are several series or volumes, slices of different size or
-    direction, two at one place, a gap, or a tilted gantry.
+    An ImageFileError, with counts and millimetres, where there are several series or volumes, slices of different size
+    or direction, two at one place, a gap, or a tilted gantry.
     """
     _check_one_volume(slices, place)
     ordered = sorted(slices, key=lambda entry: entry.height_mm)
@@ -124,17 +124,17 @@ def _read_slice(path: Path, place: Path) -> Slice:
         found = value_of(dataset, keyword, place)
         try:
             values = list(map(float, found)) if isinstance(found, Sequence) and not isinstance(found, str) else []
-        except damage():
+        except dicom_read_errors():
             raise damaged_file(place) from None
         if len(values) != count or not np.isfinite(values).all():
             said = f"one of its DICOM files states no {keyword}, so its place is unknown"
-            raise FileFault(place, "dicom-no-place", said, "leave files that are no slices of the volume out")
+            raise ImageFileError(place, "dicom-no-place", said, "leave files that are no slices of the volume out")
         return values
 
     frames = int(number_of(dataset, "NumberOfFrames", place, 1))
     if frames > 1:
         found = f"it holds a multi-frame DICOM file of {frames} frames"
-        raise FileFault(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
+        raise ImageFileError(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
     orientation = np.array(numbers("ImageOrientationPatient", 6))
     between_rows, between_columns = numbers("PixelSpacing", 2)
     return Slice(
@@ -154,12 +154,14 @@ def _pixels(path: Path, place: Path) -> NDArray[np.float32]:
     dataset = read_attributes(path, place)
     colours = "PALETTE" in str(value_of(dataset, "PhotometricInterpretation", place))
     if colours or (value_of(dataset, "SamplesPerPixel", place) or 1) != 1:
-        raise FileFault(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
-    unreadable: tuple[type[Exception], ...] = (AttributeError, RuntimeError, *damage())
+        raise ImageFileError(place, "colours", "its pixels are colours", "a scan has one number per pixel: export that")
+    unreadable: tuple[type[Exception], ...] = (AttributeError, RuntimeError, *dicom_read_errors())
     try:
         stored = _without_unused_bits(_decoded(dataset), value_of(dataset, "BitsStored", place))
     except unreadable:
-        raise FileFault(place, "dicom-pixels", "pixels of one of its files cannot be decoded", EXPORT_AGAIN) from None
+        raise ImageFileError(
+            place, "dicom-pixels", "pixels of one of its files cannot be decoded", EXPORT_AGAIN
+        ) from None
     slope, intercept = number_of(dataset, "RescaleSlope", place, 1), number_of(dataset, "RescaleIntercept", place, 0)
     return (stored.T * slope + intercept).astype(np.float32)
 
@@ -185,13 +187,15 @@ def _check_one_volume(slices: Sequence[Slice], place: Path) -> None:
     if len(counts) > 1:
         sizes = " and ".join(str(count) for _, count in counts.most_common())
         found = f"the folder holds {len(counts)} DICOM series, of {sizes} files"
-        raise FileFault(place, "dicom-mixed", found, "give each series its own folder")
+        raise ImageFileError(place, "dicom-mixed", found, "give each series its own folder")
     first = slices[0]
     for other in slices[1:]:
         if other.size != first.size or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=1e-3):
-            raise FileFault(place, "dicom-mixed", "its slices differ in size or pixel spacing", _ALONE)
+            raise ImageFileError(place, "dicom-mixed", "its slices differ in size or pixel spacing", _ALONE)
         if not (np.allclose(other.row, first.row, atol=1e-3) and np.allclose(other.column, first.column, atol=1e-3)):
-            raise FileFault(place, "dicom-mixed", "its slices lie in different directions, as a scout's do", _ALONE)
+            raise ImageFileError(
+                place, "dicom-mixed", "its slices lie in different directions, as a scout's do", _ALONE
+            )
 
 
 def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
@@ -203,14 +207,14 @@ def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
     if doubled.size:
         found = f"two slices lie at one place, {doubled.size} time(s): at {_places(doubled)}"
         cure = "files are doubled, or it holds several volumes (echoes, phases, times): export one volume"
-        raise FileFault(place, "dicom-doubled", found, cure)
+        raise ImageFileError(place, "dicom-doubled", found, cure)
     usual = float(np.median(steps))
     gaps = np.flatnonzero(np.abs(steps - usual) > max(_SHARE_OF_STEP * usual, _SAME_PLACE_MM))
     if gaps.size:
         missing = sum(max(round(float(steps[gap]) / usual) - 1, 0) for gap in gaps)
         what = f"{missing} slice(s) are missing" if missing else "slices lie at unequal distances"
         found = f"{what}, after {_places(heights[gaps])}: {steps[gaps[0]]:.3g} mm where {usual:.3g} mm is usual"
-        raise FileFault(place, "dicom-gap", found, EXPORT_AGAIN)
+        raise ImageFileError(place, "dicom-gap", found, EXPORT_AGAIN)
     _check_one_line(ordered, usual, place)
 
 
@@ -223,7 +227,7 @@ def _check_one_line(ordered: Sequence[Slice], usual_mm: float, place: Path) -> N
     off_mm = np.linalg.norm(beside, axis=1)
     if off_mm.max() > max(_SHARE_OF_STEP * usual_mm, _SIDEWAYS_MM):
         found = f"slices are shifted sideways by up to {off_mm.max():.3g} mm against one another, as of two positions"
-        raise FileFault(place, "dicom-shifted", found, "export each position as a series of its own")
+        raise ImageFileError(place, "dicom-shifted", found, "export each position as a series of its own")
 
 
 def _places(heights: NDArray) -> str:

@@ -1,6 +1,6 @@
 """Image and label files of every kind behind four functions: read a header, an image, a label map; write a label map.
 
-What cannot be used is refused with a FileFault before memory is taken for its voxels. Arrays have nibabel's axes.
+What cannot be used is refused with an ImageFileError before memory is taken for its voxels. Arrays have nibabel's axes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pipeline.base.files import atomic_write
 from pipeline.io import dicom_series, metaimage_nrrd, raw_voxels
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault, Header
-from pipeline.io.resample_to_grid import regrid
+from pipeline.io.image_header import ImageFileError, ImageHeader
+from pipeline.io.resample_to_grid import resample_to_grid
 from pipeline.io.volume import Volume
 
 NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
@@ -57,20 +57,20 @@ def case_id(path: Path, channels: int = 1) -> str:
     return name[: suffix.start()] if suffix and int(suffix.group(1)) < channels else name
 
 
-def read_header(path: Path) -> Header:
-    """Grid, channels and voxel type without the voxels; a FileFault where the file cannot be used."""
+def read_header(path: Path) -> ImageHeader:
+    """Grid, channels and voxel type without the voxels; an ImageFileError where the file cannot be used."""
     with _refusals_as_faults(path):
         return _read_header(path)
 
 
-def _read_header(path: Path) -> Header:
+def _read_header(path: Path) -> ImageHeader:
     if not path.exists():
-        raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
+        raise ImageFileError(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
     if path.is_dir():
         return dicom_series.read_header(path)
     ending = image_ending(path)
     if not ending:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "unknown-kind",
             f"its ending {path.suffix!r} is not one of an image that can be read",
@@ -88,7 +88,7 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
     """One file per channel, or one file with all channels, as float32 (C, X, Y, Z), scaling applied.
 
     Grid and header are the first file's. Files on another grid are resampled onto it where `resample_channels` says
-    so. A FileFault where a file cannot be used, or lies on another grid.
+    so. An ImageFileError where a file cannot be used, or lies on another grid.
     """
     headers = [read_header(path) for path in paths]
     grid = headers[0].grid
@@ -98,7 +98,7 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
     for header in headers:
         difference = grid_difference(grid, header.grid)
         if difference and not resample_channels:
-            raise FileFault(
+            raise ImageFileError(
                 header.path,
                 "channel-grid",
                 f"it lies on another grid than {headers[0].path.name}: {difference}",
@@ -107,7 +107,7 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
         array = image_voxels(header)
         if several is None:
             return Volume(array, grid, header.fields)
-        several[first : first + header.channels] = regrid(array, header.grid, grid) if difference else array
+        several[first : first + header.channels] = resample_to_grid(array, header.grid, grid) if difference else array
         first += header.channels
     if several is None:
         raise AssertionError("an image without files")
@@ -115,12 +115,12 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
 
 
 def read_label(path: Path) -> Volume:
-    """A label map as integers (X, Y, Z); a FileFault where values are not whole numbers or there are 4 axes."""
+    """A label map as integers (X, Y, Z); an ImageFileError where values are not whole numbers or there are 4 axes."""
     header = read_header(path)
     return Volume(label_voxels(header), header.grid, header.fields)
 
 
-def image_voxels(header: Header) -> NDArray[np.float32]:
+def image_voxels(header: ImageHeader) -> NDArray[np.float32]:
     """All channels behind a header as float32 (C, X, Y, Z) in C order, scaling applied in float64."""
     raw, slope, intercept = _raw(header)
     channels = np.moveaxis(raw, 3, 0) if raw.ndim == 4 else raw[None]
@@ -133,22 +133,22 @@ def image_voxels(header: Header) -> NDArray[np.float32]:
     return array
 
 
-def read_to_the_end(path: Path) -> None:
-    """Reads all voxels as stored and forgets them; a FileFault where the file is damaged or ends too early."""
+def verify_readable(path: Path) -> None:
+    """Reads all voxels as stored and forgets them; an ImageFileError where the file is damaged or ends too early."""
     _raw(read_header(path))
 
 
-def label_voxels(header: Header) -> NDArray[Any]:
+def label_voxels(header: ImageHeader) -> NDArray[Any]:
     """The label values behind a header, in C order."""
     if header.may_be_colours:
-        raise FileFault(
+        raise ImageFileError(
             header.path,
             "colour",
             f"it is a colour image ({header.per_voxel} bytes a voxel), not a label map",
             "write it with one label value a voxel, each colour as a value of its own",
         )
     if header.channels > 1:
-        raise FileFault(
+        raise ImageFileError(
             header.path,
             "label-4d",
             f"it is a label map with {header.channels} volumes; one is meant",
@@ -185,7 +185,7 @@ def write_label(path: Path, volume: Volume) -> None:
     elif ending in {".hdr", ".img"}:
         _write_pair(path, array, volume)
     else:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "unknown-kind",
             "label maps are not written in this kind of file",
@@ -193,7 +193,7 @@ def write_label(path: Path, volume: Volume) -> None:
         )
 
 
-def without_texts(volume: Volume) -> Volume:
+def strip_description(volume: Volume) -> Volume:
     """The same without the description of its NIfTI header, which may name the patient."""
     if "nifti" not in volume.header:
         return volume
@@ -222,7 +222,7 @@ def grid_difference(first: Grid, other: Grid, tolerance_mm: float = GRID_TOLERAN
     return f"an origin that is shifted by ({shift}) mm"
 
 
-def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
+def _raw(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
     with _refusals_as_faults(header.path):
         if header.kind == "dicom":
             return dicom_series.read_voxels(header.path), 1.0, 0.0
@@ -233,13 +233,13 @@ def _raw(header: Header) -> tuple[NDArray[Any], float, float]:
 
 @contextmanager
 def _refusals_as_faults(path: Path) -> Iterator[None]:
-    """What the system refuses (permissions, a failing disk) as a FileFault; of DICOM not even the folder is named."""
+    """What the system refuses (permissions, a failing disk) as an ImageFileError; a DICOM folder is not named."""
     try:
         yield
     except OSError as error:
         place = path if image_ending(path) else Path("DICOM series")
         found = f"it cannot be read ({error.strerror or type(error).__name__})"
-        raise FileFault(place, "unreadable", found, "check its permissions and its disk") from None
+        raise ImageFileError(place, "unreadable", found, "check its permissions and its disk") from None
 
 
 def _blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
@@ -251,7 +251,7 @@ def _blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
 def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise FileFault(
+        raise ImageFileError(
             path,
             "label-not-finite",
             f"{bad:,} of its voxels are NaN or infinite; label values are whole numbers",
@@ -261,7 +261,7 @@ def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
     uneven = values[values != nearest]  # few, if any: of these alone differences are taken
     fractions = uneven[np.abs(uneven - np.rint(uneven)) > _ROUNDING]
     if fractions.size:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "label-not-integer",
             f"{fractions.size:,} of its voxels are not whole numbers (for instance {float(fractions.flat[0]):g}): it "
@@ -269,7 +269,7 @@ def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
             "make it again with nearest-neighbour interpolation, or apply a threshold",
         )
     if np.abs(nearest).max(initial=0) >= 2**31:
-        raise FileFault(path, "label-range", "its label values are beyond 2147483647", "renumber them")
+        raise ImageFileError(path, "label-range", "its label values are beyond 2147483647", "renumber them")
     return nearest.astype(np.int32)
 
 

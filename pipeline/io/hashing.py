@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.files import digest_of, sha256_of
 from pipeline.io import metaimage_header, nrrd_header
 from pipeline.io.geometry import Grid, to_canonical
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 
 
 def file_digest(path: Path) -> str:
@@ -31,8 +31,8 @@ def voxel_files(path: Path) -> list[Path]:
         voxels = path.with_suffix(".img")
     elif ending in {".mhd", ".nhdr"}:
         try:
-            voxels = (metaimage_header if ending == ".mhd" else nrrd_header).describe(path).voxels
-        except (FileFault, KeyError, ValueError, IndexError, OSError):
+            voxels = (metaimage_header if ending == ".mhd" else nrrd_header).read_text_header(path).voxels
+        except (ImageFileError, KeyError, ValueError, IndexError, OSError):
             return []
     else:
         return []

@@ -23,7 +23,7 @@ _FLAT = 1e-6
 """Volume that three directions of length 1 span, below which they lie in one plane."""
 
 
-class FileFault(DataError):
+class ImageFileError(DataError):
     """A file that cannot be used: `found` says what is wrong, `cure` what to do, `code` names the kind of fault."""
 
     def __init__(self, path: Path, code: str, found: str, cure: str) -> None:
@@ -34,12 +34,12 @@ class FileFault(DataError):
         return f"{self.path}: {self.found}; {self.cure}"
 
 
-class LargerThanMemory(FileFault, TooLargeError):
+class LargerThanMemory(ImageFileError, TooLargeError):
     """A file of more voxels than fit into the memory that is free."""
 
 
 @dataclass(frozen=True)
-class Note:
+class HeaderWarning:
     """Something doubtful that reading settles by a stated rule: the file is usable, a person should know."""
 
     code: str
@@ -48,7 +48,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """A file's grid, channels and voxel type. `fields` is what a writer needs to give the same kind of file back."""
 
     path: Path
@@ -56,7 +56,7 @@ class Header:
     grid: Grid
     channels: int
     dtype: np.dtype
-    notes: tuple[Note, ...] = ()
+    notes: tuple[HeaderWarning, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     per_voxel: int = 1
     """Numbers that stand side by side in one voxel (MetaImage, NRRD); 1 where channels are volumes of their own."""
@@ -73,11 +73,11 @@ class Header:
 
 
 def checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
-    """The grid, or a FileFault where the affine is singular, not finite or sheared (see docs/definitions.md)."""
+    """The grid, or an ImageFileError where the affine is singular, not finite or sheared (see docs/definitions.md)."""
     columns = affine[:3, :3]
     sizes_mm = np.linalg.norm(columns, axis=0)
     if not np.isfinite(affine).all() or _lie_in_one_plane(columns, sizes_mm):
-        raise FileFault(
+        raise ImageFileError(
             path,
             "bad-affine",
             "its affine is singular or not finite, so its voxels have no place in the patient",
@@ -87,7 +87,7 @@ def checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
     cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())
     if cosine > SHEAR_TOLERANCE:
         degrees = np.degrees(np.arccos(cosine))
-        raise FileFault(
+        raise ImageFileError(
             path,
             "sheared",
             f"its voxel axes are sheared: two of them meet at {degrees:.1f} instead of 90 degrees, so voxels are no "
@@ -104,8 +104,8 @@ def _lie_in_one_plane(columns: NDArray[np.float64], sizes_mm: NDArray[np.float64
     return bool(sizes_mm.min() < _SMALLEST_MM or abs(np.linalg.det(columns / sizes_mm)) < _FLAT)
 
 
-def refuse_if_larger_than_memory(header: Header) -> None:
-    """A FileFault where the header promises more voxels than fit into free memory; nothing is allocated before."""
+def refuse_if_larger_than_memory(header: ImageHeader) -> None:
+    """An ImageFileError where the header promises more voxels than fit into free memory; nothing is allocated."""
     needed_gib = header.voxel_bytes * (1 + 4 / header.dtype.itemsize) / 2**30
     free_gib = available_memory_gib()
     if needed_gib > free_gib:
@@ -118,9 +118,9 @@ def refuse_if_larger_than_memory(header: Header) -> None:
         )
 
 
-def truncated(path: Path, promised: int, held: int) -> FileFault:
+def truncated(path: Path, promised: int, held: int) -> ImageFileError:
     """The fault of a file that ends before its voxels do."""
-    return FileFault(
+    return ImageFileError(
         path,
         "truncated",
         f"its header promises {promised:,} bytes of voxels, the file holds {held:,}: it is truncated",

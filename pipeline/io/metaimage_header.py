@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.io.text_header import Described, data_file, header_lines, lengths, numbers
+from pipeline.io.text_header import TextHeader, data_file, header_lines, lengths, numbers
 
 _MOST_AXES = 5
 _WHOLE = {"CHAR": "i1", "SHORT": "i2", "INT": "i4", "LONG": "i4", "LONG_LONG": "i8"}
@@ -16,7 +16,7 @@ _TYPES |= {f"MET_U{name}": code.replace("i", "u") for name, code in _WHOLE.items
 _TYPES |= {"MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
 
 
-def describe(path: Path) -> Described:
+def read_text_header(path: Path) -> TextHeader:
     """What the header of a .mha or .mhd file says; KeyError or ValueError where it makes no sense."""
     lines, end = header_lines(path, lambda line: line.lower().startswith("elementdatafile"))
     fields = {key.strip().lower(): value.strip() for key, found, value in (s.partition("=") for s in lines) if found}
@@ -33,7 +33,7 @@ def describe(path: Path) -> Described:
     spatial = min(count, 3)
     unturned = _spaced(np.eye(count).ravel())
     matrix = np.array(numbers(_first(fields, unturned, "transformmatrix", "rotation", "orientation"), count**2))
-    return Described(
+    return TextHeader(
         sizes=(components, *sizes) if components > 1 else sizes,
         components=0 if components > 1 else None,
         dtype=np.dtype(order + _TYPES[fields["elementtype"].upper()]),
@@ -46,8 +46,8 @@ def describe(path: Path) -> Described:
     )
 
 
-def label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]], held: int) -> str:
-    """The header of a label map whose `held` bytes of zlib data follow; `placement` as `Described` has it."""
+def make_label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]], held: int) -> str:
+    """The header of a label map whose `held` bytes of zlib data follow; `placement` as `TextHeader` has it."""
     direction = np.array(placement["direction"]).reshape(3, 3).T.ravel()
     types = {"u1": "MET_UCHAR", "u2": "MET_USHORT", "u4": "MET_UINT"}
     lines = {

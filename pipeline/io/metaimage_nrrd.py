@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.io import metaimage_header, nrrd_header
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault, Header, checked_grid, refuse_if_larger_than_memory, truncated
-from pipeline.io.text_header import Described
+from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid, refuse_if_larger_than_memory, truncated
+from pipeline.io.text_header import TextHeader
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_LIMIT = 1032
@@ -29,22 +29,22 @@ _LONGEST_WORD = 1000
 _NRRD = (".nrrd", ".nhdr")
 
 
-def read_header(path: Path, kind: str) -> Header:
-    """The header of a .nrrd, .nhdr, .mha or .mhd file; a FileFault where it cannot be used."""
+def read_header(path: Path, kind: str) -> ImageHeader:
+    """The header of a .nrrd, .nhdr, .mha or .mhd file; an ImageFileError where it cannot be used."""
     _refuse_missing_or_empty(path)
     try:
-        described = (nrrd_header if kind in _NRRD else metaimage_header).describe(path)
+        described = (nrrd_header if kind in _NRRD else metaimage_header).read_text_header(path)
     except (KeyError, ValueError, IndexError):
-        raise FileFault(
+        raise ImageFileError(
             path, "bad-header", f"its header is damaged, or it is no {kind} file", "copy or download it again"
         ) from None
     except OSError as error:
-        raise FileFault(
+        raise ImageFileError(
             path, "unreadable", f"it cannot be read ({error.strerror})", "check its permissions and its disk"
         ) from None
     spatial = described.spatial
     if len(spatial) not in (3, 4):
-        raise FileFault(
+        raise ImageFileError(
             path,
             "not-3d",
             f"it has {len(spatial)} axes ({'×'.join(map(str, spatial))}), a scan has 3",
@@ -62,15 +62,15 @@ def read_header(path: Path, kind: str) -> Header:
     channels = components * (spatial[3] if len(spatial) == 4 else 1)
     fields = {"kind": kind, "itk": placement, "described": described}
     grid = checked_grid(path, spatial[:3], _LPS_TO_RAS @ affine)
-    header = Header(path, kind, grid, channels, described.dtype, (), fields, components)
+    header = ImageHeader(path, kind, grid, channels, described.dtype, (), fields, components)
     _refuse_false_promise(header, described)
     return header
 
 
-def read_voxels(header: Header) -> NDArray[Any]:
-    """The voxels as stored, (X, Y, Z) or (X, Y, Z, C); a FileFault where the file is damaged or ends too early."""
+def read_voxels(header: ImageHeader) -> NDArray[Any]:
+    """The voxels as stored, (X, Y, Z) or (X, Y, Z, C); an ImageFileError where the file is damaged or too short."""
     refuse_if_larger_than_memory(header)
-    described: Described = header.fields["described"]
+    described: TextHeader = header.fields["described"]
     flat = np.empty(described.bytes // described.dtype.itemsize, described.dtype)
     again = "copy or download it again"
     try:
@@ -81,13 +81,13 @@ def read_voxels(header: Header) -> NDArray[Any]:
             else:
                 held = _fill(flat.view(np.uint8).data, _unpacked(stream, described))
     except EOFError:
-        raise FileFault(
+        raise ImageFileError(
             header.path, "truncated", "its compressed data ends too early: it is truncated", again
         ) from None
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise FileFault(header.path, "damaged", f"its compressed data is damaged ({error})", again) from None
+        raise ImageFileError(header.path, "damaged", f"its compressed data is damaged ({error})", again) from None
     except (OSError, ValueError) as error:
-        raise FileFault(header.path, "unreadable", f"its voxels cannot be read ({error})", again) from None
+        raise ImageFileError(header.path, "unreadable", f"its voxels cannot be read ({error})", again) from None
     if held < described.bytes:
         raise truncated(header.path, described.bytes, held)
     return _arranged(flat, described)
@@ -119,9 +119,9 @@ def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> 
     is_nrrd = path.suffix.lower() in _NRRD
     pieces = _deflated(array.astype(array.dtype.newbyteorder("<"), copy=False), gzipped=is_nrrd)
     if is_nrrd:
-        text = nrrd_header.label_header(array.shape, array.dtype, placement)
+        text = nrrd_header.make_label_header(array.shape, array.dtype, placement)
     else:
-        text = metaimage_header.label_header(array.shape, array.dtype, placement, sum(map(len, pieces)))
+        text = metaimage_header.make_label_header(array.shape, array.dtype, placement, sum(map(len, pieces)))
     with path.open("wb") as stream:
         stream.write(text.encode())
         stream.writelines(pieces)
@@ -134,7 +134,7 @@ def _deflated(array: NDArray[Any], gzipped: bool) -> list[bytes]:
     return [*pieces, packer.flush()]
 
 
-def _unpacked(stream: BinaryIO, described: Described) -> Iterator[bytes]:
+def _unpacked(stream: BinaryIO, described: TextHeader) -> Iterator[bytes]:
     """The voxels' bytes in pieces; packed ones to their end, where the checksum is. EOFError where that is missing."""
     if described.packing == "zlib":
         yield from _inflated(stream)
@@ -164,7 +164,7 @@ def _fill(view: memoryview, pieces: Iterator[bytes]) -> int:
     return held
 
 
-def _arranged(flat: NDArray[Any], described: Described) -> NDArray[Any]:
+def _arranged(flat: NDArray[Any], described: TextHeader) -> NDArray[Any]:
     """(X, Y, Z), or (X, Y, Z, C): of a series of vectors, C counts all numbers of the first, then of the next."""
     array = flat.reshape(described.sizes, order="F")
     if described.components is not None:
@@ -174,25 +174,25 @@ def _arranged(flat: NDArray[Any], described: Described) -> NDArray[Any]:
     return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
 
 
-def _start(described: Described) -> int:
+def _start(described: TextHeader) -> int:
     size = described.voxels.stat().st_size
     return max(size - described.bytes, 0) if described.start is None else described.start
 
 
 def _refuse_missing_or_empty(path: Path) -> None:
     if not path.is_file():
-        raise FileFault(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
+        raise ImageFileError(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
     if path.stat().st_size == 0:
-        raise FileFault(path, "empty-file", "the file is empty", "copy or download it again")
+        raise ImageFileError(path, "empty-file", "the file is empty", "copy or download it again")
 
 
-def _refuse_false_promise(header: Header, described: Described) -> None:
+def _refuse_false_promise(header: ImageHeader, described: TextHeader) -> None:
     """By file size alone: more voxels than the file can hold."""
     held = max(described.voxels.stat().st_size - _start(described), 0)
     if described.packing == "raw" and described.bytes > held:
         raise truncated(header.path, described.bytes, held)
     if described.packing in {"gzip", "zlib"} and described.bytes > held * _DEFLATE_LIMIT:
-        raise FileFault(
+        raise ImageFileError(
             header.path,
             "false-promise",
             f"its header promises {described.bytes:,} bytes of voxels, more than its {held:,} compressed bytes can "

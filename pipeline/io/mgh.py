@@ -7,19 +7,19 @@ from pathlib import Path
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
-from pipeline.io.image_header import FileFault, Header, checked_grid
+from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid
 from pipeline.io.raw_voxels import bad_header, opened, refuse_false_promise, split_shape
 
 _VOXELS_BEGIN = 284
 _SHORTEST = 90
 
 
-def read_header(path: Path, kind: str) -> Header:
-    """The header of a .mgh or .mgz file; a FileFault where it cannot be used. `stored.read_voxels` reads the rest."""
+def read_header(path: Path, kind: str) -> ImageHeader:
+    """The header of a .mgh or .mgz file; an ImageFileError where it cannot be used. `raw_voxels.py` reads the rest."""
     with opened(path) as stream:
         block = stream.read(MGHHeader.template_dtype.itemsize)
     if not block:
-        raise FileFault(path, "empty-file", "the file is empty", "copy or download it again")
+        raise ImageFileError(path, "empty-file", "the file is empty", "copy or download it again")
     if len(block) < _SHORTEST:
         raise bad_header(path, "it ends within its header")
     try:
@@ -30,6 +30,6 @@ def read_header(path: Path, kind: str) -> Header:
         raise bad_header(path, str(error)) from None
     spatial, channels = split_shape(path, shape)
     fields = {"kind": kind, "offset": _VOXELS_BEGIN, "voxels": path, "scaling": (1.0, 0.0)}
-    header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, (), fields)
+    header = ImageHeader(path, kind, checked_grid(path, spatial, affine), channels, dtype, (), fields)
     refuse_false_promise(header)
     return header

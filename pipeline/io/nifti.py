@@ -12,7 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault, Header, Note, checked_grid
+from pipeline.io.image_header import HeaderWarning, ImageFileError, ImageHeader, checked_grid
 from pipeline.io.raw_voxels import bad_header, opened, refuse_false_promise, split_shape
 
 FORM_TOLERANCE_MM = 0.1
@@ -25,13 +25,13 @@ _CARRIED = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 """Fields of the input's header that its label map gets: those that place voxels, and the description."""
-_NO_ORIENTATION = Note(
+_NO_ORIENTATION = HeaderWarning(
     "no-orientation",
     "neither sform nor qform is set, so left and right cannot be told; the x axis is taken to run from right to left, "
     "as older software wrote it",
     "compare it with its source, and set the sform",
 )
-_BAD_QFORM = Note(
+_BAD_QFORM = HeaderWarning(
     "bad-qform",
     "its qform is set, but its numbers place no voxels; the sform is used",
     "set the qform to what the sform says, since other programs may take the qform",
@@ -39,8 +39,8 @@ _BAD_QFORM = Note(
 _quiet = logging.Logger("nibabel header checks", logging.CRITICAL + 1)
 
 
-def read_header(path: Path, kind: str) -> Header:
-    """The header of a .nii, .nii.gz or .hdr/.img file; a FileFault where it cannot be used."""
+def read_header(path: Path, kind: str) -> ImageHeader:
+    """The header of a .nii, .nii.gz or .hdr/.img file; an ImageFileError where it cannot be used."""
     if kind == ".img":
         return read_header(path.with_suffix(".hdr"), ".hdr")
     stated = _stated_header(path)
@@ -58,7 +58,7 @@ def read_header(path: Path, kind: str) -> Header:
         "voxels": voxels,
         "scaling": _scaling(path, nifti),
     }
-    header = Header(path, kind, checked_grid(path, spatial, affine), channels, dtype, (*doubts, *notes), fields)
+    header = ImageHeader(path, kind, checked_grid(path, spatial, affine), channels, dtype, (*doubts, *notes), fields)
     refuse_false_promise(header)
     return header
 
@@ -95,15 +95,15 @@ def _stated_header(path: Path) -> Any:
         block = stream.read(540)
     sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
     if not block:
-        raise FileFault(path, "empty-file", "the file is empty", "copy or download it again")
+        raise ImageFileError(path, "empty-file", "the file is empty", "copy or download it again")
     if not sizes & {348, 540} or len(block) < min(sizes & {348, 540}):
-        raise FileFault(
+        raise ImageFileError(
             path, "not-nifti", "it is not a NIfTI file (its header does not begin as one)", "convert it to NIfTI"
         )
     second = 540 in sizes
     magic = block[4:7] if second else block[344:347]
     if magic not in {b"n+1", b"ni1", b"n+2", b"ni2"}:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "analyze",
             "it is an Analyze 7.5 or damaged header without NIfTI's mark, so its orientation is unknown",
@@ -130,26 +130,28 @@ def _number_type(path: Path, nifti: Any) -> np.dtype:
     except HeaderDataError as error:
         raise bad_header(path, str(error)) from None
     if dtype.fields is not None:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "colour",
             "it holds colours (RGB), not one number a voxel",
             "convert it to grey values, or give the scan it was drawn from",
         )
     if dtype.kind == "c":
-        raise FileFault(
+        raise ImageFileError(
             path,
             "complex",
             "its voxels are complex numbers",
             "write the magnitude (or real and imaginary part as two channels) as a new file",
         )
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        raise FileFault(path, "voxel-type", f"its voxel type {dtype} is not supported", "write it as float32 or int16")
+        raise ImageFileError(
+            path, "voxel-type", f"its voxel type {dtype} is not supported", "write it as float32 or int16"
+        )
     return dtype
 
 
-def _doubts_about_repairs(path: Path, stated: Any, nifti: Any) -> tuple[Note, ...]:
-    """What was repaired of the fields that place voxels; a FileFault where nothing better than a guess places them."""
+def _doubts_about_repairs(path: Path, stated: Any, nifti: Any) -> tuple[HeaderWarning, ...]:
+    """What was repaired of the fields that place voxels; an ImageFileError where only a guess would place them."""
     notes = []
     by_sform, by_qform = bool(nifti["sform_code"]), bool(nifti["qform_code"])
     if not np.array_equal(stated["pixdim"][1:4], nifti["pixdim"][1:4], equal_nan=True):
@@ -157,22 +159,24 @@ def _doubts_about_repairs(path: Path, stated: Any, nifti: Any) -> tuple[Note, ..
         found = f"its header gives voxel sizes (pixdim) of {sizes}, where each must be above 0"
         cure = "write the voxel sizes of its source into pixdim"
         if not by_sform:
-            raise FileFault(path, "voxel-size", f"{found}, and no sform places its voxels", cure)
-        notes.append(Note("voxel-size", f"{found}; the sform is used", f"{cure}, since other programs may use it"))
+            raise ImageFileError(path, "voxel-size", f"{found}, and no sform places its voxels", cure)
+        notes.append(
+            HeaderWarning("voxel-size", f"{found}; the sform is used", f"{cure}, since other programs may use it")
+        )
     unknown = [name for name in ("qform_code", "sform_code") if stated[name] != nifti[name]]
     if unknown:
         found = f"its {' and '.join(f'{name} {int(stated[name])}' for name in unknown)} is none that NIfTI has (0 to 5)"
         cure = "compare it with its source, and set the code of the form that is right (1: as scanned)"
         if not by_sform and not by_qform:
-            raise FileFault(path, "unknown-form", f"{found}, and nothing else says how it is oriented", cure)
+            raise ImageFileError(path, "unknown-form", f"{found}, and nothing else says how it is oriented", cure)
         used = "sform" if by_sform else "qform"
-        notes.append(Note("unknown-form", f"{found}, which counts as not set; the {used} is used", cure))
+        notes.append(HeaderWarning("unknown-form", f"{found}, which counts as not set; the {used} is used", cure))
     return tuple(notes)
 
 
-def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[Note, ...]]:
+def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[HeaderWarning, ...]]:
     """The affine by the policy of docs/definitions.md: sform where its code is set, else qform, else voxel sizes."""
-    sform, qform, notes = nifti.get_sform(coded=True)[0], None, list[Note]()
+    sform, qform, notes = nifti.get_sform(coded=True)[0], None, list[HeaderWarning]()
     try:
         qform = nifti.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError, ZeroDivisionError) as error:
@@ -184,7 +188,7 @@ def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
     notes += _doubts_about_forms(sform, qform, shape, unit_mm)
     if unit_mm != 1.0:
         notes.append(
-            Note(
+            HeaderWarning(
                 "units",
                 f"its lengths are in {name}; they are converted to mm",
                 "write it in mm, since many programs do not look at the unit",
@@ -196,7 +200,7 @@ def _affine(path: Path, nifti: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
 
 def _doubts_about_forms(
     sform: NDArray[Any] | None, qform: NDArray[Any] | None, shape: tuple[int, ...], unit_mm: float
-) -> list[Note]:
+) -> list[HeaderWarning]:
     """Forms (None: not set) that leave the orientation open or contradict each other; their unit is `unit_mm` long."""
     if sform is None and qform is None:
         return [_NO_ORIENTATION]
@@ -211,7 +215,7 @@ def _doubts_about_forms(
     found = (
         f"its sform and qform disagree by up to {apart_mm:.2f} mm; the sform is used, other programs may take the qform"
     )
-    return [Note("forms-disagree", found, "find out which is right and set both to it")]
+    return [HeaderWarning("forms-disagree", found, "find out which is right and set both to it")]
 
 
 def _scaling(path: Path, nifti: Any) -> tuple[float, float]:
@@ -233,7 +237,7 @@ def _offset(path: Path, nifti: Any, kind: str) -> int:
 def _partner(path: Path) -> Path:
     partner = path.with_suffix(".img")
     if not partner.is_file():
-        raise FileFault(
+        raise ImageFileError(
             path,
             "missing-file",
             f"its voxels are missing: there is no {partner.name} beside it",

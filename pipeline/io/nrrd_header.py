@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.io.image_header import FileFault
-from pipeline.io.text_header import Described, Packing, data_file, header_lines, lengths, numbers
+from pipeline.io.image_header import ImageFileError
+from pipeline.io.text_header import Packing, TextHeader, data_file, header_lines, lengths, numbers
 
 _TYPES = {
     name: code
@@ -37,7 +37,7 @@ _PLACES = {"domain", "space", "time", "???", "none"}
 _VECTOR = re.compile(r"none|\(([^)]*)\)")
 
 
-def describe(path: Path) -> Described:
+def read_text_header(path: Path) -> TextHeader:
     """What the header of a .nrrd or .nhdr file says; KeyError or ValueError where it makes no sense."""
     lines, end = header_lines(path, lambda line: not line)
     if not lines[0].startswith("NRRD000"):
@@ -50,7 +50,7 @@ def describe(path: Path) -> Described:
     name = fields.get("data file", fields.get("datafile", ""))
     voxels = data_file(path, name) if name else path
     packing = _packing(path, fields)
-    return Described(
+    return TextHeader(
         sizes=sizes,
         components=components,
         dtype=np.dtype((">" if fields.get("endian", "little").lower() == "big" else "<") + _type(path, fields)),
@@ -63,8 +63,8 @@ def describe(path: Path) -> Described:
     )
 
 
-def label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]]) -> str:
-    """The header of a label map whose gzip data follows; `placement` as `Described` has it."""
+def make_label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]]) -> str:
+    """The header of a label map whose gzip data follows; `placement` as `TextHeader` has it."""
     vectors = (np.array(placement["direction"]).reshape(3, 3) * placement["spacing"]).T
     types = {"u1": "unsigned char", "u2": "unsigned short", "u4": "unsigned int"}
     lines = {
@@ -85,14 +85,14 @@ def _components(path: Path, fields: Mapping[str, str], count: int) -> int | None
     """The axis whose kind, or missing direction, says that the numbers of one voxel lie along it."""
     kinds = [kind.lower() for kind in fields["kinds"].split()] if "kinds" in fields else ["domain"] * count
     if "complex" in kinds:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "complex",
             "its voxels are complex numbers",
             "write the magnitude (or real and imaginary part as two channels) as a new file",
         )
     if colour := [kind for kind in kinds if kind.endswith("-color")]:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "colour",
             f"it holds colours ({colour[0]}), not one number a voxel",
@@ -138,7 +138,9 @@ def _read_vector(text: str | None) -> tuple[float, ...]:
 def _type(path: Path, fields: Mapping[str, str]) -> str:
     name = fields["type"].lower()
     if name == "block":
-        raise FileFault(path, "voxel-type", "its voxel type is block, not a number", "write it as float32 or int16")
+        raise ImageFileError(
+            path, "voxel-type", "its voxel type is block, not a number", "write it as float32 or int16"
+        )
     return _TYPES[name]
 
 
@@ -147,7 +149,7 @@ def _packing(path: Path, fields: Mapping[str, str]) -> Packing:
     skips = int(fields.get("byte skip", fields.get("byteskip", "0"))) != 0
     if name not in _PACKINGS or (skips and _PACKINGS[name] != "raw"):
         how = f"{name} with a byte skip" if name in _PACKINGS else name
-        raise FileFault(
+        raise ImageFileError(
             path, "encoding", f"its voxels are encoded as {how}, which is not read", "write it raw, or with gzip"
         )
     return _PACKINGS[name]

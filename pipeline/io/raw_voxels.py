@@ -1,7 +1,7 @@
 """Voxels as files store them: bytes after a header, often gzipped, read to their end and counted.
 
 Read here and not by nibabel, so that a file that ends early, a wrong checksum and a header that promises more than
-there is are found, whatever libraries are installed. All that can go wrong is a FileFault.
+there is are found, whatever libraries are installed. All that can go wrong is an ImageFileError.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.image_header import FileFault, Header, refuse_if_larger_than_memory, truncated
+from pipeline.io.image_header import ImageFileError, ImageHeader, refuse_if_larger_than_memory, truncated
 
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
 
 
-def read_voxels(header: Header) -> tuple[NDArray[Any], float, float]:
+def read_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
     """The voxels as stored, (X, Y, Z) or (X, Y, Z, C) in Fortran order, with slope and intercept to apply to them."""
     refuse_if_larger_than_memory(header)
     path, offset = header.fields["voxels"], header.fields["offset"]
@@ -43,7 +43,7 @@ def read_voxels(header: Header) -> tuple[NDArray[Any], float, float]:
     return flat.reshape(shape, order="F"), slope, intercept
 
 
-def refuse_false_promise(header: Header) -> None:
+def refuse_false_promise(header: ImageHeader) -> None:
     """Refuses, by the file's size alone, a header that promises more than its file can hold."""
     voxels = header.fields["voxels"]
     size = os.path.getsize(voxels)  # noqa: PTH202  (voxels may be a link; its target counts)
@@ -51,7 +51,7 @@ def refuse_false_promise(header: Header) -> None:
     limit = size * _DEFLATE_LIMIT if _is_gzip(voxels) else held
     if header.voxel_bytes > limit:
         if _is_gzip(voxels):
-            raise FileFault(
+            raise ImageFileError(
                 header.path,
                 "false-promise",
                 f"its header promises {header.voxel_bytes:,} bytes of voxels, more than its {size:,} compressed bytes "
@@ -63,7 +63,7 @@ def refuse_false_promise(header: Header) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, unpacked where it is compressed, whatever its name; all that can go wrong is a FileFault."""
+    """The file's bytes, unpacked if compressed, whatever its name; all that can go wrong is an ImageFileError."""
     again = "copy or download it again (its source has the rest)"
     try:
         if _is_gzip(path):
@@ -73,22 +73,22 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             with path.open("rb") as plain:
                 yield plain
     except FileNotFoundError:
-        raise FileFault(
+        raise ImageFileError(
             path, "missing-file", "there is no such file", "check the manifest's path and data.root"
         ) from None
     except EOFError:
-        raise FileFault(path, "truncated", "its compressed data ends too early: it is truncated", again) from None
+        raise ImageFileError(path, "truncated", "its compressed data ends too early: it is truncated", again) from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise FileFault(path, "damaged", f"its compressed data is damaged ({error})", again) from None
+        raise ImageFileError(path, "damaged", f"its compressed data is damaged ({error})", again) from None
     except OSError as error:
-        raise FileFault(
+        raise ImageFileError(
             path, "unreadable", f"it cannot be read ({error.strerror or error})", "check the disk and the permissions"
         ) from None
 
 
-def bad_header(path: Path, why: str) -> FileFault:
+def bad_header(path: Path, why: str) -> ImageFileError:
     """The fault of a header that makes no sense."""
-    return FileFault(
+    return ImageFileError(
         path, "bad-header", f"its header is damaged: {why}", "copy it again, or write it anew from its source"
     )
 
@@ -96,7 +96,7 @@ def bad_header(path: Path, why: str) -> FileFault:
 def split_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     """Spatial shape and channels: the first three axes, and the one axis behind them that is longer than 1."""
     if len(shape) < 3:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "not-3d",
             f"it has {len(shape)} axes ({'×'.join(map(str, shape))}), a scan has 3",
@@ -106,7 +106,7 @@ def split_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], in
         raise bad_header(path, f"a shape of {'×'.join(map(str, shape))} has no voxels")
     further = [n for n in shape[3:] if n > 1]
     if len(further) > 1:
-        raise FileFault(
+        raise ImageFileError(
             path,
             "not-3d",
             f"it has {len(shape)} axes ({'×'.join(map(str, shape))}); a scan has 3 and one for its channels",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.io.geometry import Grid
 
 
-def regrid(array_CXYZ: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+def resample_to_grid(array_CXYZ: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """`array_CXYZ` of `source` interpolated linearly at the voxel centres of `target`, wherever both lie.
 
     Beyond the outer voxels of the source each channel has its smallest value, which is its background.

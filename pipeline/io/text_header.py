@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 
 Packing = Literal["raw", "zlib", "gzip", "text"]
 _LONGEST_HEADER, _LONGEST_AXIS = 2**20, 2**31
 
 
 @dataclass(frozen=True)
-class Described:
+class TextHeader:
     """Axes in the order of the file, the fastest first; origin and directions in LPS mm, as ITK has them.
 
     components: the axis that counts the numbers of one voxel, None where a voxel is one number. direction: the columns
@@ -61,10 +61,10 @@ def header_lines(path: Path, is_last: Callable[[str], bool]) -> tuple[list[str],
 
 
 def data_file(path: Path, name: str) -> Path:
-    """The file with the voxels, which a header names; a FileFault where it does not lie beside the header."""
+    """The file with the voxels, which a header names; an ImageFileError where it does not lie beside the header."""
     voxels = path.parent / Path(name).name
     if Path(name).name != name.removeprefix("./") or not voxels.is_file():
-        raise FileFault(
+        raise ImageFileError(
             path,
             "missing-file",
             f"its voxels are missing: it names the file {name!r}, which must lie beside it",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, problem_list
-from pipeline.base.files import inside, write_json
+from pipeline.base.files import safe_join, write_json
 from pipeline.base.terminal import progress
 from pipeline.config.yaml_source import read_yaml
 from pipeline.dataset.case_index import Channel
@@ -18,7 +18,7 @@ from pipeline.layouts.copy_files import copy_channels, copy_label, copy_stack
 from pipeline.layouts.dataset_listing import modality_of
 from pipeline.layouts.formats.dataset_json import NAME, distinct
 from pipeline.layouts.formats.nnunet import SPLITS, region_order
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.label_names import LabelNames
 
 _NNUNET_ENDINGS = (".nii.gz", ".nrrd", ".mha")
 _PARTIAL = ".partial"
@@ -44,7 +44,7 @@ class ConvertResult:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _CopyTask:
     """What is written where: `out` is the folder in the end, `work` the one in it that is filled first."""
 
     manifest: Manifest
@@ -57,7 +57,7 @@ class _Task:
         return self.out / _PARTIAL
 
 
-def convert(source: Path, to: str, out: Path) -> ConvertResult:
+def convert_dataset(source: Path, to: str, out: Path) -> ConvertResult:
     """Writes the data set of a manifest (.json) or of a configuration (.yaml) into the new folder `out`.
 
     to: `nnunet` or `msd`. Files are copied byte for byte wherever the layout allows it; channels on other grids are
@@ -71,7 +71,7 @@ def convert(source: Path, to: str, out: Path) -> ConvertResult:
     is_there = out.exists()
     if is_there and (not out.is_dir() or any(path.name != _PARTIAL for path in out.iterdir())):
         raise ConfigError(f"{out}: exists and is not empty; give a new folder, so that nothing is mixed or overwritten")
-    task = _Task(*_data_set(source), out)
+    task = _CopyTask(*_data_set(source), out)
     shutil.rmtree(task.work, ignore_errors=True)  # of a process that was killed
     try:
         result = writers[to](task)
@@ -101,8 +101,8 @@ def _data_set(source: Path) -> tuple[Manifest, Path, bool]:
     return manifest, root, isinstance(load, dict) and load.get("resample_channels") is True
 
 
-def _write_nnunet(task: _Task) -> ConvertResult:
-    manifest, labelling = task.manifest, Labelling(task.manifest.structures, task.manifest.ignore_label)
+def _write_nnunet(task: _CopyTask) -> ConvertResult:
+    manifest, labelling = task.manifest, LabelNames(task.manifest.structures, task.manifest.ignore_label)
     ending, values = _common_ending(manifest), _consecutive(labelling)
     names, notes = _nnunet_channels(manifest.channels)
     if any(old != new for old, new in values.items()):
@@ -119,7 +119,7 @@ def _write_nnunet(task: _Task) -> ConvertResult:
         *images, label = targets(case)
         lie_apart = copy_channels(_images(case, task.root), images, task.resample)
         if case.label is not None:
-            copy_label(inside(task.root, case.label), label, values)
+            copy_label(safe_join(task.root, case.label), label, values)
         if lie_apart:
             apart.append(case.id)
 
@@ -134,7 +134,7 @@ def _write_nnunet(task: _Task) -> ConvertResult:
 
 
 def _each_case(
-    task: _Task,
+    task: _CopyTask,
     title: str,
     write: Callable[[ManifestCase], None],
     targets: Callable[[ManifestCase], Sequence[Path]],
@@ -163,10 +163,10 @@ def _each_case(
 
 
 def _write_descriptor(
-    task: _Task, cases: Sequence[ManifestCase], ending: str, names: Sequence[str], values: Mapping[int, int]
+    task: _CopyTask, cases: Sequence[ManifestCase], ending: str, names: Sequence[str], values: Mapping[int, int]
 ) -> list[str]:
     """nnU-Net's dataset.json and, where all training cases have a fold, its splits; what there is to say of these."""
-    manifest, labelling = task.manifest, Labelling(task.manifest.structures, task.manifest.ignore_label)
+    manifest, labelling = task.manifest, LabelNames(task.manifest.structures, task.manifest.ignore_label)
     training = [case for case in cases if case.split == "training"]
     labels: dict[str, int | list[int]] = {"background": 0}
     for name, old in labelling.structures.items():
@@ -186,7 +186,7 @@ def _write_descriptor(
     }
     if any(len(old) > 1 for old in labelling.structures.values()):
         new_regions = {name: tuple(values[v] for v in old) for name, old in labelling.structures.items()}
-        descriptor["regions_class_order"] = region_order(Labelling(new_regions))
+        descriptor["regions_class_order"] = region_order(LabelNames(new_regions))
     write_json(task.work / NAME, descriptor)
     if splits := splits_of(training):
         write_json(task.work / SPLITS, splits)
@@ -210,8 +210,8 @@ def splits_of(training: Sequence[ManifestCase]) -> list[dict[str, list[str]]]:
     ]
 
 
-def _write_msd(task: _Task) -> ConvertResult:
-    manifest, labelling = task.manifest, Labelling(task.manifest.structures, task.manifest.ignore_label)
+def _write_msd(task: _CopyTask) -> ConvertResult:
+    manifest, labelling = task.manifest, LabelNames(task.manifest.structures, task.manifest.ignore_label)
     if labelling.overlapping:
         raise DataError("MSD gives each label value one name, but regions of this data set overlap; use --to nnunet")
 
@@ -223,7 +223,7 @@ def _write_msd(task: _Task) -> ConvertResult:
         image, label = targets(case)
         copy_stack(_images(case, task.root), image, task.resample)
         if case.label is not None:
-            copy_label(inside(task.root, case.label), label, {})
+            copy_label(safe_join(task.root, case.label), label, {})
 
     written, problems = _each_case(task, "writing MSD", write, targets)
     items: dict[str, list[object]] = {"training": [], "test": []}
@@ -255,7 +255,7 @@ def _write_msd(task: _Task) -> ConvertResult:
 
 
 def _images(case: ManifestCase, root: Path) -> list[Path]:
-    return [inside(root, image) for image in case.images]
+    return [safe_join(root, image) for image in case.images]
 
 
 def _channel_names(channels: Sequence[Channel]) -> list[str]:
@@ -281,7 +281,7 @@ def _common_ending(manifest: Manifest) -> str:
     return next((e for e in _NNUNET_ENDINGS if all(file.lower().endswith(e) for file in files)), ".nii.gz")
 
 
-def _consecutive(labelling: Labelling) -> dict[int, int]:
+def _consecutive(labelling: LabelNames) -> dict[int, int]:
     """Old label values to 1, 2, ... in order of value; the ignore value becomes the highest."""
     ignored = {labelling.ignore_value} - {None}
     values = [*sorted(labelling.values - ignored), *sorted(v for v in ignored if v is not None)]

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.dataset.case_index import Channel
 from pipeline.io.formats import CHANNEL_SUFFIX, IMAGE_ENDINGS, image_ending, stem
-from pipeline.layouts.folders.name_vocabulary import says_channel, says_role, surely_says_side_or_time
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.folders.name_vocabulary import is_channel_name, is_role_name, is_unambiguous_side_or_time
+from pipeline.layouts.label_names import LabelNames
 from pipeline.layouts.list_files import files_below
 
 Split = Literal["training", "testing"]
@@ -34,7 +34,7 @@ _MODALITIES = {"CT": {"ct", "cta", "cect", "ncct", "cbct"}, "PET": {"pet", "pt",
 
 
 @dataclass(frozen=True)
-class FoundCase:
+class ListedCase:
     """One case with absolute paths; they need not exist (a file that is listed but missing is `load`'s to name)."""
 
     id: str
@@ -55,15 +55,15 @@ class FoundCase:
 
 
 @dataclass(frozen=True)
-class Found:
+class DatasetListing:
     """A data set as a layout describes it. `labelling` None: neither names nor values are declared."""
 
     layout: str
     folder: Path
     name: str
     channels: tuple[Channel, ...]
-    cases: tuple[FoundCase, ...]
-    labelling: Labelling | None = None
+    cases: tuple[ListedCase, ...]
+    labelling: LabelNames | None = None
     labelling_is_lookup: bool = False
     """True: the labelling is a table of many names, of which only values that occur are structures."""
     paths_identify: bool = False
@@ -216,7 +216,7 @@ def subject_of(case: str) -> str:
 def _without_side_or_time(case: str) -> str:
     """`p1` of `p1_month-6_left_ct`: without the words at the end that tell scans of one person apart."""
     words = list(re.finditer(r"[^._-]+", case))
-    while len(words) > 1 and (says_role(words[-1].group(0)) or says_channel(words[-1].group(0))):
+    while len(words) > 1 and (is_role_name(words[-1].group(0)) or is_channel_name(words[-1].group(0))):
         words.pop()
     kept = words
     while n := next((n for n in (2, 1) if n < len(kept) and _tells_a_scan(case, kept[-n:])), 0):
@@ -225,7 +225,7 @@ def _without_side_or_time(case: str) -> str:
 
 
 def _tells_a_scan(case: str, words: Sequence[re.Match[str]]) -> bool:
-    return surely_says_side_or_time(case[words[0].start() : words[-1].end()])
+    return is_unambiguous_side_or_time(case[words[0].start() : words[-1].end()])
 
 
 def modality_of(name: str) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
-from pipeline.layouts.dataset_listing import Found, image_files
+from pipeline.layouts.dataset_listing import DatasetListing, image_files
 from pipeline.layouts.folders import read_folders
-from pipeline.layouts.folders.file_roles import NOTHING_CHOSEN, Chosen
+from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.formats import bids, csv_table, dicom_folders, msd, nnunet
 
-READERS: dict[str, Callable[[Path], Found]] = {
+READERS: dict[str, Callable[[Path], DatasetListing]] = {
     "msd": msd.read,
     "nnunet": nnunet.read,
     "csv": csv_table.read,
@@ -23,7 +23,7 @@ READERS: dict[str, Callable[[Path], Found]] = {
 }
 
 
-def read_layout(place: Path, layout: str = "auto", chosen: Chosen = NOTHING_CHOSEN) -> Found:
+def read_layout(place: Path, layout: str = "auto", chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
     """Reads `place` (a folder, a dataset.json or a table) in the given layout, or in the one that it shows.
 
     Where label maps or images are chosen, plain folders. Raises a ConfigError for an unknown layout, or one that

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.machine import usable_cores
 from pipeline.base.terminal import progress
-from pipeline.io.formats import read_label, read_to_the_end
+from pipeline.io.formats import read_label, verify_readable
 from pipeline.io.hashing import file_digest
-from pipeline.layouts.dataset_listing import FoundCase
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.dataset_listing import ListedCase
+from pipeline.layouts.label_names import LabelNames
 
 RARE_CASES, RARE_VOXELS = 0.05, 10
 MOST_VALUES = 255
 
 
 @dataclass(frozen=True)
-class Census:
+class FileSurvey:
     """values: case id to label value to voxels, background left out. broken: what cannot be read, by case id.
 
     filled: the cases whose label map has no voxel of 0.
@@ -45,7 +45,7 @@ class Census:
         return {value: cases[value] for value in sorted(cases)}
 
 
-def take_census(cases: Sequence[FoundCase]) -> Census:
+def survey_files(cases: Sequence[ListedCase]) -> FileSurvey:
     """Hashes and reads every file to its end, and counts label values; a broken file never ends it.
 
     Cases go through threads: reading, unpacking and hashing let go of the interpreter's lock.
@@ -64,10 +64,10 @@ def take_census(cases: Sequence[FoundCase]) -> Census:
                 if result and 0 not in result:
                     filled.append(case.id)
             bar.advance()
-    return Census(values, broken, sha256, filled)
+    return FileSurvey(values, broken, sha256, filled)
 
 
-def _hash(case: FoundCase) -> dict[Path, str]:
+def _hash(case: ListedCase) -> dict[Path, str]:
     """Of the files that can be read; what is wrong with the others is `_look`'s to say."""
     hashes = {}
     for path in case.files:
@@ -77,11 +77,11 @@ def _hash(case: FoundCase) -> dict[Path, str]:
     return hashes
 
 
-def _look(case: FoundCase) -> Mapping[int, int] | Problem | None:
+def _look(case: ListedCase) -> Mapping[int, int] | Problem | None:
     """The label counts of a case; None where it has no label; a Problem where a file cannot be read."""
     try:
         for path in case.images:
-            read_to_the_end(path)
+            verify_readable(path)
         return None if case.label is None else _counts(read_label(case.label).array)
     except DataError as error:
         return Problem(case.id, str(error))
@@ -98,7 +98,7 @@ def _counts(label: NDArray) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
+def infer(census: FileSurvey) -> tuple[LabelNames | None, list[str], list[Problem]]:
     """One structure `label_VALUE` per value that occurs, said aloud; rare and negative values are flagged.
 
     None where no label map has any value above 0. A DataError where there are so many that they cannot be labels.
@@ -123,10 +123,10 @@ def infer(census: Census) -> tuple[Labelling | None, list[str], list[Problem]]:
     notes = [
         f"labels are inferred from {len(census.values)} label maps: {listing}; name them with --labels name=value,..."
     ]
-    return Labelling(names), notes, [*negative, *_filled(census, None), *_rare(census, cases)]
+    return LabelNames(names), notes, [*negative, *_filled(census, None), *_rare(census, cases)]
 
 
-def _filled(census: Census, ignored: int | None) -> list[Problem]:
+def _filled(census: FileSurvey, ignored: int | None) -> list[Problem]:
     """Label maps without background: the value that most voxels have may stand for it there, not the ignored one."""
     cases_of: dict[int, list[str]] = defaultdict(list)
     for case in census.filled:
@@ -140,7 +140,7 @@ def _filled(census: Census, ignored: int | None) -> list[Problem]:
     return problems
 
 
-def _rare(census: Census, cases: Mapping[int, Sequence[str]]) -> list[Problem]:
+def _rare(census: FileSurvey, cases: Mapping[int, Sequence[str]]) -> list[Problem]:
     """Values in fewer than 5 % of the label maps, in one of several, or of ten voxels or fewer in all."""
     flagged = []
     total = len(census.values)
@@ -153,7 +153,7 @@ def _rare(census: Census, cases: Mapping[int, Sequence[str]]) -> list[Problem]:
     return flagged
 
 
-def compare(census: Census, labelling: Labelling, lookup: bool) -> tuple[Labelling, list[str], list[Problem]]:
+def compare(census: FileSurvey, labelling: LabelNames, lookup: bool) -> tuple[LabelNames, list[str], list[Problem]]:
     """Holds declared labels against what occurs: undeclared values become problems, absent structures notes.
 
     Of a `lookup` table only structures that occur are kept.
@@ -167,6 +167,6 @@ def compare(census: Census, labelling: Labelling, lookup: bool) -> tuple[Labelli
     absent = [name for name, values in labelling.structures.items() if not set(values) & set(cases)]
     if lookup and cases:
         kept = {name: values for name, values in labelling.structures.items() if name not in absent}
-        return Labelling(kept, labelling.ignore_value), [], problems
+        return LabelNames(kept, labelling.ignore_value), [], problems
     notes = [f"declared, but in no label map: {', '.join(absent)}"] if absent and census.values else []
     return labelling, notes, problems

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pipeline.base.errors import DataError
 from pipeline.dataset.case_index import Channel
 from pipeline.io.formats import grid_difference, read_header, read_image
-from pipeline.layouts.dataset_listing import Found, FoundCase, some_of
-from pipeline.layouts.file_survey import Census
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
+from pipeline.layouts.file_survey import FileSurvey
 
 UNNAMED = "image"
 _LOOKED_AT, _AIR_HU = 3, -500.0
@@ -17,7 +17,7 @@ _WITHOUT_ORDER = {"folders", "bids"}
 """Layouts whose channels are in no order but that of their names."""
 
 
-def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[str]]:
+def infer_channels(found: DatasetListing, census: FileSurvey) -> tuple[DatasetListing, list[str]]:
     """`found` with what the first readable cases show about its unnamed channels, and notes that say so.
 
     An unnamed single channel becomes as many as a 4D file holds; one whose values go down to air in Hounsfield units
@@ -52,7 +52,7 @@ def with_inferred_channels(found: Found, census: Census) -> tuple[Found, list[st
     return _without_other_volumes(found, {case.id for case in readable}, notes), notes
 
 
-def with_channels_of_the_labels_grid_first(found: Found, census: Census) -> tuple[Found, list[str]]:
+def put_label_grid_channels_first(found: DatasetListing, census: FileSurvey) -> tuple[DatasetListing, list[str]]:
     """`found` with the channels first on whose grid label maps lie, since others are resampled onto the first one's.
 
     Only where no descriptor gives an order, and the first few cases agree.
@@ -71,14 +71,14 @@ def with_channels_of_the_labels_grid_first(found: Found, census: Census) -> tupl
     return replace(found, channels=tuple(found.channels[i] for i in order), cases=cases), [note]
 
 
-def _on_the_labels_grid(case: FoundCase) -> list[bool]:
+def _on_the_labels_grid(case: ListedCase) -> list[bool]:
     if case.label is None:
         raise AssertionError("a labelled case has a label map")
     grid = read_header(case.label).grid
     return [not grid_difference(grid, read_header(path).grid) for path in case.images]
 
 
-def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -> Found:
+def _without_other_volumes(found: DatasetListing, readable: set[str], notes: list[str]) -> DatasetListing:
     """`found` without unlabelled single files that do not hold as many volumes as there are channels."""
     other = {
         case.id: case.images[0].name
@@ -95,7 +95,7 @@ def _without_other_volumes(found: Found, readable: set[str], notes: list[str]) -
     return replace(found, cases=tuple(case for case in found.cases if case.id not in other))
 
 
-def _lowest_values(case: FoundCase) -> list[float]:
+def _lowest_values(case: ListedCase) -> list[float]:
     try:
         return [float(channel.min()) for channel in read_image(case.images).array]
     except DataError:

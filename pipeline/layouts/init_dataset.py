@@ -15,14 +15,14 @@ from pipeline.base.errors import ConfigError, DataError, Problem, problem_list
 from pipeline.base.files import write_text
 from pipeline.base.terminal import format_table
 from pipeline.dataset.manifest import Manifest, ManifestCase, unusable_id, write_manifest
-from pipeline.layouts.dataset_listing import Found, FoundCase, refuse_shared_ids, subject_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, refuse_shared_ids, subject_of
 from pipeline.layouts.detect_layout import read_layout
-from pipeline.layouts.file_survey import Census, compare, infer, take_census
-from pipeline.layouts.folders.file_roles import NOTHING_CHOSEN, Chosen
-from pipeline.layouts.infer_channels import with_channels_of_the_labels_grid_first, with_inferred_channels
-from pipeline.layouts.label_names import Labelling, from_option, to_descriptor
+from pipeline.layouts.file_survey import FileSurvey, compare, infer, survey_files
+from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.infer_channels import infer_channels, put_label_grid_channels_first
+from pipeline.layouts.label_names import LabelNames, labels_from_option, labels_to_dataset_json
 from pipeline.layouts.merge_masks import merge_masks
-from pipeline.layouts.write_config import config_text, keeping_the_old
+from pipeline.layouts.write_config import backup_existing, config_text
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def _values_text(values: int | Sequence[int]) -> str:
     return str(values) if isinstance(values, int) else "+".join(map(str, values))
 
 
-def init(
+def init_dataset(
     folder: Path,
     config_path: Path,
     format: str = "auto",
     labels: str | None = None,
-    chosen: Chosen = NOTHING_CHOSEN,
+    chosen: FilePatterns = NO_PATTERNS,
 ) -> InitResult:
     """Recognises the layout of `folder`, writes CONFIG.yaml and beside it CONFIG.manifest.json.
 
@@ -85,7 +85,7 @@ def init(
             f"-o {config_path}: is a folder; name the file to write, for instance {config_path / 'mine.yaml'}"
         )
     _refuse_unwritable(config_path.absolute().parent, config_path)
-    declared = from_option(labels) if labels else None
+    declared = labels_from_option(labels) if labels else None
     found = _with_the_split_as_fold_0(_with_folds_from_0(read_layout(folder, format, chosen)))
     refuse_shared_ids(_claims(found))
     _refuse_unusable_ids(found)
@@ -97,17 +97,17 @@ def init(
     if not found.cases:
         none = Problem("cases", "none is left, so there is nothing to learn from")
         raise DataError(problem_list(str(found.folder), [*found.problems, none]))
-    census = take_census(found.cases)
+    census = survey_files(found.cases)
     labelling, notes, problems = _labelling(found, declared, census)
-    found, grid_notes = with_channels_of_the_labels_grid_first(found, census)
-    found, channel_notes = with_inferred_channels(found, census)
+    found, grid_notes = put_label_grid_channels_first(found, census)
+    found, channel_notes = infer_channels(found, census)
     manifest_path = config_path.with_suffix(".manifest.json")
     root = _root(found)
     root_from_here = os.path.relpath(root, config_path.absolute().parent)
     manifest = _manifest(found, labelling, census, root, root_from_here)
-    kept = keeping_the_old(manifest_path, partial(write_manifest, manifest_path, manifest))
+    kept = backup_existing(manifest_path, partial(write_manifest, manifest_path, manifest))
     text = config_text(config_path, manifest_path.name, root_from_here, exclude_faulty=bool(census.broken))
-    kept += keeping_the_old(config_path, partial(write_text, config_path, text))
+    kept += backup_existing(config_path, partial(write_text, config_path, text))
     return InitResult(
         layout=found.layout,
         config=config_path,
@@ -125,14 +125,14 @@ def _refuse_unwritable(folder: Path, config_path: Path) -> None:
         raise ConfigError(f"-o {config_path}: nothing can be written into {there}; name a file in another folder")
 
 
-def _refuse_unusable_ids(found: Found) -> None:
+def _refuse_unusable_ids(found: DatasetListing) -> None:
     """Before anything is written under an id: label maps, links."""
     problems = [Problem(case.id, fault) for case in found.cases if (fault := unusable_id(case.id))]
     if problems:
         raise DataError(problem_list(str(found.folder), problems))
 
 
-def _claims(found: Found) -> dict[str, list[str]]:
+def _claims(found: DatasetListing) -> dict[str, list[str]]:
     claims: dict[str, list[str]] = {}
     for case in found.cases:
         claims.setdefault(case.id, []).append(str(case.images[0]))
@@ -140,8 +140,8 @@ def _claims(found: Found) -> dict[str, list[str]]:
 
 
 def _labelling(
-    found: Found, declared: Labelling | None, census: Census
-) -> tuple[Labelling | None, list[str], list[Problem]]:
+    found: DatasetListing, declared: LabelNames | None, census: FileSurvey
+) -> tuple[LabelNames | None, list[str], list[Problem]]:
     """What the user says, else what the descriptor says, else what the label maps show."""
     if declared is not None:
         return compare(census, declared, lookup=False)
@@ -159,7 +159,7 @@ def _labelling(
     return labelling, notes, problems
 
 
-def _with_folds_from_0(found: Found) -> Found:
+def _with_folds_from_0(found: DatasetListing) -> DatasetListing:
     """Declared folds counted from 0 without gaps, as runs name them: 1 to 5 become 0 to 4."""
     given = sorted({case.fold for case in found.cases if case.split == "training" and case.fold is not None})
     number = {fold: i for i, fold in enumerate(given)}
@@ -173,7 +173,7 @@ def _with_folds_from_0(found: Found) -> Found:
     return replace(found, cases=tuple(cases), notes=(*found.notes, note))
 
 
-def _with_the_split_as_fold_0(found: Found) -> Found:
+def _with_the_split_as_fold_0(found: DatasetListing) -> DatasetListing:
     """Where only fold 0 is declared (one split into training and validation), all other cases are put into fold 1.
 
     So fold 0 trains and validates on just what was declared; without it, open cases would join its validation.
@@ -186,7 +186,7 @@ def _with_the_split_as_fold_0(found: Found) -> Found:
     return replace(found, cases=tuple(cases), notes=(*found.notes, note))
 
 
-def _linked(found: Found, links: Path) -> Found:
+def _linked(found: DatasetListing, links: Path) -> DatasetListing:
     """`found` with its images behind links named by case, since the folders' own names identify persons."""
     links.mkdir(parents=True, exist_ok=True)
     cases = []
@@ -199,14 +199,16 @@ def _linked(found: Found, links: Path) -> Found:
     return replace(found, folder=links, cases=tuple(cases), notes=(*found.notes, note))
 
 
-def _root(found: Found) -> Path:
+def _root(found: DatasetListing) -> Path:
     """The folder itself, or the nearest one that also holds files listed outside it."""
     normal = [os.path.normpath(path) for case in found.cases for path in case.files]
     return Path(os.path.commonpath([str(found.folder), *normal]))
 
 
-def _manifest(found: Found, labelling: Labelling | None, census: Census, root: Path, root_from_here: str) -> Manifest:
-    labelling = labelling or Labelling()
+def _manifest(
+    found: DatasetListing, labelling: LabelNames | None, census: FileSurvey, root: Path, root_from_here: str
+) -> Manifest:
+    labelling = labelling or LabelNames()
     try:
         return Manifest(
             name=found.name,
@@ -214,7 +216,7 @@ def _manifest(found: Found, labelling: Labelling | None, census: Census, root: P
             licence=found.licence,
             source=found.source,
             channels=found.channels,
-            labels={structure: to_descriptor(values) for structure, values in labelling.structures.items()},
+            labels={structure: labels_to_dataset_json(values) for structure, values in labelling.structures.items()},
             ignore_label=labelling.ignore_value,
             overlapping=labelling.overlapping,
             root=root_from_here,
@@ -225,13 +227,13 @@ def _manifest(found: Found, labelling: Labelling | None, census: Census, root: P
         raise DataError(problem_list(str(found.folder), problems)) from None
 
 
-def _subjects(cases: Sequence[FoundCase]) -> list[str]:
+def _subjects(cases: Sequence[ListedCase]) -> list[str]:
     """Each case's subject, as far as its id tells; where all would be of one, what they share is no person's name."""
     told = [case.subject or subject_of(case.id) for case in cases]
     return told if len(set(told)) > 1 else [case.subject or case.id for case in cases]
 
 
-def _case(case: FoundCase, subject: str, census: Census, root: Path) -> ManifestCase:
+def _case(case: ListedCase, subject: str, census: FileSurvey, root: Path) -> ManifestCase:
     def relative(path: Path) -> str:
         return Path(os.path.normpath(path)).relative_to(root).as_posix()
 

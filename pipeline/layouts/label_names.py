@@ -16,7 +16,7 @@ _ONLY_0 = (
 
 
 @dataclass(frozen=True)
-class Labelling:
+class LabelNames:
     """structures: name to its label values (several make a region), background left out, in output order."""
 
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Labelling:
         return own | ({self.ignore_value} if self.ignore_value is not None else set())
 
 
-def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
+def labels_from_dataset_json(labels: Mapping[str, Any], where: str) -> LabelNames:
     """A descriptor's `labels` in either direction: MSD's `{"1": "liver"}` or nnU-Net's `{"liver": 1}`.
 
     A list of values is a region; the name `ignore` declares the ignore value. Raises a DataError that names `where`.
@@ -67,10 +67,10 @@ def from_descriptor(labels: Mapping[str, Any], where: str) -> Labelling:
             raise DataError(f"{where}: {one!r} and {other!r} have the same values, {list(values)}; correct one of them")
     if not structures:
         raise DataError(f"{where}: 'labels' declares no structure beside the background; add one, e.g. \"liver\": 1")
-    return Labelling(structures, ignore)
+    return LabelNames(structures, ignore)
 
 
-def from_option(text: str) -> Labelling:
+def labels_from_option(text: str) -> LabelNames:
     """`liver=1,tumour=2`, regions as `whole=1+2`, the ignore value as `ignore=255`.
 
     0 is the background and no structure; `background=0` may be said. A ConfigError for anything else.
@@ -90,7 +90,7 @@ def from_option(text: str) -> Labelling:
         labels[name.strip()] = [int(number) for number in numbers]
         _refuse_other_background(part, name.strip(), labels[name.strip()])
     try:
-        return from_descriptor(labels, "--labels")
+        return labels_from_dataset_json(labels, "--labels")
     except DataError as error:
         raise ConfigError(str(error)) from None
 
@@ -106,7 +106,7 @@ def _refuse_other_background(part: str, name: str, values: Sequence[int]) -> Non
         )
 
 
-def to_descriptor(values: tuple[int, ...]) -> int | list[int]:
+def labels_to_dataset_json(values: tuple[int, ...]) -> int | list[int]:
     """A structure's values as JSON: a plain number unless it is a region."""
     return values[0] if len(values) == 1 else list(values)
 

@@ -15,9 +15,9 @@ from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
 from pipeline.dataset.manifest import MOST_OVERLAPPING
 from pipeline.io.formats import grid_difference, read_label, write_label
 from pipeline.io.volume import Volume
-from pipeline.layouts.dataset_listing import Found, FoundCase, some_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.case_folders import has_several_values, pattern_of
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.label_names import LabelNames
 from pipeline.parallel.threads import in_threads
 
 _LOOKED_AT, _NEARLY_ALL = 5, 0.99
@@ -45,7 +45,7 @@ class _Surveyed:
     problems: Sequence[Problem]
 
 
-def merge_masks(found: Found, folder: Path, wanted: Labelling | None = None) -> Found:
+def merge_masks(found: DatasetListing, folder: Path, wanted: LabelNames | None = None) -> DatasetListing:
     """`found` with the masks of each case as one label map in `folder`, and with what its values mean.
 
     Structures that share no voxel get the values 1, 2, ... (or those of `wanted`, and then only these are taken); every
@@ -90,13 +90,13 @@ def merge_masks(found: Found, folder: Path, wanted: Labelling | None = None) -> 
     return replace(
         found,
         cases=tuple(cases),
-        labelling=Labelling(structures),
+        labelling=LabelNames(structures),
         notes=(*found.notes, note),
         problems=(*found.problems, *problems, *_overlaps(names, shared, cases_that_share, may_overlap)),
     )
 
 
-def _with_wanted(found: Found, wanted: Labelling) -> Found:
+def _with_wanted(found: DatasetListing, wanted: LabelNames) -> DatasetListing:
     """`found` with these masks alone; a case that has none of them is left out, by name."""
     names = sorted({name for case in found.cases for name in case.masks})
     faults = [
@@ -121,7 +121,7 @@ def _with_wanted(found: Found, wanted: Labelling) -> Found:
     return replace(found, cases=tuple(cases), problems=(*found.problems, *problems))
 
 
-def _without_all_in_one(found: Found) -> Found:
+def _without_all_in_one(found: DatasetListing) -> DatasetListing:
     """`found` without the file that holds all structures of a case beside a mask for each (`combined_labels`).
 
     It is known by its voxels: each of its values lies in another mask. Where several files are so, or none, all stay.
@@ -140,7 +140,7 @@ def _without_all_in_one(found: Found) -> Found:
     return replace(found, cases=tuple(cases), notes=(*found.notes, note), problems=(*found.problems, *problems))
 
 
-def _is_all_in_one(name: str, cases: Sequence[FoundCase]) -> bool:
+def _is_all_in_one(name: str, cases: Sequence[ListedCase]) -> bool:
     """Whether a file has several values in one of the first cases, each in a mask of its own, and so in all of them."""
     looked_at = [case for case in cases if name in case.masks and len(case.masks) > 2][:_LOOKED_AT]
     if not any(has_several_values(case.masks[name]) for case in looked_at):
@@ -171,7 +171,7 @@ def _lies_in_others(name: str, masks: Mapping[str, Path]) -> bool:
     return len(set(homes.values())) == len(values)
 
 
-def _survey(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> _Surveyed:
+def _survey(case: ListedCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> _Surveyed:
     """Reads the masks of a case; where they share no voxel, its label map is written."""
     problems: list[Problem] = []
     combined = _combined(case, names, problems)
@@ -183,7 +183,7 @@ def _survey(case: FoundCase, names: Sequence[str], values: Mapping[int, int], fo
     return _Surveyed(True, shared, problems)
 
 
-def _write(case: FoundCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> None:
+def _write(case: ListedCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> None:
     """The label map of a case whose masks share voxels."""
     combined = _combined(case, names, [])
     if combined is None:
@@ -191,7 +191,7 @@ def _write(case: FoundCase, names: Sequence[str], values: Mapping[int, int], fol
     _write_values(case, combined, values, folder)
 
 
-def _write_values(case: FoundCase, combined: _Combined, values: Mapping[int, int], folder: Path) -> None:
+def _write_values(case: ListedCase, combined: _Combined, values: Mapping[int, int], folder: Path) -> None:
     """Combinations without a value of their own get that of their smallest structure in this case."""
     sizes: Counter[int] = Counter()
     for bits, voxels in combined.voxels().items():
@@ -208,11 +208,11 @@ def _structures(bits: int) -> list[int]:
     return [i for i in range(bits.bit_length()) if bits >> i & 1]
 
 
-def _path(case: FoundCase, folder: Path) -> Path:
+def _path(case: ListedCase, folder: Path) -> Path:
     return folder / f"{case.id}.nii.gz"
 
 
-def _combined(case: FoundCase, names: Sequence[str], problems: list[Problem]) -> _Combined | None:
+def _combined(case: ListedCase, names: Sequence[str], problems: list[Problem]) -> _Combined | None:
     """The masks of a case as one array; None, and a problem, where they do not go together."""
     result: Volume | None = None
     members, number_of = [0], {0: 0}

@@ -47,7 +47,7 @@ def config_text(path: Path, manifest: str, root: str, exclude_faulty: bool) -> s
     )
 
 
-def keeping_the_old(path: Path, write: Callable[[], object]) -> list[str]:
+def backup_existing(path: Path, write: Callable[[], object]) -> list[str]:
     """Calls `write`; where it replaced a different file at `path`, that is kept beside it, which the notes say."""
     before = path.read_bytes() if path.is_file() else None
     write()

@@ -52,7 +52,7 @@ _LITTLE = 0.5
 
 
 @dataclass(frozen=True)
-class Account:
+class WeightLoadReport:
     """What became of pretrained weights, by parameter name."""
 
     matched: tuple[str, ...]
@@ -77,14 +77,14 @@ class Account:
         return "\n".join(lines)
 
 
-def take_over(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Account:
+def load_matching_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> WeightLoadReport:
     """Copies every weight whose name and shape fit into the network and says what fitted.
 
     Raises a DataError where nothing fits: then the weights are another network's.
     """
     own = network.state_dict()
     matched = [name for name, tensor in own.items() if name in weights and weights[name].shape == tensor.shape]
-    account = Account(
+    account = WeightLoadReport(
         matched=tuple(matched),
         other_shape=tuple(name for name in own if name in weights and name not in matched),
         missing=tuple(name for name in own if name not in weights),

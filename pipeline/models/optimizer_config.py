@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class SGDConfig(Strict):
+class SGDConfig(StrictModel):
     """Stochastic gradient descent with Nesterov momentum.
 
     nnU-Net's rate of 0.01 and momentum of 0.99 suit its 250 000 steps; in a thousand or two, a momentum that forgets
@@ -24,7 +24,7 @@ class SGDConfig(Strict):
     weight_decay: float = Field(default=3e-5, ge=0)
 
 
-class AdamWConfig(Strict):
+class AdamWConfig(StrictModel):
     """AdamW (Loshchilov 2019), the default: many small structures are learned from the first hundreds of steps.
 
     In 400 steps on seven organs of the head and neck it reached a mean Dice of 0.57 at a rate of 0.003 and 0.59 at
@@ -41,7 +41,7 @@ class AdamWConfig(Strict):
 OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
 
 
-class PolyConfig(Strict):
+class PolyConfig(StrictModel):
     """lr · (1 - step / max_steps) ^ power."""
 
     name: Literal["poly"] = "poly"
@@ -50,7 +50,7 @@ class PolyConfig(Strict):
     """Share of the steps over which the rate rises linearly to its full value."""
 
 
-class CosineConfig(Strict):
+class CosineConfig(StrictModel):
     """Half a cosine from lr down to `min_share` · lr."""
 
     name: Literal["cosine"] = "cosine"

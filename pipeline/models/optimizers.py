@@ -25,11 +25,11 @@ def build_optimizer(config: SGDConfig | AdamWConfig, parameters: Iterable[nn.Par
         )
     # Fused: one pass over each tensor instead of ten, a fifth of the time on a CPU.
     return torch.optim.AdamW(
-        parameters, lr=highest_rate(config), betas=config.betas, weight_decay=config.weight_decay, fused=True
+        parameters, lr=base_learning_rate(config), betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
 
 
-def highest_rate(config: SGDConfig | AdamWConfig, network: str = "unet") -> float:
+def base_learning_rate(config: SGDConfig | AdamWConfig, network: str = "unet") -> float:
     """The rate that the schedule starts from, for a network of this name."""
     if config.lr is not None:
         return config.lr

@@ -17,7 +17,7 @@ from pipeline.base.errors import SegpipeError, missing_extra
 from pipeline.inference.backends.onnx_backend import OnnxModel
 from pipeline.inference.backends.openvino_backend import OpenVinoModel
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor, WindowModel
 from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
@@ -44,7 +44,7 @@ class Exported:
 
 
 def export(
-    kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path, settings: InferenceSettings
+    kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path, settings: InferenceConfig
 ) -> Exported:
     """Writes each network of an ensemble into `out` as `kind`, for windows as `settings` has them.
 
@@ -72,8 +72,8 @@ def export(
     return Exported(kind, tuple(out / file.name for file in files), share)
 
 
-def _equal_share(plan: Plan, image: Volume, settings: InferenceSettings, one: WindowModel, other: WindowModel) -> float:
-    settings = InferenceSettings(roi_size=settings.roi_size)
+def _equal_share(plan: Plan, image: Volume, settings: InferenceConfig, one: WindowModel, other: WindowModel) -> float:
+    settings = InferenceConfig(roi_size=settings.roi_size)
     first, second = (Predictor(plan, model, settings).predict(image).labels.array for model in (one, other))
     return float(np.mean(first == second))
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.base.files import read_json, write_json, write_text
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 _GOLDEN_ANGLE = 137.508 / 360
 
 
-class Code(Strict):
+class Code(StrictModel):
     """A coded concept, for instance SCT 10200004 "Liver"."""
 
     value: str
@@ -27,7 +27,7 @@ TISSUE = Code(value="85756007", meaning="Tissue")
 ANATOMICAL_STRUCTURE = Code(value="91723000", meaning="Anatomical Structure")  # as DICOM's context group 7150 has it
 
 
-class LabelConfig(Strict):
+class LabelConfig(StrictModel):
     """How one structure is shown and coded; what is left out gets a colour by its place and the code for tissue."""
 
     color: tuple[int, int, int] | None = None
@@ -38,7 +38,7 @@ class LabelConfig(Strict):
     """SNOMED CT concept for DICOM-SEG, for instance {value: "10200004", meaning: Liver}."""
 
 
-class Label(Strict):
+class Label(StrictModel):
     """One structure of a package."""
 
     name: str

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.dataset.case_index import Cases
-from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
-from pipeline.inference.select_postprocessing import steps_of
+from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
+from pipeline.inference.select_postprocessing import describe_steps
 from pipeline.packaging.label_metadata import Label
 from pipeline.preprocessing.plan import Plan
 
@@ -53,7 +53,7 @@ def model_card(
     plan: Plan,
     cases: Cases,
     labels: Sequence[Label],
-    inference: InferenceSettings,
+    inference: InferenceConfig,
     facts: CardFacts,
 ) -> str:
     """The card as Markdown."""
@@ -104,11 +104,11 @@ def _model(plan: Plan, train: Mapping[str, Any]) -> str:
     )
 
 
-def _postprocessing(plan: Plan, inference: InferenceSettings, chosen: Mapping[str, Any]) -> str:
+def _postprocessing(plan: Plan, inference: InferenceConfig, chosen: Mapping[str, Any]) -> str:
     """What is done to finished label maps, on whose word, and what it gained."""
     settings, count = inference.postprocess, chosen.get("cases", 0)
     on_validation = f"on {count} cases of cross-validation"
-    if not isinstance(settings, PostprocessSettings):
+    if not isinstance(settings, PostprocessConfig):
         if chosen.get("asked") != "auto":
             return "None."
         if count < (fewest := chosen.get("fewest_cases", 0)):
@@ -118,7 +118,7 @@ def _postprocessing(plan: Plan, inference: InferenceSettings, chosen: Mapping[st
     lines = [
         f"- {name}: {', '.join(words)}{_gain(seen.get(name))}"
         for name in plan.structures
-        if (words := steps_of(settings, name))
+        if (words := describe_steps(settings, name))
     ]
     if chosen.get("asked") != "auto":
         return "\n".join(["Chosen by the authors, applied to every prediction:", "", *lines])

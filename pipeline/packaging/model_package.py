@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from pipeline import __version__
 from pipeline.base.errors import DataError
-from pipeline.base.files import digest_of, inside, read_json, sha256_of, write_json
-from pipeline.base.strict_model import Strict
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.base.files import digest_of, read_json, safe_join, sha256_of, write_json
+from pipeline.base.strict_model import StrictModel
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.label_metadata import Label, read_labels
 from pipeline.preprocessing.plan import Plan, read_plan
 
@@ -36,14 +36,14 @@ _SEALED_SINCE = 2
 _LARGEST_SEAL = 4 * 2**20
 
 
-class FileSeal(Strict):
+class FileSeal(StrictModel):
     """One file of a package as it was when the package was written."""
 
     bytes: int
     sha256: str
 
 
-class Seal(Strict):
+class Seal(StrictModel):
     """`package.json`: what the package is and every file that belongs to it."""
 
     format: int
@@ -76,7 +76,7 @@ class ModelPackage:
     seal: Seal
     plan: Plan
     weights: tuple[Path, ...]
-    settings: InferenceSettings
+    settings: InferenceConfig
     labels: tuple[Label, ...]
     fingerprint: dict[str, Any]
     digest: str
@@ -170,8 +170,8 @@ def _open_folder(folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None
             folder=folder,
             seal=seal,
             plan=read_plan(folder),
-            weights=tuple(inside(folder, name) for name in seal.weights),
-            settings=InferenceSettings.model_validate(read_json(folder / "inference.json")),
+            weights=tuple(safe_join(folder, name) for name in seal.weights),
+            settings=InferenceConfig.model_validate(read_json(folder / "inference.json")),
             labels=read_labels(folder),
             fingerprint=read_json(folder / "fingerprint.json"),
             digest=digest_of(seal.model_dump(mode="json")),
@@ -202,7 +202,7 @@ def _checked_seal(content: Any, place: Path) -> Seal:
 def _check_files(folder: Path, seal: Seal) -> None:
     root = folder.resolve()
     for name, entry in seal.files.items():
-        path = inside(folder, name)
+        path = safe_join(folder, name)
         if not path.resolve().is_relative_to(root):
             raise DataError(f"{path}: a link that leaves the package; copy the package with its files, not links")
         if not path.is_file():
@@ -227,7 +227,7 @@ def _unzip(path: Path, target: Path) -> None:
             (target / SEAL).write_bytes(text)
             for name, entry in seal.files.items():
                 with _member(path, archive, f"{top}{name}") as stream:
-                    _copy(stream, inside(target, name), entry, path)
+                    _copy(stream, safe_join(target, name), entry, path)
     except (zipfile.BadZipFile, zlib.error, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"{path}: the zip is damaged ({error}); copy it again") from None
     except (NotImplementedError, RuntimeError) as error:

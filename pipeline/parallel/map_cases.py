@@ -40,17 +40,17 @@ def map_cases(
     runtime: Runtime,
     title: str,
     killed: Callable[[Item], Result] = _raise_killed,
-    starved: Callable[[Result], bool] = _never,
+    out_of_memory: Callable[[Result], bool] = _never,
 ) -> Iterator[Result]:
     """`function` of each item, in order, with a progress bar.
 
     `function` and items must be importable by a fresh process. An exception of a call is raised here. killed: the
     result of an item where the kernel killed the process that worked on it alone; by default a DataError that names
-    the item (its `id`). starved: whether a result says that there was too little memory: in a pool, where others had
-    some of it, such an item (or one whose call raised a MemoryError) is tried once more, alone.
+    the item (its `id`). out_of_memory: whether a result says that there was too little memory: in a pool, where
+    others had some of it, such an item (or one whose call raised a MemoryError) is tried once more, alone.
     """
     with progress(title, len(items)) as bar:
-        for result in _results(function, items, runtime, killed, starved):
+        for result in _results(function, items, runtime, killed, out_of_memory):
             bar.advance()
             yield result
 
@@ -60,7 +60,7 @@ def _results(
     items: Sequence[Item],
     runtime: Runtime,
     killed: Callable[[Item], Result],
-    starved: Callable[[Result], bool],
+    out_of_memory: Callable[[Result], bool],
 ) -> Iterator[Result]:
     workers = min(runtime.worker_count, len(items))
     if runtime.executor == "ray":
@@ -68,7 +68,7 @@ def _results(
     elif runtime.executor == "serial" or workers <= 1:
         yield from map(function, items)
     else:
-        yield from _in_processes(function, items, workers, killed, starved)
+        yield from _in_processes(function, items, workers, killed, out_of_memory)
 
 
 def _in_processes(
@@ -76,7 +76,7 @@ def _in_processes(
     items: Sequence[Item],
     workers: int,
     killed: Callable[[Item], Result],
-    starved: Callable[[Result], bool],
+    out_of_memory: Callable[[Result], bool],
 ) -> Iterator[Result]:
     """In a pool; where a worker is killed, what is left goes on one by one, which needs the memory of one.
 
@@ -85,7 +85,7 @@ def _in_processes(
     done, waiting = 0, list[Result | MemoryError]()
     try:
         for result in _pooled(function, items, workers):
-            if waiting or isinstance(result, MemoryError) or starved(result):
+            if waiting or isinstance(result, MemoryError) or out_of_memory(result):
                 waiting.append(result)
             else:
                 done += 1
@@ -93,7 +93,7 @@ def _in_processes(
     except BrokenProcessPool:
         log.warning("a worker process was killed, most likely for want of memory; going on one case at a time")
     for item, result in zip(items[done:], waiting, strict=False):
-        if isinstance(result, MemoryError) or starved(result):
+        if isinstance(result, MemoryError) or out_of_memory(result):
             yield _alone(function, item, killed)
         else:
             yield result
@@ -104,7 +104,7 @@ def _in_processes(
 def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result | MemoryError]:
     """The results in order; a MemoryError for a call that raised it."""
     context = get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_stop_when_parent_exits) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             for future in futures:
@@ -116,7 +116,7 @@ def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: 
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def _stop_when_parent_exits() -> None:
     """Ends this worker when the process that started it is gone, however it went: a killed run leaves none behind."""
     parent = parent_process()
     if parent is None:

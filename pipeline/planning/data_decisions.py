@@ -18,7 +18,7 @@ from pipeline.preprocessing.plan import ChannelPlan
 
 
 @dataclass(frozen=True)
-class Space:
+class GridPlan:
     """The planned grid and what happens to its voxels. grids: of the training cases, canonical and cropped."""
 
     spacing_mm: Spacing
@@ -46,7 +46,7 @@ class Space:
         return [resampled_grid(grid, self.spacing_mm).shape for grid in self.grids]
 
 
-def decide_space(config: PlanConfig, cases: Cases) -> Space:
+def decide_grid(config: PlanConfig, cases: Cases) -> GridPlan:
     """Decides from the training cases what `config` leaves open, and says what each pin costs."""
     training = cases.training()
     whole = canonical_grids(training)
@@ -61,7 +61,7 @@ def decide_space(config: PlanConfig, cases: Cases) -> Space:
     if config.mirror_axes is not None:
         sided = sided_structures(list(cases.structures))
         mirror_axes, mirror_reason = config.mirror_axes, _pinned_mirroring(config.mirror_axes, mirror_axes, sided)
-    return Space(
+    return GridPlan(
         spacing_mm=spacing_mm,
         crop=crop,
         channels=channels,

@@ -11,17 +11,17 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import available_memory_gib, usable_cores
-from pipeline.config.plan import Pace, PlanConfig
+from pipeline.config.plan import PlanConfig, StepCost
 from pipeline.dataset.case_index import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.models.networks.network_config import AnyNetwork, network_config
-from pipeline.planning.data_decisions import Space, decide_space
+from pipeline.planning.data_decisions import GridPlan, decide_grid
 from pipeline.planning.normalisation import absent_structures, inverse_frequency
-from pipeline.planning.patch_size import Shaping, decide_shape
-from pipeline.planning.step_timing import Precision, Work, seconds_per_step
-from pipeline.planning.training_budget import Effort, Goal, Timer, decide_effort, has_width
+from pipeline.planning.patch_size import PatchPlan, decide_patch_plan
+from pipeline.planning.step_timing import Precision, StepSpec, seconds_per_step
+from pipeline.planning.training_budget import Timer, TrainingBudget, TrainingGoal, decide_training_budget, has_width
 from pipeline.planning.training_memory import predict_memory
-from pipeline.planning.validation_cost import Validating
+from pipeline.planning.validation_cost import ValidationCost
 from pipeline.preprocessing.plan import Plan
 from pipeline.sampling.patch_store import case_bytes
 
@@ -48,7 +48,7 @@ def make_plan(
     max_epochs: int | None = None,
     accumulate: int = 1,
     timer: Timer | None = None,
-    pace: Pace | None = None,
+    pace: StepCost | None = None,
 ) -> Plan:
     """Decides everything that `config` and `network` leave open.
 
@@ -56,22 +56,22 @@ def make_plan(
     what steps and validation are made of, where a budget says how long they may take; None: the usual. Raises a
     ConfigError where pins contradict one another or the data, or memory holds not even the smallest patch.
     """
-    space = decide_space(config, cases)
+    space = decide_grid(config, cases)
     threads = (config.num_threads or usable_cores()) if device.type == "cpu" else None
-    pace = pace or Pace()
+    pace = pace or StepCost()
     measured_threads = pace.num_threads or threads
-    goal, goal_reason = Goal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
+    goal, goal_reason = TrainingGoal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
     goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
     task = _Task(
         config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * _free_gib(device), goal,
         goal_reason, timer or (lambda work, precisions: seconds_per_step(work, precisions, device, measured_threads)),
         pace,
     )  # fmt: skip
-    return _written(task, _decided_with_its_patch(task), threads)
+    return _to_plan(task, _decide_patch(task), threads)
 
 
-def _validating(pace: Pace, space: Space) -> Validating:
-    return Validating(
+def _validating(pace: StepCost, space: GridPlan) -> ValidationCost:
+    return ValidationCost(
         pace.validation_share,
         pace.validation_interval,
         pace.validation_cases,
@@ -87,70 +87,70 @@ class _Task:
     config: PlanConfig
     network: AnyNetwork
     cases: Cases
-    space: Space
+    space: GridPlan
     device: torch.device
     limit_gib: float
-    goal: Goal
+    goal: TrainingGoal
     goal_reason: str
     timer: Timer
-    pace: Pace
+    pace: StepCost
 
-    def work(self, shaping: Shaping) -> Work:
+    def work(self, shaping: PatchPlan) -> StepSpec:
         """A step with two patches, and all that takes its time."""
         cases, out_channels = self.cases, _out_channels(self.cases)
         ignore = None if cases.ignore_value is None else ignore_index(cases.structures, cases.overlapping)
-        return Work(
+        return StepSpec(
             shaping.network, len(cases.channels), out_channels, shaping.patch_size, 2, cases.overlapping,
             self.goal.accumulate, self.pace.loss, self.pace.optimizer, ignore,
         )  # fmt: skip
 
-    def fits(self, work: Work, precision: Precision) -> bool:
+    def fits(self, work: StepSpec, precision: Precision) -> bool:
         return predict_memory(work, precision, self.device).total <= self.limit_gib
 
 
 @dataclass(frozen=True)
 class _Decision:
-    shaping: Shaping
-    work: Work
-    effort: Effort
+    shaping: PatchPlan
+    work: StepSpec
+    effort: TrainingBudget
 
 
 def _out_channels(cases: Cases) -> int:
     return len(cases.structures) + (0 if cases.overlapping else 1)
 
 
-def _decided_with_its_patch(task: _Task) -> _Decision:
+def _decide_patch(task: _Task) -> _Decision:
     """With a short budget on a CPU small patches, unless so many of them can be seen that larger ones pay."""
     usual, on_cpu = _PATCH_VOXELS[task.device.type], task.device.type == "cpu"
     if task.goal.budget_seconds is None or not on_cpu or task.config.patch_size is not None:
-        return _decided(task, usual)
-    small = _decided(task, _SMALL_PATCH_VOXELS)
+        return _decide(task, usual)
+    small = _decide(task, _SMALL_PATCH_VOXELS)
     if small.effort.patches >= _PATCHES_FOR_SIZE:
-        return _decided(task, usual)
+        return _decide(task, usual)
     small.shaping.reasons["patch_size"] += (
         f"; with about {small.effort.patches} of them, more teach more than larger ones"
     )
     return small
 
 
-def _decided(task: _Task, voxels: int) -> _Decision:
+def _decide(task: _Task, voxels: int) -> _Decision:
     """Shape and effort with patches of up to about `voxels`."""
     config, space, cases = task.config, task.space, task.cases
-    shaping = decide_shape(
+    shaping = decide_patch_plan(
         config, task.network, space.median_shape, space.spacing_mm, cases, _out_channels(cases), task.device,
         task.limit_gib, voxels, space.largest_shape, task.goal.accumulate,
     )  # fmt: skip
     work = task.work(shaping)
     if config.patch_size is not None:  # before a step of it is tried, which may be more than memory holds
         _refuse_pins_beyond(task.limit_gib, _least_gib(task, work), config)
-    effort = decide_effort(
+    effort = decide_training_budget(
         task.goal, task.goal_reason, work, has_width(task.network.model_dump()), config.batch_size, config.precision,
         task.device, task.timer, _largest_batch(space, work), task.fits,
     )  # fmt: skip
     return _Decision(shaping, work, effort)
 
 
-def _least_gib(task: _Task, work: Work) -> float:
+def _least_gib(task: _Task, work: StepSpec) -> float:
     """What training takes at the least: in the precision, and with the batch, that take less where they are open."""
     config = task.config
     possible: tuple[Precision, ...] = (config.precision,) if config.precision else ("bf16", "fp32")
@@ -158,7 +158,7 @@ def _least_gib(task: _Task, work: Work) -> float:
     return min(predict_memory(tried, precision, task.device).total for precision in possible)
 
 
-def _written(task: _Task, decision: _Decision, threads: int | None) -> Plan:
+def _to_plan(task: _Task, decision: _Decision, threads: int | None) -> Plan:
     """The plan of a decision; a ConfigError where its pins take more memory than there is."""
     config, space, cases = task.config, task.space, task.cases
     shaping, effort = decision.shaping, decision.effort
@@ -216,13 +216,13 @@ def _other_reasons(config: PlanConfig, device: torch.device) -> dict[str, str]:
     }
 
 
-def _largest_batch(space: Space, work: Work) -> int:
+def _largest_batch(space: GridPlan, work: StepSpec) -> int:
     voxels = len(space.grids) * math.prod(space.median_shape)
     return max(int(_BATCH_SHARE * voxels / math.prod(work.patch_size)), 2)
 
 
 def _predicted(
-    config: PlanConfig, cases: Cases, space: Space, effort: Effort, work: Work, device: torch.device
+    config: PlanConfig, cases: Cases, space: GridPlan, effort: TrainingBudget, work: StepSpec, device: torch.device
 ) -> tuple[dict[str, float], dict[str, str]]:
     """What the run will take, and what pins of batch and precision cost in memory, by key."""
 
@@ -263,7 +263,7 @@ def _free_gib(device: torch.device) -> float:
     return available_memory_gib()
 
 
-def shown(plan: Plan) -> list[tuple[str, str, str]]:
+def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """The plan as rows for a person: key, value, reason."""
     values: Mapping[str, Any] = plan.model_dump(mode="json")
     settings = (f"{key}={_short(value)}" for key, value in plan.network.items() if value not in (None, 0, 0.0, False))

@@ -14,14 +14,14 @@ from pipeline.dataset.case_index import Cases
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, network_config, size_divisor
 from pipeline.planning.network_topology import Topology, open_patch, rounded_patch, topology
-from pipeline.planning.step_timing import Work
+from pipeline.planning.step_timing import StepSpec
 from pipeline.planning.training_memory import predict_memory
 
 _SMALLEST_PATCH = 2**13
 
 
 @dataclass(frozen=True)
-class Shaping:
+class PatchPlan:
     """Patch and network as far as the data decide them."""
 
     patch_size: Shape
@@ -29,7 +29,7 @@ class Shaping:
     reasons: dict[str, str]
 
 
-def decide_shape(
+def decide_patch_plan(
     config: PlanConfig,
     network: AnyNetwork,
     shape: Shape,
@@ -41,7 +41,7 @@ def decide_shape(
     voxels: int,
     largest: Shape,
     accumulate: int = 1,
-) -> Shaping:
+) -> PatchPlan:
     """The largest patch of up to about `voxels` whose training fits into memory.
 
     shape: the images' median on the planned grid. largest: the longest of each of their axes.
@@ -54,7 +54,7 @@ def decide_shape(
             return _with_its_levels(_pinned_patch(config.patch_size, network, shaping, spacing_mm))
         settings, channels = network_config(_with_its_levels(shaping).network).model_dump(), len(cases.channels)
         batch = config.batch_size or 2
-        work = Work(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping, accumulate)
+        work = StepSpec(settings, channels, out_channels, shaping.patch_size, batch, cases.overlapping, accumulate)
         needed = predict_memory(work, config.precision or "fp32", device).total
         if needed <= limit_gib:
             shaping.reasons["patch_size"] += f"; {needed:.1f} of {limit_gib:.1f} GiB with {batch} of them"
@@ -68,14 +68,14 @@ def decide_shape(
         voxels //= 2
 
 
-def _shape_of(network: AnyNetwork, shape: Shape, spacing_mm: Spacing, voxels: int) -> Shaping:
+def _shape_of(network: AnyNetwork, shape: Shape, spacing_mm: Spacing, voxels: int) -> PatchPlan:
     wanted = open_patch(shape, spacing_mm, voxels)
     filled, layout, why = _filled(network, topology(wanted, spacing_mm))
     patch = rounded_patch(wanted, shape, layout)
     spans = all(size >= n for size, n in zip(patch, shape, strict=True))
     reason = f"holds the median image {list(shape)}" if spans else f"about {voxels} voxels, near to a cube in mm"
     reasons = {"patch_size": f"{reason}, in steps of {list(layout)}", "network": why}
-    return Shaping(patch, filled, reasons)
+    return PatchPlan(patch, filled, reasons)
 
 
 def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
@@ -92,7 +92,7 @@ def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape
     return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
 
 
-def _with_its_levels(shaping: Shaping) -> Shaping:
+def _with_its_levels(shaping: PatchPlan) -> PatchPlan:
     """The same; a ConfigError where more levels should have a loss of their own than the network has for that."""
     levels, wanted = len(shaping.network.get("strides") or ()), shaping.network.get("deep_supervision")
     if levels and wanted is not None and wanted > levels - 2:
@@ -112,7 +112,7 @@ def _with_levels(found: Topology, levels: int) -> Topology:
     )
 
 
-def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: PatchPlan, spacing_mm: Spacing) -> PatchPlan:
     """A pinned patch with a network that suits it, and what it costs against the one that planning would choose."""
     filled, layout, why = _filled(network, topology(pin, spacing_mm))
     if any(size % step for size, step in zip(pin, layout, strict=True)):
@@ -121,17 +121,17 @@ def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: Shaping, spacin
             f"plan.patch_size: {list(pin)} is not divisible by {list(layout)}, as this {network.name} needs; "
             f"use {[x, y, z]}, or leave it open"
         )
-    return Shaping(pin, filled, {"patch_size": f"pinned; {_cost(pin, open_shaping)}", "network": why})
+    return PatchPlan(pin, filled, {"patch_size": f"pinned; {_cost(pin, open_shaping)}", "network": why})
 
 
-def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: Shaping, spacing_mm: Spacing) -> Shaping:
+def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: PatchPlan, spacing_mm: Spacing) -> PatchPlan:
     """A patch that every image fits into."""
     filled, layout, why = _filled(network, topology(largest, spacing_mm))
     patch = rounded_patch(largest, largest, layout)
     reason = f"whole: the largest image, {list(largest)}, in steps of {list(layout)}; {_cost(patch, open_shaping)}"
-    return Shaping(patch, filled, {"patch_size": reason, "network": why})
+    return PatchPlan(patch, filled, {"patch_size": reason, "network": why})
 
 
-def _cost(patch: Shape, open_shaping: Shaping) -> str:
+def _cost(patch: Shape, open_shaping: PatchPlan) -> str:
     ratio = math.prod(patch) / math.prod(open_shaping.patch_size)
     return f"open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"

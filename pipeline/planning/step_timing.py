@@ -14,9 +14,9 @@ from torch import nn
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import is_out_of_memory, usable_cores
 from pipeline.io.geometry import Shape
-from pipeline.models.losses.build_loss import build_loss, reduced_label
+from pipeline.models.losses.build_loss import build_loss, downsample_label
 from pipeline.models.losses.loss_config import AnyLoss, DiceCEConfig
-from pipeline.models.networks.bf16_workaround import guard_convolutions
+from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
 from pipeline.models.optimizers import MovingAverage, build_optimizer
@@ -35,7 +35,7 @@ _SECONDS_UNWATCHED, _MOST_UNWATCHED = 0.25, 20
 
 
 @dataclass(frozen=True)
-class Work:
+class StepSpec:
     """What one step works on."""
 
     network: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Work:
 
 
 def seconds_per_step(
-    work: Work, precisions: Sequence[Precision], device: torch.device, num_threads: int | None = None
+    work: StepSpec, precisions: Sequence[Precision], device: torch.device, num_threads: int | None = None
 ) -> dict[Precision, float]:
     """For each precision the median of some steps: forward, loss, backward, optimiser and moving average.
 
@@ -79,17 +79,17 @@ def seconds_per_step(
             torch.cuda.empty_cache()  # what the steps took is free for training, and for others
 
 
-def _medians(work: Work, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
+def _medians(work: StepSpec, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        steps = {precision: TrainingStep(work, precision, device) for precision in precisions}
-        quickest = min(min(times) for times in _in_turns(steps, _WARM_UP, _SECONDS / 3, device).values())
+        steps = {precision: TimedStep(work, precision, device) for precision in precisions}
+        quickest = min(min(times) for times in _time_interleaved(steps, _WARM_UP, _SECONDS / 3, device).values())
         unwatched = max(min(int(_SECONDS_UNWATCHED / quickest), _MOST_UNWATCHED), 1) if device.type == "cuda" else 1
-        times = _in_turns(steps, _MOST, _SECONDS, device, unwatched)
+        times = _time_interleaved(steps, _MOST, _SECONDS, device, unwatched)
         return {name: statistics.median(each) for name, each in times.items()}
 
 
-def _in_turns(
+def _time_interleaved(
     steps: Mapping[Precision, Callable[[], None]], most: int, seconds: float, device: torch.device, unwatched: int = 1
 ) -> dict[Precision, list[float]]:
     """Seconds of a step in each of at most `most` rounds, fewer (but at least two) where they take long.
@@ -110,12 +110,12 @@ def _in_turns(
     return times
 
 
-class TrainingStep:
+class TimedStep:
     """A training step as training takes it, with its loss and its kind of optimiser, on made-up data."""
 
-    def __init__(self, work: Work, precision: Precision, device: torch.device) -> None:
+    def __init__(self, work: StepSpec, precision: Precision, device: torch.device) -> None:
         network = build_network(work.network, work.in_channels, work.out_channels, work.patch_size)
-        self.network = guard_convolutions(network).to(device)
+        self.network = guard_bf16_convolutions(network).to(device)
         if device.type == "cuda":
             self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         weights = [1.0] * work.out_channels  # whatever they are, they take as long
@@ -135,14 +135,14 @@ class TrainingStep:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             output = self.network(self.image)
         levels = [output] if isinstance(output, torch.Tensor) else output
-        losses = [self.loss(logits, reduced_label(self.label, logits)) for logits in levels]
+        losses = [self.loss(logits, downsample_label(self.label, logits)) for logits in levels]
         torch.stack(losses).mean().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
         self.optimizer.step()
         self.average.update(self.network, 100)
 
 
-def _label_type(work: Work) -> torch.dtype:
+def _label_type(work: StepSpec) -> torch.dtype:
     """What labels are trained on as: indices with a mark for what is ignored, or one bit per structure."""
     largest = 2**work.out_channels if work.overlapping else work.out_channels
     return torch.uint8 if largest < 2**8 else torch.int32 if largest < 2**16 else torch.int64

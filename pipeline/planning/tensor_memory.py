@@ -14,7 +14,7 @@ Workspace = Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], int]
 """Bytes that an operation takes for as long as it runs, from the operation, its arguments and its results."""
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveTensorBytes(TorchDispatchMode):
     """While entered, follows every storage that an operation makes from its making until it is freed.
 
     live: bytes now. peak: the most at any time, with the operation's workspace while it ran. Storages that were there

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from pipeline.base.errors import ConfigError
-from pipeline.planning.step_timing import Precision, Work
-from pipeline.planning.validation_cost import Validating
+from pipeline.planning.step_timing import Precision, StepSpec
+from pipeline.planning.validation_cost import ValidationCost
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ _PATCHES_FOR_BATCH = {2: 0, 4: 40_000, 8: 800_000}
 _WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
 _WIDEST = 320
 
-Timer = Callable[[Work, Sequence[Precision]], Mapping[Precision, float]]
+Timer = Callable[[StepSpec, Sequence[Precision]], Mapping[Precision, float]]
 """Seconds of a step of some work in each of some precisions."""
-Fits = Callable[[Work, Precision], bool]
+Fits = Callable[[StepSpec, Precision], bool]
 """Whether memory holds the training of some work in some precision."""
 
 
 @dataclass(frozen=True)
-class Goal:
+class TrainingGoal:
     """How long to train: exactly one of the first three decides. accumulate: planned batches per step.
 
     validating: what of a budget goes to validation. compiled: the network is compiled within the budget.
@@ -57,7 +57,7 @@ class Goal:
     max_steps: int | None = None
     patches: int | None = None
     accumulate: int = 1
-    validating: Validating = field(default_factory=Validating)
+    validating: ValidationCost = field(default_factory=ValidationCost)
     compiled: bool = False
 
     @classmethod
@@ -68,7 +68,7 @@ class Goal:
         max_epochs: int | None,
         cases: int,
         accumulate: int = 1,
-    ) -> tuple[Goal, str]:
+    ) -> tuple[TrainingGoal, str]:
         """The goal that the configuration sets, and how it was set; `max_steps` goes before the others."""
         unused = f", so that the budget of {budget} is not looked at" if budget else ""
         if max_steps is not None:
@@ -80,7 +80,7 @@ class Goal:
         said = f"{text} a fold" if budget else f"{text} a fold, since no train.budget is given"
         return cls(budget_seconds=seconds(text), accumulate=accumulate), said
 
-    def batches_in_budget(self, work: Work, step_seconds: float | None, device: torch.device) -> tuple[float, str]:
+    def batches_in_budget(self, work: StepSpec, step_seconds: float | None, device: torch.device) -> tuple[float, str]:
         """How many batches of `work` the budget holds if one takes `step_seconds`, and where the rest of it goes."""
         if self.budget_seconds is None or step_seconds is None:
             raise AssertionError("a budget needs a measured step")
@@ -100,7 +100,7 @@ class Goal:
 
 
 @dataclass
-class Effort:
+class TrainingBudget:
     """What was decided, and why. seconds_per_step: of a whole step, with all the batches that it accumulates."""
 
     network: dict[str, Any]
@@ -121,10 +121,10 @@ def seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-def decide_effort(
-    goal: Goal,
+def decide_training_budget(
+    goal: TrainingGoal,
     goal_reason: str,
-    work: Work,
+    work: StepSpec,
     width_is_open: bool,
     batch_pin: int | None,
     precision_pin: Precision | None,
@@ -132,7 +132,7 @@ def decide_effort(
     timer: Timer,
     largest_batch: int,
     fits: Fits = lambda work, precision: True,  # noqa: ARG005
-) -> Effort:
+) -> TrainingBudget:
     """Decides what is open; wider networks and larger batches only where they fit.
 
     `timer` is only asked where a measurement decides something.
@@ -160,10 +160,10 @@ def decide_effort(
     steps, reasons["max_steps"] = _steps(goal, goal_reason, chosen, step_seconds, device)
     whole_step = None if step_seconds is None else goal.accumulate * step_seconds
     seen = steps * goal.accumulate * batch
-    return Effort(dict(chosen.network), batch, precision, steps, whole_step, seen, reasons)
+    return TrainingBudget(dict(chosen.network), batch, precision, steps, whole_step, seen, reasons)
 
 
-def widened(work: Work, width: int) -> Work:
+def widened(work: StepSpec, width: int) -> StepSpec:
     """The same work with a network of `width` channels at the finest level."""
     network = dict(work.network)
     if network["name"] == "unet":
@@ -180,7 +180,7 @@ def has_width(network: Mapping[str, Any]) -> bool:
 
 
 def _precisions(
-    work: Work, pin: Precision | None, device: torch.device, timer: Timer, measured: bool
+    work: StepSpec, pin: Precision | None, device: torch.device, timer: Timer, measured: bool
 ) -> dict[Precision, float | None]:
     """The precisions that may be chosen, with the seconds of a step where they had to be measured."""
     if pin is not None:
@@ -204,14 +204,14 @@ def _precision_reason(
 
 
 def _widest(
-    goal: Goal,
-    narrow: Work,
+    goal: TrainingGoal,
+    narrow: StepSpec,
     precision: Precision,
     narrow_seconds: float | None,
     device: torch.device,
     timer: Timer,
     fits: Fits,
-) -> tuple[Work, float | None, float]:
+) -> tuple[StepSpec, float | None, float]:
     """The widest network that memory holds and the budget can show enough patches to."""
     best = narrow, narrow_seconds, _patches(goal, narrow, narrow_seconds, device)
     for width, needed in sorted(_PATCHES_FOR_WIDTH.items())[1:]:
@@ -228,7 +228,7 @@ def _widest(
     return best
 
 
-def _patches(goal: Goal, work: Work, step_seconds: float | None, device: torch.device) -> float:
+def _patches(goal: TrainingGoal, work: StepSpec, step_seconds: float | None, device: torch.device) -> float:
     """How many patches training will see."""
     if goal.patches is not None:
         return goal.patches
@@ -238,7 +238,7 @@ def _patches(goal: Goal, work: Work, step_seconds: float | None, device: torch.d
 
 
 def _steps(
-    goal: Goal, goal_reason: str, work: Work, step_seconds: float | None, device: torch.device
+    goal: TrainingGoal, goal_reason: str, work: StepSpec, step_seconds: float | None, device: torch.device
 ) -> tuple[int, str]:
     if goal.max_steps is not None:
         return goal.max_steps, goal_reason
@@ -251,7 +251,7 @@ def _steps(
     return max(int(batches_held / goal.accumulate), 1), f"{goal_reason}: {said}"
 
 
-def _batch(work: Work, precision: Precision, patches: float, largest: int, fits: Fits) -> tuple[int, str]:
+def _batch(work: StepSpec, precision: Precision, patches: float, largest: int, fits: Fits) -> tuple[int, str]:
     """The largest batch that pays, is no large part of the data set and fits into memory; and why."""
     paying = [size for size, needed in sorted(_PATCHES_FOR_BATCH.items(), reverse=True) if patches >= needed]
     if paying[0] > largest:
@@ -264,7 +264,7 @@ def _batch(work: Work, precision: Precision, patches: float, largest: int, fits:
     return batch, f"with about {patches:.0f} patches in all, more steps teach more than larger batches"
 
 
-def _width_reason(work: Work, was_open: bool, patches: float, measured: bool) -> str:
+def _width_reason(work: StepSpec, was_open: bool, patches: float, measured: bool) -> str:
     if not was_open:
         return "width as given, or of fixed width"
     if not measured:

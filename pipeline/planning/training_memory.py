@@ -19,10 +19,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.base.machine import usable_cores
-from pipeline.models.networks.bf16_workaround import guard_convolutions
+from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network
-from pipeline.planning.step_timing import Precision, Work
-from pipeline.planning.tensor_memory import LiveBytes
+from pipeline.planning.step_timing import Precision, StepSpec
+from pipeline.planning.tensor_memory import LiveTensorBytes
 
 # A process that trains next to nothing, on a CPU: torch, what training imports, and the code that runs.
 _PROCESS_GIB = 0.5
@@ -42,7 +42,7 @@ _BUFFERS_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True)
-class Memory:
+class TrainingMemory:
     """GiB of a training process, apart from the patch store."""
 
     process: float
@@ -55,13 +55,13 @@ class Memory:
         return self.process + self.weights + self.batches + self.step
 
 
-def predict_memory(work: Work, precision: Precision, device: torch.device) -> Memory:
+def predict_memory(work: StepSpec, precision: Precision, device: torch.device) -> TrainingMemory:
     """Peak memory of training: of the process on a CPU, of the device on a GPU."""
-    network = guard_convolutions(build_network(work.network, work.in_channels, work.out_channels, work.patch_size))
+    network = guard_bf16_convolutions(build_network(work.network, work.in_channels, work.out_channels, work.patch_size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     drawn = work.accumulate * work.batch_size * math.prod(work.patch_size)
     on_cpu = device.type == "cpu"
-    return Memory(
+    return TrainingMemory(
         process=_PROCESS_GIB if on_cpu else 0.0,
         weights=_BYTES_PER_PARAMETER * parameters / 2**30,
         batches=_BATCHES * drawn * (4 * work.in_channels + 1) / 2**30,
@@ -69,14 +69,14 @@ def predict_memory(work: Work, precision: Precision, device: torch.device) -> Me
     )
 
 
-def _peak_bytes(network: nn.Module, work: Work, precision: Precision) -> int:
+def _peak_bytes(network: nn.Module, work: StepSpec, precision: Precision) -> int:
     """Bytes of a step's tensors at its worst moment: forward, a loss and backward, in training mode."""
     low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     mode = FakeTensorMode()
     _empty(network.train(), mode)
     with mode:
         image = torch.empty(work.batch_size, work.in_channels, *work.patch_size)
-        with LiveBytes(_workspace) as counted:
+        with LiveTensorBytes(_workspace) as counted:
             with torch.autocast("cpu", low, enabled=low is not None):
                 output = network(image)
             levels = [output] if isinstance(output, torch.Tensor) else output

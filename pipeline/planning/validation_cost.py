@@ -14,7 +14,7 @@ PATCHES_PER_WINDOW = 1 / 3
 
 
 @dataclass(frozen=True)
-class Validating:
+class ValidationCost:
     """What is pinned of validation (`train.validation`), and the shapes of the cases on the planned grid."""
 
     share: float = 0.05

@@ -15,7 +15,7 @@ _SLAB_VOXELS = 1_000_000
 """At a time in float64."""
 
 
-def normaliser(channel: ChannelPlan, image_XYZ: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
+def make_normaliser(channel: ChannelPlan, image_XYZ: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
     """A function that normalises any part of `image_XYZ`, whose statistics (where the scheme needs them) it holds.
 
     Raises a DataError where the image has voxels that are not finite.

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.base.files import read_json, write_json
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 
-class ChannelPlan(Strict):
+class ChannelPlan(StrictModel):
     """How one input channel is normalised.
 
     ct: clip to [lower, upper] (foreground percentiles of the data set), then subtract mean, divide by std.
@@ -29,7 +29,7 @@ class ChannelPlan(Strict):
     std: float | None = None
 
 
-class Plan(Strict):
+class Plan(StrictModel):
     """What is computed, frozen: equal plans, seeds and data give equal models (on one machine and thread count)."""
 
     axcodes: str = "RAS"

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.foreground_box import Crop, box_of, nonzero_lines
+from pipeline.dataset.foreground_box import Crop, box_of, foreground_profiles
 from pipeline.dataset.label_encoding import encode, ignore_index
 from pipeline.io.geometry import AxisMap, Grid, resampled_grid, to_canonical
 from pipeline.io.volume import Volume
-from pipeline.preprocessing.normalise import normaliser
+from pipeline.preprocessing.normalise import make_normaliser
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.resample import Order, resample_bits, resample_classes, resample_image, resample_nearest
 
 
 @dataclass(frozen=True)
-class Conformed:
+class PreprocessedImage:
     """An image on the planned grid, and the way back.
 
     image: (C, X, Y, Z) float32, normalised. axis_map: from the file's axes to canonical ones. canonical: the whole
@@ -32,7 +32,7 @@ class Conformed:
     grid: Grid
 
 
-def conform(image: Volume, plan: Plan) -> Conformed:
+def preprocess(image: Volume, plan: Plan) -> PreprocessedImage:
     """Brings an image (C, X, Y, Z) onto the planned grid.
 
     Needs memory for the image, the result and, on another grid, one intermediate of about the result's size. Raises a
@@ -50,11 +50,13 @@ def conform(image: Volume, plan: Plan) -> Conformed:
     order: Order = 3 if plan.image_interpolation == "cubic" else 1
     result = np.empty((kept.shape[0], *grid.shape), np.float32)
     for i, channel in enumerate(plan.channels):
-        resample_image(kept[i], grid.shape, order, normaliser(channel, kept[i]), out=result[i])
-    return Conformed(result, axis_map, canonical, crop, grid)
+        resample_image(kept[i], grid.shape, order, make_normaliser(channel, kept[i]), out=result[i])
+    return PreprocessedImage(result, axis_map, canonical, crop, grid)
 
 
-def conform_label(label: Volume, plan: Plan, conformed: Conformed, grid_tolerance_mm: float = 0.0) -> NDArray:
+def preprocess_label(
+    label: Volume, plan: Plan, conformed: PreprocessedImage, grid_tolerance_mm: float = 0.0
+) -> NDArray:
     """A label map of original values as indices (`pipeline.dataset.label_encoding`) on the grid of its conformed image.
 
     The label may lie along other axes than the image, but must cover the same voxels; else a DataError.
@@ -97,7 +99,9 @@ def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
 
     Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
     """
-    return box_of([nonzero_lines(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)])
+    return box_of(
+        [foreground_profiles(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)]
+    )
 
 
 def _crop(image_CXYZ: NDArray, plan: Plan) -> Crop:

@@ -8,18 +8,18 @@ import numpy as np
 
 from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
-from pipeline.reporting.overlays import Shown, Window, contour_bytes_for, pixels_for, three_planes
+from pipeline.reporting.overlays import OverlaySettings, Window, contour_bytes_for, pixels_for, three_planes
 from pipeline.reporting.run_record import RunRecord
 from pipeline.reporting.slices import PLANES, Slices, contrasts
 
-Pictured = Sequence[tuple[int, Slices]]
+CaseImage = Sequence[tuple[int, Slices]]
 """Index of a case in the results, and its slices."""
 
 _MOST_CHANNELS = 4
 _MOST_SCORES = 8
 
 
-def shown_channels(run: RunRecord, pictured: Pictured) -> Shown:
+def shown_channels(run: RunRecord, pictured: CaseImage) -> OverlaySettings:
     """At most four channels, those in which the structures stand out best over all pictured cases, best first."""
     count = len(run.plan.channels)
     scores = [contrasts(slices, run.cases.structures) for _, slices in pictured] if count > 1 else []
@@ -27,10 +27,12 @@ def shown_channels(run: RunRecord, pictured: Pictured) -> Shown:
     channels = np.argsort(-mean, kind="stable")[:_MOST_CHANNELS].tolist()
     windows = tuple(Window.planned(run.plan.channels[channel]) for channel in channels)
     planes = len(pictured) * len(PLANES)
-    return Shown(tuple(channels), windows, pixels_for(planes * len(channels)), contour_bytes_for(planes))
+    return OverlaySettings(tuple(channels), windows, pixels_for(planes * len(channels)), contour_bytes_for(planes))
 
 
-def case_pictures(run: RunRecord, key: str, pictured: Pictured, shown: Shown, sets: Mapping[str, str]) -> Html:
+def case_pictures(
+    run: RunRecord, key: str, pictured: CaseImage, shown: OverlaySettings, sets: Mapping[str, str]
+) -> Html:
     """The switches, then each case on three planes. `key` is the section's; nothing without a case."""
     if not pictured:
         return Html("")
@@ -38,7 +40,7 @@ def case_pictures(run: RunRecord, key: str, pictured: Pictured, shown: Shown, se
     return join([_switches(run, key, shown), cases])
 
 
-def _switches(run: RunRecord, key: str, shown: Shown) -> Html:
+def _switches(run: RunRecord, key: str, shown: OverlaySettings) -> Html:
     """Boxes that hide contours and, with several channels, buttons that choose one; the style sheet does the rest."""
     boxes: list[object] = [
         tag(
@@ -68,7 +70,7 @@ def _switches(run: RunRecord, key: str, shown: Shown) -> Html:
     return join([tag("p", words, class_="muted"), tag("p", boxes, class_="muted switches")])
 
 
-def _case_picture(run: RunRecord, index: int, slices: Slices, shown: Shown, sets: Mapping[str, str]) -> Html:
+def _case_picture(run: RunRecord, index: int, slices: Slices, shown: OverlaySettings, sets: Mapping[str, str]) -> Html:
     results = run.results
     case = results.cases[index]
     mean = results.mean_over_structures("dice")[index]

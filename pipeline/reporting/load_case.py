@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside
+from pipeline.base.files import safe_join
 from pipeline.dataset.case_index import Case, image_paths
 from pipeline.io.formats import read_image, read_label
 from pipeline.io.geometry import to_canonical
-from pipeline.reporting.slices import Scene
+from pipeline.reporting.slices import CaseVolumes
 
 
-def read_scene(case: Case, root: Path, prediction: Path) -> Scene:
+def load_case(case: Case, root: Path, prediction: Path) -> CaseVolumes:
     """All channels, reference and prediction of a case that has both. DataError where they differ in grid."""
     image = read_image(image_paths(case, root), resample_channels=True)
-    reference, predicted = read_label(inside(root, str(case.label))), read_label(prediction)
+    reference, predicted = read_label(safe_join(root, str(case.label))), read_label(prediction)
     for name, other in (("reference", reference), ("prediction", predicted)):
         if other.grid.shape != image.grid.shape:
             raise DataError(
@@ -25,7 +25,7 @@ def read_scene(case: Case, root: Path, prediction: Path) -> Scene:
                 "`segpipe check` names what does not fit"
             )
     axis_map, grid = to_canonical(image.grid)
-    return Scene(
+    return CaseVolumes(
         image=np.asarray(axis_map.apply(image.array)),
         reference=np.asarray(axis_map.apply(reference.array)),
         prediction=np.asarray(axis_map.apply(predicted.array)),

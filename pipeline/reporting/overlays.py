@@ -54,7 +54,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Shown:
+class OverlaySettings:
     """Which channels a report's pictures hold, the one in which structures are seen best first.
 
     windows: of each shown channel the planned one; None: each image has its own. pixels: of a picture's longer side.
@@ -77,13 +77,15 @@ def contour_bytes_for(pictures: int) -> int:
     return min(_CONTOUR_BYTES, _ALL_CONTOUR_BYTES // max(pictures, 1))
 
 
-def three_planes(slices: Slices, structures: Mapping[str, tuple[int, ...]], shown: Shown | None = None) -> Html:
+def three_planes(
+    slices: Slices, structures: Mapping[str, tuple[int, ...]], shown: OverlaySettings | None = None
+) -> Html:
     """Axial, coronal and sagittal pictures with the contours of reference and prediction.
 
     The patient's right is on the left (radiological convention). Each shown channel is a picture under the contours;
     the page shows the first one unless its reader chooses another.
     """
-    shown = shown or Shown()
+    shown = shown or OverlaySettings()
     windows = [
         window or Window.between(*slices.ranges[channel])
         for channel, window in zip(shown.channels, shown.windows, strict=True)
@@ -143,7 +145,9 @@ def _any_of_four(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return padded[::2, ::2] | padded[1::2, ::2] | padded[::2, 1::2] | padded[1::2, 1::2]
 
 
-def _plane(one: Slice, structures: Mapping[str, tuple[int, ...]], shown: Shown, windows: Sequence[Window]) -> Html:
+def _plane(
+    one: Slice, structures: Mapping[str, tuple[int, ...]], shown: OverlaySettings, windows: Sequence[Window]
+) -> Html:
     rows_mm, columns_mm = one.pixel_mm
     height, width = one.reference.shape[0] * rows_mm, one.reference.shape[1] * columns_mm
     images = [

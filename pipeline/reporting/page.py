@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 
-from pipeline.reporting.case_images import Pictured, case_pictures, shown_channels
+from pipeline.reporting.case_images import CaseImage, case_pictures, shown_channels
 from pipeline.reporting.charts.bland_altman import bland_altman
 from pipeline.reporting.charts.box_plots import box_strip
 from pipeline.reporting.charts.confusion_chart import confusion_table
@@ -32,7 +32,7 @@ _SPREADS = {"dice": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
 _AGREEMENTS_OPEN = 9
 
 
-def report_page(run: RunRecord, worst: Pictured, median: Pictured, version: str) -> str:
+def report_page(run: RunRecord, worst: CaseImage, median: CaseImage, version: str) -> str:
     """The whole report as one HTML document; `version` is the program's."""
     sections = _sections(run, worst, median)
     body = [
@@ -64,7 +64,7 @@ def document(title: str, body: object, style: str, script: str) -> str:
     return f"<!doctype html>\n{page}\n"
 
 
-def _sections(run: RunRecord, worst: Pictured, median: Pictured) -> dict[str, tuple[str, Html]]:
+def _sections(run: RunRecord, worst: CaseImage, median: CaseImage) -> dict[str, tuple[str, Html]]:
     results = run.results
     sets = {str(entry["id"]): _set_of(run, entry) for entry in run.inferred}
     shown = shown_channels(run, [*worst, *median])

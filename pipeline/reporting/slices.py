@@ -21,7 +21,7 @@ Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
-class Scene:
+class CaseVolumes:
     """One case in RAS+ orientation: image (C, X, Y, Z), label maps (X, Y, Z) of original values, voxel size."""
 
     image: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Slices:
     ranges: tuple[tuple[float, float], ...]
 
 
-def cut(scene: Scene) -> Slices:
+def cut(scene: CaseVolumes) -> Slices:
     """Axial, coronal and sagittal slices, each where prediction and reference differ most, around the structures."""
     box = _box(scene)
     planes = []
@@ -105,7 +105,7 @@ def _range(channel: NDArray[np.float32]) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _box(scene: Scene) -> Box:
+def _box(scene: CaseVolumes) -> Box:
     """The labelled box with a margin, at least 70 mm wide where the image is."""
     labelled = (scene.reference > 0) | (scene.prediction > 0)
     slices = []

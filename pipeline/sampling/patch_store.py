@@ -78,7 +78,7 @@ class PatchStore:
         """Where patches are read from, for a person."""
         return "GPU memory" if self.device != "cpu" else "memory" if self.in_ram else "disk"
 
-    def kept_on(self, device: str, free_gib: float, reserved_gib: float) -> PatchStore:
+    def to_device(self, device: str, free_gib: float, reserved_gib: float) -> PatchStore:
         """This store, on `device` where that has room for it beside what training takes there (reserved_gib).
 
         All arrays are moved at once. `sample.store: ram` or `disk` leaves them where they are.

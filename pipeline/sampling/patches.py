@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.base.rng import Purpose, generator
+from pipeline.base.rng import RandomPurpose, generator
 from pipeline.io.geometry import Shape
-from pipeline.sampling.to_device import send
+from pipeline.sampling.to_device import to_device
 
 NO_MARGIN: Shape = (0, 0, 0)
 Box = tuple[slice, ...]
@@ -39,7 +39,7 @@ class Cases(Protocol):
 
 
 @dataclass(frozen=True)
-class PatchPlace:
+class PatchLocation:
     """A patch's case and first voxel (negative where the image is smaller than the patch).
 
     structure: what it is centred on, None for a patch anywhere.
@@ -56,30 +56,30 @@ class PatchBatch:
 
     image_BCXYZ: torch.Tensor
     label_BXYZ: torch.Tensor
-    places: tuple[PatchPlace, ...]
+    places: tuple[PatchLocation, ...]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PatchWithMargin:
     """A patch with what lies around it: image (C, X, Y, Z), label (X, Y, Z), and where the patch begins in them."""
 
     image: torch.Tensor
     label: torch.Tensor
     first: Shape
 
-    def to(self, device: torch.device) -> Surroundings:
+    def to(self, device: torch.device) -> PatchWithMargin:
         """The same on the device."""
-        return Surroundings(send(self.image, device), send(self.label, device), self.first)
+        return PatchWithMargin(to_device(self.image, device), to_device(self.label, device), self.first)
 
 
 def draw_batch(
     store: Cases, ids: Sequence[str], patch_size: Shape, batch_size: int, seed: int, step: int, oversample: float = 0.33
 ) -> PatchBatch:
-    """The batch of `step`: arguments as in `place_patch`."""
-    return cut_batch(store, place_batch(store, ids, patch_size, batch_size, seed, step, oversample), patch_size)
+    """The batch of `step`: arguments as in `draw_location`."""
+    return cut_batch(store, draw_locations(store, ids, patch_size, batch_size, seed, step, oversample), patch_size)
 
 
-def place_batch(
+def draw_locations(
     store: Cases,
     ids: Sequence[str],
     patch_size: Shape,
@@ -88,15 +88,15 @@ def place_batch(
     step: int,
     oversample: float = 0.33,
     structure_weights: Sequence[float] | None = None,
-) -> tuple[PatchPlace, ...]:
-    """The places of the batch of `step`: arguments as in `place_patch`."""
+) -> tuple[PatchLocation, ...]:
+    """The places of the batch of `step`: arguments as in `draw_location`."""
     return tuple(
-        place_patch(store, ids, patch_size, seed, step * batch_size + position, oversample, structure_weights)
+        draw_location(store, ids, patch_size, seed, step * batch_size + position, oversample, structure_weights)
         for position in range(batch_size)
     )
 
 
-def place_patch(
+def draw_location(
     store: Cases,
     ids: Sequence[str],
     patch_size: Shape,
@@ -104,14 +104,14 @@ def place_patch(
     index: int,
     oversample: float = 0.33,
     structure_weights: Sequence[float] | None = None,
-) -> PatchPlace:
+) -> PatchLocation:
     """The place of the patch number `index`, counted over all steps.
 
     oversample: the share of patches that are centred on a structure, met exactly over any stretch of them (cases
     without any structure aside). structure_weights: how often each structure is chosen among those of the case.
     """
     case = ids[_epoch_order(seed, index // len(ids), len(ids))[index % len(ids)]]
-    which, voxel, *along = generator(seed, Purpose.PLACE, index).random(5).tolist()
+    which, voxel, *along = generator(seed, RandomPurpose.PLACE, index).random(5).tolist()
     # The smallest and the largest first voxel of each axis.
     limits = [(min(n - m, 0), max(n - m, 0)) for n, m in zip(store.shape(case), patch_size, strict=True)]
     structure = None
@@ -125,10 +125,12 @@ def place_patch(
         x, y, z = (
             min(max(at - m // 2, low), high) for at, m, (low, high) in zip(centre, patch_size, limits, strict=True)
         )
-    return PatchPlace(case, (x, y, z), structure)
+    return PatchLocation(case, (x, y, z), structure)
 
 
-def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, margin: Shape = NO_MARGIN) -> PatchBatch:
+def cut_batch(
+    store: Cases, places: Sequence[PatchLocation], patch_size: Shape, margin: Shape = NO_MARGIN
+) -> PatchBatch:
     """Cuts patches with the same margin, as `cut_patch` does."""
     size = [n + 2 * m for n, m in zip(patch_size, margin, strict=True)]
     one, its_label = (torch.as_tensor(array) for array in (store.image(places[0].case), store.label(places[0].case)))
@@ -140,7 +142,7 @@ def cut_batch(store: Cases, places: Sequence[PatchPlace], patch_size: Shape, mar
 
 
 def cut_patch(
-    store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape = NO_MARGIN
+    store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (C, X, Y, Z) and label (X, Y, Z) of a patch, `margin` voxels more on every side; only they are read.
 
@@ -152,7 +154,7 @@ def cut_patch(
 
 
 def _cut_into(
-    image: torch.Tensor, label: torch.Tensor, store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape
+    image: torch.Tensor, label: torch.Tensor, store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape
 ) -> None:
     shape, size = store.shape(place.case), tuple(label.shape)
     source, target = _overlap(place.start, shape, size, margin)
@@ -163,20 +165,22 @@ def _cut_into(
         _fill(label, axis, along, repeat=n >= length)
 
 
-def surroundings(store: Cases, place: PatchPlace, patch_size: Shape, margin: Shape = NO_MARGIN) -> Surroundings:
+def cut_with_margin(
+    store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
+) -> PatchWithMargin:
     """What `cut_patch` cuts, as views into the store that read nothing yet and end where the image ends.
 
     A copy where that cannot be: the image is smaller than the patch, or torch hardly computes with the label's type.
     """
     shape = store.shape(place.case)
     if any(n < length for n, length in zip(shape, patch_size, strict=True)):
-        return Surroundings(*cut_patch(store, place, patch_size, margin), margin)
+        return PatchWithMargin(*cut_patch(store, place, patch_size, margin), margin)
     image, label = torch.as_tensor(store.image(place.case)), torch.as_tensor(store.label(place.case))
     size = tuple(n + 2 * m for n, m in zip(patch_size, margin, strict=True))
     source, _ = _overlap(place.start, shape, size, margin)
     x, y, z = (first - along.start for first, along in zip(place.start, source, strict=True))
     label = label[source]
-    return Surroundings(image[(slice(None), *source)], label.to(_label_type(label)), (x, y, z))
+    return PatchWithMargin(image[(slice(None), *source)], label.to(_label_type(label)), (x, y, z))
 
 
 def _label_type(label: torch.Tensor) -> torch.dtype:
@@ -206,7 +210,7 @@ def _structure(number: float, present: Sequence[int], weights: Sequence[float] |
 
 @lru_cache(maxsize=8)
 def _epoch_order(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
-    return generator(seed, Purpose.EPOCH_ORDER, epoch).permutation(cases)
+    return generator(seed, RandomPurpose.EPOCH_ORDER, epoch).permutation(cases)
 
 
 def _overlap(start: Shape, shape: Shape, size: tuple[int, ...], margin: Shape) -> tuple[Box, Box]:

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError, TooLargeError
-from pipeline.base.files import inside
-from pipeline.base.rng import Purpose, generator
+from pipeline.base.files import safe_join
+from pipeline.base.rng import RandomPurpose, generator
 from pipeline.dataset.case_index import Case, image_paths
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.io.formats import read_image, read_label
 from pipeline.io.geometry import Grid, Shape, resampled_grid, to_canonical
 from pipeline.preprocessing.plan import Plan
-from pipeline.preprocessing.preprocess import conform, conform_label
+from pipeline.preprocessing.preprocess import preprocess, preprocess_label
 from pipeline.sampling.patch_store import case_bytes, write_case
 
 
@@ -46,13 +46,13 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
     if case.label is None:
         raise DataError(f"case {case.id} has no label map, so that nothing can be learned from it")
     try:
-        conformed = conform(read_image(image_paths(case, work.root), plan.resample_channels), plan)
-        label = conform_label(read_label(inside(work.root, case.label)), plan, conformed, work.grid_tolerance_mm)
+        conformed = preprocess(read_image(image_paths(case, work.root), plan.resample_channels), plan)
+        label = preprocess_label(read_label(safe_join(work.root, case.label)), plan, conformed, work.grid_tolerance_mm)
     except (DataError, MemoryError) as error:
         kind = TooLargeError if isinstance(error, MemoryError) else DataError
         raise kind(f"case {case.id}: {str(error) or 'there is not enough memory for it'}") from None
     # A case's locations depend on its name, not on its place in the list.
-    rng = generator(work.seed, Purpose.LOCATIONS, zlib.crc32(case.id.encode()))
+    rng = generator(work.seed, RandomPurpose.LOCATIONS, zlib.crc32(case.id.encode()))
     locations, foreground = find_locations(label, plan, work.locations_per_class, rng)
     entry = write_case(work.store, case.id, case.subject, conformed.image, label, locations, foreground)
     return case.id, entry

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 
-def send(array: NDArray | torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(array: NDArray | torch.Tensor, device: torch.device) -> torch.Tensor:
     """An array on a device of this kind; to a GPU through pinned memory, so that nobody waits for what it works on."""
     tensor = torch.as_tensor(array)
     if tensor.device.type == device.type:

@@ -14,7 +14,7 @@ from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 if TYPE_CHECKING:
     from pipeline.dataset.case_index import Case, Cases
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Millimetres = Annotated[float, Field(gt=0)]
 
 
-class EvaluateConfig(Strict):
+class EvaluateConfig(StrictModel):
     """How predictions are scored. Definitions: docs/definitions.md."""
 
     nsd_tolerance_mm: Millimetres | dict[str, Millimetres] = 1.0
@@ -52,7 +52,7 @@ class EvaluateConfig(Strict):
         return given
 
 
-class EvaluateReads(Strict):
+class EvaluateReads(StrictModel):
     """All of the configuration that this stage depends on."""
 
     evaluate: EvaluateConfig
@@ -63,14 +63,14 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
 
     Cases whose files cannot be compared failed, and are listed there too.
     """
-    from pipeline.base.files import inside
-    from pipeline.dataset.case_index import present_root, read_cases
+    from pipeline.base.files import safe_join
+    from pipeline.dataset.case_index import read_cases, require_data_root
     from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
-    from pipeline.evaluation.metrics.score_case import MetricSettings
+    from pipeline.evaluation.metrics.score_case import MetricConfig
 
     settings, cases = config.evaluate, read_cases(inputs["load"])
     tolerance = settings.nsd_tolerance_mm
-    metrics = MetricSettings(
+    metrics = MetricConfig(
         tolerance_mm=tolerance if isinstance(tolerance, dict) else {},
         default_tolerance_mm=1.0 if isinstance(tolerance, dict) else tolerance,
         empty_policy=settings.empty_policy,
@@ -80,7 +80,7 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     evaluation = Evaluation(
         cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value, cases.grid_tolerance_mm
     )
-    by_id, root = {case.id: case for case in cases.cases}, present_root(inputs["load"])
+    by_id, root = {case.id: case for case in cases.cases}, require_data_root(inputs["load"])
     inferred = read_json(inputs["infer"] / "cases.json")["cases"]
     labelled = [entry for entry in inferred if by_id[entry["id"]].label is not None]
     columns = _group_columns([by_id[entry["id"]] for entry in labelled], settings.groups)
@@ -91,7 +91,7 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
             not_scored[case.id] = f"no prediction: {entry['message']}"
             continue
         groups = {column: _group(case, column) for column in columns}
-        reference = inside(root, str(case.label))
+        reference = safe_join(root, str(case.label))
         pairs.append(Pair(case.id, inputs["infer"] / entry["prediction"], reference, case.subject, groups))
     if not pairs and labelled:
         raise DataError("evaluate: no case with a reference label map has a prediction, so there is nothing to score")
@@ -142,6 +142,6 @@ STAGE = Stage(
     config=EvaluateReads,
     reads={"evaluate": "evaluate"},
     inputs=("infer", "load"),
-    promises=("per_case.csv", "summary.json"),
+    outputs=("per_case.csv", "summary.json"),
     run=run,
 )

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Outcome, Stage
-from pipeline.base.strict_model import Strict
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.base.stage import Stage, StageResult
+from pipeline.base.strict_model import StrictModel
+from pipeline.inference.inference_config import InferenceConfig
 
 if TYPE_CHECKING:
-    from pipeline.inference.inference_config import PostprocessSettings
+    from pipeline.inference.inference_config import PostprocessConfig
     from pipeline.inference.segmentation_jobs import CaseResult, Job
-    from pipeline.inference.select_postprocessing import Choice
+    from pipeline.inference.select_postprocessing import SelectedSteps
     from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -30,20 +30,20 @@ _RAW = "raw"
 """Holds segmentations as the networks made them until postprocessing is chosen and done, whatever comes between."""
 
 
-class InferConfig(InferenceSettings):
+class InferConfig(InferenceConfig):
     """How trained networks are applied, and to which cases."""
 
     cases: tuple[Literal["validation", "testing"], ...] = ("validation", "testing")
     """validation: each by the fold that did not train on it. testing: by all trained folds together."""
 
 
-class InferReads(Strict):
+class InferReads(StrictModel):
     """All of the configuration that this stage reads."""
 
     infer: InferConfig
 
 
-def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:
+def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:
     """Writes `predictions/`, `cases.json`, `cases.csv`, `postprocess.json`; a failed case is named, the others go on.
 
     Raises ConfigError where postprocessing names a structure that there is not, or the network cannot take the window.
@@ -51,8 +51,8 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
     from pipeline.inference.engine_spec import EngineSpec
-    from pipeline.inference.run_isolated import segment_here, segment_isolated
-    from pipeline.inference.segmentation_jobs import Journal
+    from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+    from pipeline.inference.segmentation_jobs import CaseJournal
     from pipeline.preprocessing.plan import read_plan
 
     plan = read_plan(inputs["plan"])
@@ -62,13 +62,13 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     models = {**weights, ENSEMBLE: tuple(path for paths in weights.values() for path in paths)}
     jobs = list_jobs(config.infer, inputs, out, folds)
     made = [replace(job, output=out / _RAW / job.output.name) for job in jobs] if _is_auto(config) else jobs
-    journal = Journal(out / "journal.json", request="the stage's own")
+    journal = CaseJournal(out / "journal.json", request="the stage's own")
     left = journal.left_of(made)
     if len(left) < len(jobs):
         log.info("infer     resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
     settings = config.infer.model_copy(update={"backend": "torch"})  # exports are only made for a package
     spec = EngineSpec(plan, settings, models, runtime.device)
-    segment = segment_here if runtime.executor == "serial" else segment_isolated
+    segment = segment_in_process if runtime.executor == "serial" else segment_in_subprocess
     with progress("infer", len(jobs), len(jobs) - len(left)) as bar:
         for result in segment(left, spec):
             journal.add(result)
@@ -87,10 +87,10 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     (out / "journal.json").unlink(missing_ok=True)
     failed = tuple(job.id for job in jobs if journal.results[job.id].status == "failed")
     log.info("infer     %d of %d cases segmented", len(jobs) - len(failed), len(jobs))
-    return Outcome(failed)
+    return StageResult(failed)
 
 
-def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
+def check_against_plan(settings: InferenceConfig, plan: Plan) -> None:
     """Refuses (ConfigError) a window that the network cannot take, structures that there are not, and mirroring
     along axes that training did not mirror.
 
@@ -116,11 +116,11 @@ def check_against_plan(settings: InferenceSettings, plan: Plan) -> None:
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     from pipeline.base.files import read_json
-    from pipeline.dataset.case_index import image_paths, present_root, read_cases
+    from pipeline.dataset.case_index import image_paths, read_cases, require_data_root
     from pipeline.inference.output_paths import output_names
     from pipeline.inference.segmentation_jobs import Job
 
-    cases, root = read_cases(inputs["load"]), present_root(inputs["load"])
+    cases, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
     images = {case.id: image_paths(case, root) for case in cases.cases}
     chosen: dict[str, str] = {}
     assignment = read_json(inputs["sample"] / "folds.json")["folds"]
@@ -164,37 +164,43 @@ def _postprocess_all(
 
 def _choice(
     predictions: Mapping[str, Path], inputs: Mapping[str, Path], plan: Plan, runtime: Runtime
-) -> tuple[Choice, int]:
+) -> tuple[SelectedSteps, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
-    from pipeline.base.files import inside
+    from pipeline.base.files import safe_join
     from pipeline.dataset.case_index import data_root, read_cases
-    from pipeline.inference.inference_config import PostprocessSettings
-    from pipeline.inference.select_postprocessing import LabelPair, choose, confirm, dice_after, look_at
+    from pipeline.inference.inference_config import PostprocessConfig
+    from pipeline.inference.select_postprocessing import (
+        LabelPair,
+        dice_after,
+        measure_case,
+        select_steps,
+        verify_selection,
+    )
     from pipeline.parallel.map_cases import map_cases
 
     root, cases = data_root(inputs["load"]), read_cases(inputs["load"])
-    labels = {case.id: inside(root, case.label) for case in cases.cases if case.label is not None}
+    labels = {case.id: safe_join(root, case.label) for case in cases.cases if case.label is not None}
     pairs = [
         LabelPair(case, path, labels[case], cases.grid_tolerance_mm)
         for case, path in predictions.items()
         if case in labels
     ]
-    seen = list(map_cases(partial(look_at, plan=plan), pairs, runtime, "postprocess"))
-    choice = choose(seen)
-    if choice.settings != PostprocessSettings():
+    seen = list(map_cases(partial(measure_case, plan=plan), pairs, runtime, "postprocess"))
+    choice = select_steps(seen)
+    if choice.settings != PostprocessConfig():
         measure = partial(dice_after, settings=choice.settings, plan=plan)
-        choice = confirm(choice, seen, list(map_cases(measure, pairs, runtime, "postprocess")))
+        choice = verify_selection(choice, seen, list(map_cases(measure, pairs, runtime, "postprocess")))
     return choice, len(pairs)
 
 
-def _log_choice(choice: Choice, count: int) -> None:
-    from pipeline.inference.select_postprocessing import FEWEST_CASES, steps_of
+def _log_choice(choice: SelectedSteps, count: int) -> None:
+    from pipeline.inference.select_postprocessing import FEWEST_CASES, describe_steps
 
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
         log.warning("infer     postprocessing: %s, so nothing is done", found)
         return
-    steps = {name: ", ".join(steps_of(choice.settings, name)) for name in choice.structures}
+    steps = {name: ", ".join(describe_steps(choice.settings, name)) for name in choice.structures}
     for name, words in steps.items():
         if words:
             seen = choice.structures[name]
@@ -206,12 +212,12 @@ def _log_choice(choice: Choice, count: int) -> None:
         log.info("infer     postprocessing: no step helps on the %d validation cases, so nothing is done", count)
 
 
-def _write_choice(out: Path, settings: PostprocessSettings | Literal["none", "auto"], seen: dict[str, Any]) -> None:
+def _write_choice(out: Path, settings: PostprocessConfig | Literal["none", "auto"], seen: dict[str, Any]) -> None:
     """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
     from pipeline.base.files import write_json
-    from pipeline.inference.inference_config import PostprocessSettings
+    from pipeline.inference.inference_config import PostprocessConfig
 
-    none = PostprocessSettings()
+    none = PostprocessConfig()
     applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")
     write_json(out / "postprocess.json", {"applied": applied, **seen})
 
@@ -249,8 +255,8 @@ STAGE = Stage(
     config=InferReads,
     reads={"infer": "infer"},
     inputs=("train", "plan", "load", "sample"),
-    promises=("predictions", "cases.json", "cases.csv", "postprocess.json"),
+    outputs=("predictions", "cases.json", "cases.csv", "postprocess.json"),
     run=run,
-    undigested={"cases.csv": ()},
+    not_hashed={"cases.csv": ()},
     resumes=True,
 )

@@ -14,8 +14,8 @@ from pydantic import Field
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, sha256_of, write_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import RECORD, Outcome, Stage
-from pipeline.base.strict_model import Strict
+from pipeline.base.stage import RECORD, Stage, StageResult
+from pipeline.base.strict_model import StrictModel
 
 if TYPE_CHECKING:
     from pipeline.dataset.checks.faults import Fault
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _TO_TRAIN = "give cases a label map and the split training"
 
 
-class DataConfig(Strict):
+class DataConfig(StrictModel):
     """Where the data is."""
 
     manifest: Path
@@ -37,7 +37,7 @@ class DataConfig(Strict):
     """Reserved for data sets that may be fetched on request; nothing is ever fetched unasked."""
 
 
-class LoadConfig(Strict):
+class LoadConfig(StrictModel):
     """How strictly data is checked."""
 
     on_fault: Literal["stop", "exclude"] = "stop"
@@ -48,14 +48,14 @@ class LoadConfig(Strict):
     """Channels on another grid than the first one are resampled onto it (linearly); false: that is a fatal fault."""
 
 
-class LoadReads(Strict):
+class LoadReads(StrictModel):
     """What this stage reads of the configuration."""
 
     data: DataConfig
     load: LoadConfig
 
 
-def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> Outcome:  # noqa: ARG001
+def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
     from pipeline.dataset.case_index import Cases
     from pipeline.dataset.checks.faults import as_json
@@ -90,7 +90,7 @@ def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
     write_json(out / "fingerprint.json", fingerprint(cases))
     write_json(out / "location.json", {"root": str(root)})
     log.info("%d cases: %d for training, %d for testing", len(sound), len(cases.training()), len(cases.testing()))
-    return Outcome(failed_cases=examined.fatal)
+    return StageResult(failed_cases=examined.fatal)
 
 
 def check(
@@ -131,17 +131,21 @@ class Examined:
 
 def examine(manifest: Manifest, root: Path, runtime: Runtime, config: LoadConfig, to_train: bool) -> Examined:
     """Checks all cases in parallel, then what only shows between them; in the manifest's order."""
-    from pipeline.dataset.checks.check_case import Task, check_case, killed_case
-    from pipeline.dataset.checks.cross_case_checks import between_cases
+    from pipeline.dataset.checks.check_case import CheckTask, check_case, finding_for_killed_worker
+    from pipeline.dataset.checks.cross_case_checks import check_across_cases
     from pipeline.parallel.map_cases import map_cases
 
     common = manifest.model_copy(update={"cases": ()})
-    tasks = [Task(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases]
-    findings = list(map_cases(check_case, tasks, runtime, "checking", killed_case, attrgetter("starved")))
+    tasks = [
+        CheckTask(case, common, root, config.grid_tolerance_mm, config.resample_channels) for case in manifest.cases
+    ]
+    findings = list(
+        map_cases(check_case, tasks, runtime, "checking", finding_for_killed_worker, attrgetter("out_of_memory"))
+    )
     faults = [
         *_nothing_to_do(manifest, to_train),
         *(fault for finding in findings for fault in finding.faults),
-        *between_cases(findings, manifest),
+        *check_across_cases(findings, manifest),
     ]
     fatal = {fault.case for fault in faults if fault.severity == "fatal"}
     return Examined(
@@ -270,8 +274,8 @@ STAGE = Stage(
     config=LoadReads,
     reads={"data": "data", "load": "load"},
     inputs=(),
-    promises=("cases.json", "fingerprint.json", "faults.json", "location.json"),
+    outputs=("cases.json", "fingerprint.json", "faults.json", "location.json"),
     run=run,
-    undigested={"location.json": ()},
+    not_hashed={"location.json": ()},
     sources=_sources,
 )

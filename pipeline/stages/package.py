@@ -15,9 +15,9 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import CONFIG, Stage
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.config.yaml_source import portable_yaml
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.label_metadata import LabelConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Kind = Literal["onnx", "torchscript", "openvino"]
 log = logging.getLogger(__name__)
 
 
-class PackageConfig(Strict):
+class PackageConfig(StrictModel):
     """What is shipped, and what only its authors can say about it."""
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -58,11 +58,11 @@ class PackageConfig(Strict):
     """Write the package as one zip file too."""
 
 
-class PackageReads(Strict):
+class PackageReads(StrictModel):
     """All of the configuration that packaging reads."""
 
     package: PackageConfig
-    inference: InferenceSettings
+    inference: InferenceConfig
 
 
 def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
@@ -91,7 +91,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     write_plan(out, plan)
     write_labels(out, labels)
     postprocess = read_json(inputs["infer"] / "postprocess.json")
-    inference = InferenceSettings.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
+    inference = InferenceConfig.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
     write_json(out / "inference.json", _settings(inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
     write_json(out / "metrics" / "summary.json", _shipped(summary))
@@ -133,7 +133,7 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
 
 
 def _write_exports(
-    kinds: tuple[Kind, ...], plan: Plan, inference: InferenceSettings, cases: Cases, load: Path, weights: list[Path]
+    kinds: tuple[Kind, ...], plan: Plan, inference: InferenceConfig, cases: Cases, load: Path, weights: list[Path]
 ) -> dict[str, float]:
     """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
 
@@ -178,9 +178,9 @@ def _shipped(summary: Mapping[str, Any]) -> dict[str, Any]:
     return shipped | {"n_not_scored": len(summary.get("not_scored", ()))}
 
 
-def _settings(inference: InferenceSettings) -> dict[str, Any]:
+def _settings(inference: InferenceConfig) -> dict[str, Any]:
     """The settings that a result depends on; what runs it and how much memory may be used is each machine's matter."""
-    names = set(InferenceSettings.model_fields) - {"memory_gib", "backend"}
+    names = set(InferenceConfig.model_fields) - {"memory_gib", "backend"}
     return inference.model_dump(mode="json", include=names)
 
 
@@ -194,6 +194,6 @@ STAGE = Stage(
     config=PackageReads,
     reads={"package": "package", "inference": "infer"},
     inputs=("train", "plan", "load", "infer", "evaluate"),
-    promises=("package.json", "weights/*.safetensors", "plan.json", "labels.json", "MODEL_CARD.md"),
+    outputs=("package.json", "weights/*.safetensors", "plan.json", "labels.json", "MODEL_CARD.md"),
     run=run,
 )

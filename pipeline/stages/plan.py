@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.stage import Stage
-from pipeline.config.plan import Pace, PlanConfig
+from pipeline.config.plan import PlanConfig, StepCost
 from pipeline.models.networks.network_config import NetworkConfig
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _PACE = {
 stands is not made again because of it."""
 
 
-class PlanReads(Pace):
+class PlanReads(StepCost):
     """All of the configuration that planning reads."""
 
     plan: PlanConfig
@@ -46,7 +46,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
     keep_freed_memory()  # as in training, whose steps are measured here
     from pipeline.base.terminal import format_table
     from pipeline.dataset.case_index import read_cases
-    from pipeline.planning.make_plan import make_plan, shown
+    from pipeline.planning.make_plan import make_plan, plan_rows
     from pipeline.preprocessing.plan import write_plan
 
     plan = make_plan(
@@ -61,7 +61,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
         pace=config,
     )
     write_plan(out, plan)
-    log.info("%s", format_table(("plan", "value", "because"), shown(plan)))
+    log.info("%s", format_table(("plan", "value", "because"), plan_rows(plan)))
 
 
 STAGE = Stage(
@@ -79,8 +79,8 @@ STAGE = Stage(
         "device": "device",
     },
     inputs=("load",),
-    promises=("plan.json",),
+    outputs=("plan.json",),
     run=run,
-    undigested={"plan.json": ("predicted", "reasons")},
-    immaterial=tuple(_PACE),
+    not_hashed={"plan.json": ("predicted", "reasons")},
+    ignored_keys=tuple(_PACE),
 )

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.base.files import inside, write_text
+from pipeline.base.files import safe_join, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 log = logging.getLogger(__name__)
 
 
-class ReportConfig(Strict):
+class ReportConfig(StrictModel):
     """What the report shows in pictures."""
 
     worst_cases: int = Field(default=6, ge=0)
@@ -25,7 +25,7 @@ class ReportConfig(Strict):
     """Cases in the middle of the order, to know what is usual."""
 
 
-class ReportReads(Strict):
+class ReportReads(StrictModel):
     """All of the configuration that this stage depends on."""
 
     report: ReportConfig
@@ -37,7 +37,7 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
     from pipeline import __version__
     from pipeline.dataset.case_index import data_root
-    from pipeline.reporting.load_case import read_scene
+    from pipeline.reporting.load_case import load_case
     from pipeline.reporting.page import report_page
     from pipeline.reporting.run_record import read_run, saved_config
     from pipeline.reporting.slices import Slices, cut
@@ -49,7 +49,7 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     def slices(index: int) -> tuple[int, Slices]:
         """A case's slices; its volume is let go before the next one is read."""
         case = record.results.cases[index]
-        return index, cut(read_scene(by_id[case], root, inside(inputs["infer"], predictions[case])))
+        return index, cut(load_case(by_id[case], root, safe_join(inputs["infer"], predictions[case])))
 
     worst, median = record.results.worst_and_median(config.report.worst_cases, config.report.median_cases)
     page = report_page(record, [slices(i) for i in worst], [slices(i) for i in median], __version__)
@@ -63,6 +63,6 @@ STAGE = Stage(
     config=ReportReads,
     reads={"report": "report", "name": "name", "seed": "seed"},
     inputs=("load", "plan", "sample", "train", "infer", "evaluate"),
-    promises=("report.html",),
+    outputs=("report.html",),
     run=run,
 )

@@ -12,7 +12,7 @@ from pydantic import Field
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import Stage
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 if TYPE_CHECKING:
     from pipeline.dataset.case_index import Case
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _PREVIEWED = 8
 
 
-class SampleConfig(Strict):
+class SampleConfig(StrictModel):
     """How prepared cases are kept and how they are divided into folds."""
 
     store: Literal["ram", "disk", "auto"] = "auto"
@@ -37,7 +37,7 @@ class SampleConfig(Strict):
     """Of the folds and the locations; apart from the run's seed, so that runs of other seeds share their folds."""
 
 
-class SampleReads(Strict):
+class SampleReads(StrictModel):
     """All of the configuration that sampling reads."""
 
     sample: SampleConfig
@@ -48,7 +48,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
-    from pipeline.dataset.case_index import present_root, read_cases
+    from pipeline.dataset.case_index import read_cases, require_data_root
     from pipeline.dataset.folds import make_folds
     from pipeline.dataset.label_encoding import index_type
     from pipeline.parallel.map_cases import map_cases
@@ -57,7 +57,7 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
 
     settings, plan = config.sample, read_plan(inputs["plan"])
-    loaded, root = read_cases(inputs["load"]), present_root(inputs["load"])
+    loaded, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
     cases = loaded.training()
     folds = make_folds(cases, settings.folds, settings.seed)
     write_json(out / "folds.json", folds)
@@ -111,7 +111,7 @@ STAGE = Stage(
     config=SampleReads,
     reads={"sample": "sample"},
     inputs=("load", "plan"),
-    promises=("folds.json", "store/store.json", "store/*.image.npy", "store/*.locations.npz", "preview.png"),
+    outputs=("folds.json", "store/store.json", "store/*.image.npy", "store/*.locations.npz", "preview.png"),
     run=run,
-    undigested={"preview.png": ()},
+    not_hashed={"preview.png": ()},
 )

@@ -11,7 +11,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import sha256_of, write_json
 from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.stage import Stage, duration
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 from pipeline.config.train import TrainConfig
 from pipeline.preprocessing.plan import read_plan
 from pipeline.training.config_checks import check_against_plan, pretrained_weights
@@ -19,7 +19,7 @@ from pipeline.training.config_checks import check_against_plan, pretrained_weigh
 log = logging.getLogger(__name__)
 
 
-class TrainReads(Strict):
+class TrainReads(StrictModel):
     """All of the configuration that training reads."""
 
     train: TrainConfig
@@ -37,16 +37,16 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
-    from pipeline.training.distributed import joined
-    from pipeline.training.run_folds import Order, train_in_turn, train_side_by_side
+    from pipeline.training.distributed import process_group
+    from pipeline.training.run_folds import TrainJob, train_folds_in_turn, train_folds_side_by_side
 
-    order = Order(config.train, config.seed, inputs["plan"], inputs["sample"], out)
-    with joined(resolve_device(runtime.device)) as (world, device):
+    order = TrainJob(config.train, config.seed, inputs["plan"], inputs["sample"], out)
+    with process_group(resolve_device(runtime.device)) as (world, device):
         left = [fold for fold in order.folds if order.result(fold) is None]
         devices = [str(device)] if world.size > 1 else _devices(runtime.device)
         if len(left) > 1 and len(devices) > 1:
-            train_side_by_side(order, left, devices)
-        train_in_turn(order, order.folds, device, world)
+            train_folds_side_by_side(order, left, devices)
+        train_folds_in_turn(order, order.folds, device, world)
         if not world.is_first:
             return
         results = {fold.name: order.result(fold) or {} for fold in order.folds}
@@ -110,11 +110,11 @@ STAGE = Stage(
     config=TrainReads,
     reads={"train": "train", "seed": "seed"},
     inputs=("sample", "plan"),
-    promises=("train.json", "fold_*/last.safetensors", "fold_*/best.safetensors", "fold_*/metrics.csv"),
+    outputs=("train.json", "fold_*/last.safetensors", "fold_*/best.safetensors", "fold_*/metrics.csv"),
     run=run,
-    undigested={"*/timing.csv": (), "*/log.txt": (), "*/tensorboard/*": ()},
+    not_hashed={"*/timing.csv": (), "*/log.txt": (), "*/tensorboard/*": ()},
     resumes=True,
     keep_previous=True,
     sources=_sources,
-    immaterial=("train.save_every", "train.data_threads", "train.tensorboard", "train.mlflow"),
+    ignored_keys=("train.save_every", "train.data_threads", "train.tensorboard", "train.mlflow"),
 )

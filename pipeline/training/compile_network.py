@@ -14,7 +14,7 @@ from pipeline.base.machine import is_out_of_memory
 log = logging.getLogger(__name__)
 
 
-def compiled(network: nn.Module) -> Callable[[torch.Tensor], Any]:
+def compile_or_fallback(network: nn.Module) -> Callable[[torch.Tensor], Any]:
     """The network compiled at its first call; if that fails, the network itself, with a sentence."""
     function: Callable[[torch.Tensor], Any] | None = None
 

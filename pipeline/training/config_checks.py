@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, missing_extra
 from pipeline.config.train import TrainConfig
-from pipeline.models.losses.loss_config import uses_sigmoid, weights_of_classes
+from pipeline.models.losses.loss_config import resolve_class_weights, uses_sigmoid
 from pipeline.models.networks.network_config import network_config
 from pipeline.preprocessing.plan import Plan
 from pipeline.training.select_folds import fold_numbers
@@ -22,7 +22,7 @@ def check_against_plan(config: TrainConfig, plan: Plan, folds: int | None = None
     if folds is not None and config.folds != "full":
         fold_numbers(config.folds, folds)
     uses_sigmoid(config.loss, plan.overlapping)
-    weights_of_classes(config.loss, plan.out_channels, plan.class_weights)
+    resolve_class_weights(config.loss, plan.out_channels, plan.class_weights)
     require_a_weight_per_level(config, plan)
     structure_weights(config.oversample_weights or {}, plan.structures)
     if config.pretrained is not None:

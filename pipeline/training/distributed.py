@@ -60,20 +60,20 @@ class World:
             dist.barrier()
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
-def processes_here() -> int:
+def processes_on_this_machine() -> int:
     """How many processes torchrun started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
+def process_group(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """Joins the processes that torchrun started, each on its own GPU where there are GPUs; alone without torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE, device
+        yield SINGLE_PROCESS, device
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":

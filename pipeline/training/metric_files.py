@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.base.files import write_text
-from pipeline.training.mlflow_logger import MlflowRun
+from pipeline.training.mlflow_logger import MlflowLogger
 
 if TYPE_CHECKING:
-    from pipeline.training.tensorboard_images import Picture
+    from pipeline.training.tensorboard_images import ValidationImage
 
 
-class Table:
+class CsvTable:
     """A CSV file that grows by rows and can be cut back to the step that training resumes from."""
 
     def __init__(self, path: Path, columns: Sequence[str], resumed_step: int) -> None:
@@ -43,22 +43,22 @@ def _step_of(row: Mapping[str, str | None]) -> float:
     return int(text) if text.isdigit() and None not in row.values() else float("inf")
 
 
-class Records:
+class MetricFiles:
     """All records of one fold, cut back to `resumed_step`."""
 
     def __init__(
         self, folder: Path, structures: Sequence[str], resumed_step: int, tensorboard: bool, mlflow: str | None = None
     ) -> None:
         dice = ["dice_mean", *(f"dice_{name}" for name in structures)]
-        self.metrics = Table(folder / "metrics.csv", ["step", "lr", "loss", "grad_norm", *dice], resumed_step)
+        self.metrics = CsvTable(folder / "metrics.csv", ["step", "lr", "loss", "grad_norm", *dice], resumed_step)
         columns = ["step", "seconds", "data_s", "step_s", "validation_s", "patches_per_s", "peak_memory_gib"]
-        self.timing = Table(folder / "timing.csv", columns, resumed_step)
+        self.timing = CsvTable(folder / "timing.csv", columns, resumed_step)
         self.writer = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1, flush_secs=30)
-        self.tracker = None if mlflow is None else MlflowRun(mlflow, folder, resumed_step)
+        self.tracker = None if mlflow is None else MlflowLogger(mlflow, folder, resumed_step)
 
     def add(self, metrics: Mapping[str, int | float], timing: Mapping[str, int | float]) -> None:
         """One row of each; their `step` is the number of steps done."""
@@ -71,7 +71,7 @@ class Records:
         if self.tracker is not None:
             self.tracker.add({**metrics, **timing}, int(metrics["step"]))
 
-    def show(self, pictures: Mapping[str, Picture], step: int) -> None:
+    def show(self, pictures: Mapping[str, ValidationImage], step: int) -> None:
         """Pictures of a validation, by case, for TensorBoard alone."""
         if self.writer is not None:
             for case, picture in pictures.items():

@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, missing_extra
 log = logging.getLogger(__name__)
 
 
-class MlflowRun:
+class MlflowLogger:
     """One MLflow run per fold, in the experiment named after the run folder; a resumed fold goes on in its run.
 
     uri: of a server (http://...), or a database (sqlite:///FILE) where the whole of MLflow is installed. Raises a

@@ -21,7 +21,7 @@ class Batch:
 
 
 @contextmanager
-def drawn_ahead(
+def prefetch(
     draw: Callable[[int], Batch], first: int, last: int, threads: int = 1, ahead: int = 2
 ) -> Iterator[Iterator[Batch]]:
     """The batches of steps first to last - 1 in order, drawn by `threads` threads, each at most `ahead` before use.

@@ -23,14 +23,14 @@ import torch
 from pipeline.base.errors import EXIT_INTERRUPTED, SegpipeError, TrainingError
 from pipeline.base.files import read_json
 from pipeline.base.heap import keep_freed_memory
-from pipeline.base.machine import resolve_device, with_this_program
+from pipeline.base.machine import resolve_device, subprocess_env
 from pipeline.config.train import TrainConfig
 from pipeline.inference.array_backend import TorchArrays
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.sampling.patch_store import PatchStore, open_store
-from pipeline.training.distributed import ALONE, World
-from pipeline.training.select_folds import Fold, folds_to_train
-from pipeline.training.setup import Workshop, make_course, make_learner, set_up_torch
+from pipeline.training.distributed import SINGLE_PROCESS, World
+from pipeline.training.select_folds import FoldSplit, folds_to_train
+from pipeline.training.setup import TrainContext, make_fold_run, make_train_step, set_up_torch
 from pipeline.training.trainer import RESULT, fit
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainJob:
     """What to train: settings, the finished folders of `plan` and `sample`, and where to."""
 
     train: TrainConfig
@@ -55,21 +55,23 @@ class Order:
         return {"train": self.train.model_dump(mode="json"), "seed": self.seed, **paths}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Order:
+    def from_json(cls, content: dict[str, Any]) -> TrainJob:
         paths = {name: Path(content[name]) for name in ("plan", "sample", "out")}
         return cls(TrainConfig.model_validate(content["train"]), int(content["seed"]), **paths)
 
     @property
-    def folds(self) -> list[Fold]:
+    def folds(self) -> list[FoldSplit]:
         return folds_to_train(self.train.folds, self.sample)
 
-    def result(self, fold: Fold) -> dict[str, Any] | None:
+    def result(self, fold: FoldSplit) -> dict[str, Any] | None:
         """What a fold gave; None where it is not trained to its end."""
         path = fold.folder(self.out) / RESULT
         return dict(read_json(path)) if path.is_file() else None
 
 
-def train_in_turn(order: Order, folds: Sequence[Fold], device: torch.device, world: World = ALONE) -> None:
+def train_folds_in_turn(
+    order: TrainJob, folds: Sequence[FoldSplit], device: torch.device, world: World = SINGLE_PROCESS
+) -> None:
     """Trains the folds that are not finished, one after the other; an unfinished one goes on."""
     left = [fold for fold in folds if order.result(fold) is None]
     for fold in folds:
@@ -80,19 +82,19 @@ def train_in_turn(order: Order, folds: Sequence[Fold], device: torch.device, wor
     plan = read_plan(order.plan)
     set_up_torch(order.train, plan, device)
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if device.type == "cpu" else 0.0
-    store = _kept_near(open_store(order.sample / "store", reserved_gib=reserved_gib), plan, device)
-    shop = Workshop(order.train, plan, store, order.seed, device, world)
+    store = _move_store_to_gpu(open_store(order.sample / "store", reserved_gib=reserved_gib), plan, device)
+    shop = TrainContext(order.train, plan, store, order.seed, device, world)
     for fold in left:
-        fit(make_course(shop, fold, fold.folder(order.out)), make_learner(shop))
+        fit(make_fold_run(shop, fold, fold.folder(order.out)), make_train_step(shop))
 
 
-def train_side_by_side(order: Order, folds: Sequence[Fold], devices: Sequence[str]) -> None:
+def train_folds_side_by_side(order: TrainJob, folds: Sequence[FoldSplit], devices: Sequence[str]) -> None:
     """Trains folds at the same time, one on each device; what each says goes to `log.txt` in its folder.
 
     Where one fails the others go on; then a TrainingError names it. An interruption is passed on to all of them, which
     save what they have: the same command goes on.
     """
-    waiting, running, failed = list(folds), dict[str, tuple[Fold, subprocess.Popen]](), list[Fold]()
+    waiting, running, failed = list(folds), dict[str, tuple[FoldSplit, subprocess.Popen]](), list[FoldSplit]()
     try:
         while waiting or running:
             for device in devices:
@@ -115,7 +117,7 @@ def train_side_by_side(order: Order, folds: Sequence[Fold], devices: Sequence[st
         raise TrainingError(f"{len(failed)} of {len(folds)} folds failed. {each}")
 
 
-def _begin(order: Order, fold: Fold, device: str, beside: int) -> subprocess.Popen:
+def _begin(order: TrainJob, fold: FoldSplit, device: str, beside: int) -> subprocess.Popen:
     folder = fold.folder(order.out)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "pipeline.training.run_folds", fold.name, device]
@@ -125,7 +127,7 @@ def _begin(order: Order, fold: Fold, device: str, beside: int) -> subprocess.Pop
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={**with_this_program(), "LOCAL_WORLD_SIZE": str(beside)},  # they share cores and memory
+            env={**subprocess_env(), "LOCAL_WORLD_SIZE": str(beside)},  # they share cores and memory
             start_new_session=True,  # Ctrl-C reaches it through us, once
         )
     if process.stdin is None:
@@ -142,16 +144,16 @@ def _last_line(path: Path) -> str:
     return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def _kept_near(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
+def _move_store_to_gpu(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
     """The store, on a GPU that has room for it beside the training."""
     free_gib = TorchArrays(device).free_gib()  # what torch keeps of an earlier fold, or of planning, is free too
     if free_gib is not None:
-        store = store.kept_on(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
+        store = store.to_device(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
     log.info("patches are read from %s: %s", store.where, store.reason)
     return store
 
 
-def _end_with_parent() -> None:
+def _stop_when_parent_exits() -> None:
     """As if asked to stop, so that the state is saved, once the process that began this one has ended."""
     while os.read(0, 4096):
         pass
@@ -161,11 +163,11 @@ def _end_with_parent() -> None:
 def main(fold_name: str, device: str) -> int:
     """One fold in this process; the order comes from standard input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    order = Order.from_json(json.loads(sys.stdin.readline()))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    order = TrainJob.from_json(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_stop_when_parent_exits, daemon=True).start()
     keep_freed_memory()
     try:
-        train_in_turn(order, [fold for fold in order.folds if fold.name == fold_name], resolve_device(device))
+        train_folds_in_turn(order, [fold for fold in order.folds if fold.name == fold_name], resolve_device(device))
     except SegpipeError as error:
         print(error)
         return error.exit_code

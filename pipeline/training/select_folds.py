@@ -12,7 +12,7 @@ from pipeline.base.files import read_json
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldSplit:
     """One training: its name (0, 1, ... or full), the cases it learns from and those it validates on."""
 
     name: str
@@ -24,16 +24,16 @@ class Fold:
         return out / f"fold_{self.name}"
 
 
-def folds_to_train(wanted: Sequence[int] | Literal["all", "full"], sample_folder: Path) -> list[Fold]:
+def folds_to_train(wanted: Sequence[int] | Literal["all", "full"], sample_folder: Path) -> list[FoldSplit]:
     """The folds asked for, from `folds.json`. `full` is one model on every stored case, which leaves none to validate.
 
     Raises a ConfigError where a fold is not there, as where all cases are of one subject, which cannot be divided.
     """
     if wanted == "full":
-        return [Fold("full", tuple(sorted(read_json(sample_folder / "store" / "store.json")["cases"])), ())]
+        return [FoldSplit("full", tuple(sorted(read_json(sample_folder / "store" / "store.json")["cases"])), ())]
     listed: list[dict[str, Any]] = read_json(sample_folder / "folds.json")["folds"]
     numbers = fold_numbers(wanted, len(listed))
-    return [_with_cases(Fold(str(n), tuple(listed[n]["train"]), tuple(listed[n]["val"]))) for n in numbers]
+    return [_with_cases(FoldSplit(str(n), tuple(listed[n]["train"]), tuple(listed[n]["val"]))) for n in numbers]
 
 
 def fold_numbers(wanted: Sequence[int] | str, count: int) -> Sequence[int]:
@@ -50,7 +50,7 @@ def fold_numbers(wanted: Sequence[int] | str, count: int) -> Sequence[int]:
     return numbers
 
 
-def _with_cases(fold: Fold) -> Fold:
+def _with_cases(fold: FoldSplit) -> FoldSplit:
     if not fold.train:
         raise DataError(f"fold {fold.name} has no training cases; use fewer folds (sample.folds) or more cases")
     return fold

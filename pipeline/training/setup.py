@@ -16,32 +16,32 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import usable_cores
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.label_encoding import ignore_index
-from pipeline.models.checkpoint import load_weights, take_over
+from pipeline.models.checkpoint import load_matching_weights, load_weights
 from pipeline.models.losses.build_loss import build_loss, check_gives_logits, is_mean_of_samples, sums_over_batch
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
-from pipeline.models.networks.bf16_workaround import guard_convolutions
+from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network
-from pipeline.models.optimizers import MovingAverage, build_optimizer, highest_rate, learning_rate
+from pipeline.models.optimizers import MovingAverage, base_learning_rate, build_optimizer, learning_rate
 from pipeline.preprocessing.plan import Plan
-from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
 from pipeline.sampling.augmentation.spatial_transforms import margin
 from pipeline.sampling.patch_store import PatchStore
-from pipeline.sampling.patches import NO_MARGIN, place_batch, surroundings
-from pipeline.training.compile_network import compiled
+from pipeline.sampling.patches import NO_MARGIN, cut_with_margin, draw_locations
+from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.config_checks import pretrained_weights, require_a_weight_per_level, structure_weights
-from pipeline.training.distributed import ALONE, World, processes_here
+from pipeline.training.distributed import SINGLE_PROCESS, World, processes_on_this_machine
 from pipeline.training.prefetch import Batch
-from pipeline.training.select_folds import Fold
-from pipeline.training.tensorboard_images import Pictures
-from pipeline.training.train_step import AUTOCAST, Learner
-from pipeline.training.trainer import Course, Validate
-from pipeline.training.validation import Labelling, Look, ValidationPlan, plan_validation, validate
+from pipeline.training.select_folds import FoldSplit
+from pipeline.training.tensorboard_images import ValidationImages
+from pipeline.training.train_step import AUTOCAST, TrainStep
+from pipeline.training.trainer import FoldRun, Validate
+from pipeline.training.validation import LabelTables, OnValidatedCase, ValidationPlan, plan_validation, validate
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainContext:
     """What all folds have in common."""
 
     config: TrainConfig
@@ -49,14 +49,14 @@ class Workshop:
     store: PatchStore
     seed: int
     device: torch.device
-    world: World = ALONE
+    world: World = SINGLE_PROCESS
 
     @property
-    def labelling(self) -> Labelling:
+    def labelling(self) -> LabelTables:
         """How stored labels are read: ignored voxels hold one value."""
         plan = self.plan
         ignore = None if plan.ignore_value is None else ignore_index(plan.structures, plan.overlapping)
-        return Labelling(tuple(plan.structures), plan.overlapping, ignore)
+        return LabelTables(tuple(plan.structures), plan.overlapping, ignore)
 
     @property
     def batch_size(self) -> int:
@@ -67,31 +67,31 @@ class Workshop:
 def set_up_torch(config: TrainConfig, plan: Plan, device: torch.device) -> None:
     """Threads and determinism for the whole process; processes on one machine share its cores."""
     cores = plan.num_threads or usable_cores()
-    torch.set_num_threads(config.num_threads or max(cores // processes_here(), 1))
+    torch.set_num_threads(config.num_threads or max(cores // processes_on_this_machine(), 1))
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products of matrices differ from run to run
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
 
 
-def make_learner(shop: Workshop) -> Learner:
+def make_train_step(shop: TrainContext) -> TrainStep:
     """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
     config, plan = shop.config, shop.plan
     _require_channels_for_all_labels(shop)
     torch.manual_seed(shop.seed)
     network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size)
-    network = guard_convolutions(network).to(shop.device)
+    network = guard_bf16_convolutions(network).to(shop.device)
     if shop.device.type == "cuda":
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     check_gives_logits(network)
     require_a_weight_per_level(config, plan)
     if config.pretrained is not None:
-        log.info("%s", take_over(network, load_weights(pretrained_weights(config.pretrained))))
+        log.info("%s", load_matching_weights(network, load_weights(pretrained_weights(config.pretrained))))
     loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
         shop.device
     )
     horizon = None if config.ema is None else config.ema * plan.max_steps
-    return Learner(
+    return TrainStep(
         network=network,
         loss=loss,
         optimizer=build_optimizer(config.optimizer, network.parameters()),
@@ -103,11 +103,11 @@ def make_learner(shop: Workshop) -> Learner:
         micro_batch=plan.batch_size,
         divisible=is_mean_of_samples(config.loss, shop.labelling.ignore),
         distributed=shop.world.size > 1,
-        forward=_called(shop, network, loss),
+        forward=_wrap_network(shop, network, loss),
     )
 
 
-def _called(shop: Workshop, network: nn.Module, loss: nn.Module) -> Callable[[torch.Tensor], Any] | None:
+def _wrap_network(shop: TrainContext, network: nn.Module, loss: nn.Module) -> Callable[[torch.Tensor], Any] | None:
     """The network as training calls it: compiled, with gradients averaged over the processes, or as it is (None)."""
     if shop.world.size > 1:
         if sums_over_batch(shop.config.loss) and not isinstance(loss, FusedDiceCE):
@@ -119,11 +119,11 @@ def _called(shop: Workshop, network: nn.Module, loss: nn.Module) -> Callable[[to
             )
         network = nn.parallel.DistributedDataParallel(network)
     if shop.config.compile:
-        return compiled(network)
+        return compile_or_fallback(network)
     return network if shop.world.size > 1 else None
 
 
-def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
+def make_fold_run(shop: TrainContext, fold: FoldSplit, folder: Path) -> FoldRun:
     """Batches, rate, validation and records of one fold."""
     config, plan, max_steps = shop.config, shop.plan, shop.plan.max_steps
     validation = plan_validation(
@@ -139,18 +139,18 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     if validation.overlap != config.validation.overlap:
         case = ", ".join(validation.cases)
         log.info("validation is of %s, its windows side by side: more would not fit into its share", case)
-    highest = highest_rate(config.optimizer, plan.network["name"])
-    pictures, shown = Pictures(), config.tensorboard and shop.world.is_first
-    return Course(
+    highest = base_learning_rate(config.optimizer, plan.network["name"])
+    pictures, shown = ValidationImages(), config.tensorboard and shop.world.is_first
+    return FoldRun(
         name=f"fold {fold.name}",
         folder=folder,
         structures=tuple(plan.structures),
         seed=shop.seed,
         max_steps=max_steps,
         batch_size=shop.batch_size * shop.world.size,
-        draw=_drawer(shop, fold),
+        draw=_batch_fn(shop, fold),
         rate=lambda step: learning_rate(config.schedule, highest, step, max_steps),
-        validate=_validator(shop, validation, pictures.take if shown else None),
+        validate=_validate_fn(shop, validation, pictures.take if shown else None),
         pictures=pictures.last,
         validation=validation,
         early_stopping=config.early_stopping,
@@ -162,7 +162,7 @@ def make_course(shop: Workshop, fold: Fold, folder: Path) -> Course:
     )
 
 
-def _require_channels_for_all_labels(shop: Workshop) -> None:
+def _require_channels_for_all_labels(shop: TrainContext) -> None:
     """Refuses a store with more structures than the plan's network has channels for."""
     for case in shop.store.cases.values():
         if case.foreground and max(case.foreground) > len(shop.plan.structures):
@@ -172,18 +172,18 @@ def _require_channels_for_all_labels(shop: Workshop) -> None:
             )
 
 
-def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
+def _batch_fn(shop: TrainContext, fold: FoldSplit) -> Callable[[int], Batch]:
     """The batch of a step: drawn from the store, moved to the device and augmented there."""
     config, plan = shop.config, shop.plan
     weights = structure_weights(config.oversample_weights or {}, plan.structures)
 
     def draw(step: int) -> Batch:
         part = step * shop.world.size + shop.world.rank  # parts of one batch, as if it had been drawn whole
-        places = place_batch(
+        places = draw_locations(
             shop.store, fold.train, plan.patch_size, shop.batch_size, shop.seed, part, config.oversample, weights
         )
         changes = [
-            draw_change(
+            draw_params(
                 config.augment,
                 shop.seed,
                 part * shop.batch_size + position,
@@ -198,10 +198,10 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
         samples = []
         for place, change in zip(places, changes, strict=True):
             around = margin(change.spatial, plan.patch_size, plan.spacing_mm) if change else NO_MARGIN
-            samples.append(surroundings(shop.store, place, plan.patch_size, around).to(shop.device))
+            samples.append(cut_with_margin(shop.store, place, plan.patch_size, around).to(shop.device))
         linear_label = config.augment.label_interpolation == "linear"
         return Batch(
-            *apply_changes(
+            *augment_batch(
                 samples,
                 changes,
                 plan.patch_size,
@@ -215,7 +215,7 @@ def _drawer(shop: Workshop, fold: Fold) -> Callable[[int], Batch]:
     return draw
 
 
-def _validator(shop: Workshop, validation: ValidationPlan, look: Look | None) -> Validate:
+def _validate_fn(shop: TrainContext, validation: ValidationPlan, look: OnValidatedCase | None) -> Validate:
     """Mean Dice per structure of given weights on whole cases, with a network of its own."""
     plan, dtype = shop.plan, AUTOCAST[shop.plan.precision]
     network: nn.Module = build_network(plan.network, len(plan.channels), plan.out_channels).to(shop.device).eval()

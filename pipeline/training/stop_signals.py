@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
+def stop_requested() -> Iterator[threading.Event]:
     """An event that SIGTERM or SIGINT sets. Outside the main thread, where signals cannot be had, it is never set.
 
     Raises KeyboardInterrupt at its end where a signal came so late that nobody has looked at the event any more.

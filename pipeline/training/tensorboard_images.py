@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+ValidationImage = NDArray[np.uint8]
 """Rows × columns × RGB."""
 
 _REFERENCE, _PREDICTION, _BOTH = (0, 200, 80), (255, 60, 60), (255, 220, 0)
 _MOST = 3
 
 
-class Pictures:
+class ValidationImages:
     """The last validation's pictures by case: of the first three cases, one axial slice each."""
 
     def __init__(self) -> None:
-        self._of: dict[str, Picture] = {}
+        self._of: dict[str, ValidationImage] = {}
 
     def take(self, case: str, image_CXYZ: torch.Tensor, label_XYZ: torch.Tensor, pred_XYZ: torch.Tensor) -> None:
         """Keeps a picture of the case, if there are not enough of others."""
@@ -27,14 +27,14 @@ class Pictures:
             return
         z = _fullest(label_XYZ)
         planes = (tensor[..., z].float().cpu().numpy() for tensor in (image_CXYZ[0], label_XYZ, pred_XYZ))
-        self._of[case] = drawn(*planes)
+        self._of[case] = draw_image(*planes)
 
-    def last(self) -> Mapping[str, Picture]:
+    def last(self) -> Mapping[str, ValidationImage]:
         """Case to picture."""
         return dict(self._of)
 
 
-def drawn(image_XY: NDArray, label_XY: NDArray, pred_XY: NDArray) -> Picture:
+def draw_image(image_XY: NDArray, label_XY: NDArray, pred_XY: NDArray) -> ValidationImage:
     """A grey axial slice with outlines: green the reference, red the prediction, yellow where both run.
 
     Seen from the feet, the patient's right on the left and front on top. Label values are told apart, whatever they

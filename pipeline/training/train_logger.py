@@ -15,12 +15,12 @@ import torch
 
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.base.stage import duration
-from pipeline.training.metric_files import Records
-from pipeline.training.train_state import NotFiniteError, Standing
+from pipeline.training.metric_files import MetricFiles
+from pipeline.training.train_state import NotFiniteError, TrainState
 
 if TYPE_CHECKING:
-    from pipeline.training.tensorboard_images import Picture
-    from pipeline.training.trainer import Course
+    from pipeline.training.tensorboard_images import ValidationImage
+    from pipeline.training.trainer import FoldRun
 
 log = logging.getLogger(__name__)
 
@@ -31,28 +31,28 @@ _MOST_SHOWN = 8
 """Structures in a line of the terminal."""
 
 
-class Journal:
-    """Keeps `standing.losses`, `norms` and `seconds` up to date and turns them into rows and words.
+class TrainLogger:
+    """Keeps `train_state.losses`, `norms` and `seconds` up to date and turns them into rows and words.
 
     Of several processes only the first writes and speaks.
     """
 
-    def __init__(self, course: Course, standing: Standing, device: torch.device) -> None:
-        self.course, self.standing, self.device = course, standing, device
-        done = standing.step - standing.validation_due  # the row of a validation that is due comes again
+    def __init__(self, fold_run: FoldRun, train_state: TrainState, device: torch.device) -> None:
+        self.fold_run, self.train_state, self.device = fold_run, train_state, device
+        done = train_state.step - train_state.validation_due  # the row of a validation that is due comes again
         self.records = (
-            Records(course.folder, course.structures, done, course.tensorboard, course.mlflow)
-            if course.world.is_first
+            MetricFiles(fold_run.folder, fold_run.structures, done, fold_run.tensorboard, fold_run.mlflow)
+            if fold_run.world.is_first
             else None
         )
         self.pending: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.since_row = dict.fromkeys(_PURPOSES, 0.0)
         self.since_start = dict.fromkeys(_PURPOSES, 0.0)
-        self.first_step = self.row_step = standing.step
-        self.started, self.earlier = time.monotonic(), standing.seconds
+        self.first_step = self.row_step = train_state.step
+        self.started, self.earlier = time.monotonic(), train_state.seconds
         self.last_loss, self.said_at = math.nan, self.started
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> TrainLogger:
         return self
 
     def __exit__(
@@ -62,7 +62,7 @@ class Journal:
             self.records.close(error)
 
     @contextmanager
-    def times(self, purpose: str) -> Iterator[None]:
+    def timed(self, purpose: str) -> Iterator[None]:
         """Adds the time inside to a purpose: data, step or validation."""
         before = time.perf_counter()
         yield
@@ -70,86 +70,86 @@ class Journal:
         self.since_row[purpose] += passed
         self.since_start[purpose] += passed
 
-    def take_in(self, loss: torch.Tensor, norm: torch.Tensor, look: bool, scaled: bool) -> None:
+    def record_step(self, loss: torch.Tensor, norm: torch.Tensor, look: bool, scaled: bool) -> None:
         """Notes a step's loss and gradient norm.
 
         look: read the numbers noted since the last look, which on a GPU waits for it. Raises NotFiniteError if one is
         not finite; with scaled gradients (fp16) an infinite norm is an ordinary event and the step is left out.
         """
-        self.look_at_the_clock()
+        self.update_elapsed()
         self.pending.append((loss, norm))
         if not look:
             return
-        first = self.standing.step - len(self.pending) + 1
+        first = self.train_state.step - len(self.pending) + 1
         lost, grown = (torch.stack(values) for values in zip(*self.pending, strict=True))
-        losses, norms = self.course.world.mean(lost).tolist(), grown.tolist()
+        losses, norms = self.fold_run.world.mean(lost).tolist(), grown.tolist()
         self.pending.clear()
         for offset, (one_loss, one_norm) in enumerate(zip(losses, norms, strict=True)):
             if not math.isfinite(one_loss):
                 raise NotFiniteError("loss", first + offset)
             if not math.isfinite(one_norm) and not scaled:
                 raise NotFiniteError("gradient", first + offset)
-        self.standing.losses += losses
-        self.standing.norms += [norm for norm in norms if math.isfinite(norm)]
+        self.train_state.losses += losses
+        self.train_state.norms += [norm for norm in norms if math.isfinite(norm)]
 
-    def look_at_the_clock(self) -> None:
-        """Brings `standing.seconds` up to now."""
-        self.standing.seconds = self.earlier + time.monotonic() - self.started
+    def update_elapsed(self) -> None:
+        """Brings `train_state.seconds` up to now."""
+        self.train_state.seconds = self.earlier + time.monotonic() - self.started
 
-    def show(self, pictures: Mapping[str, Picture]) -> None:
+    def show(self, pictures: Mapping[str, ValidationImage]) -> None:
         """Pictures of a validation, by case."""
         if self.records is not None:
-            self.records.show(pictures, self.standing.step)
+            self.records.show(pictures, self.train_state.step)
 
     def write_row(self, lr: float, validated: bool) -> None:
         """One row of metrics.csv and timing.csv over the steps since the last one."""
-        self.look_at_the_clock()
-        standing = self.standing
-        metrics: dict[str, int | float] = {"step": standing.step, "lr": lr, "loss": _mean(standing.losses)}
-        if standing.norms:
-            metrics["grad_norm"] = _mean(standing.norms)
+        self.update_elapsed()
+        train_state = self.train_state
+        metrics: dict[str, int | float] = {"step": train_state.step, "lr": lr, "loss": _mean(train_state.losses)}
+        if train_state.norms:
+            metrics["grad_norm"] = _mean(train_state.norms)
         if validated:
-            metrics["dice_mean"] = standing.mean_dice
-            metrics |= {f"dice_{name}": value for name, value in standing.dice.items()}
+            metrics["dice_mean"] = train_state.mean_dice
+            metrics |= {f"dice_{name}": value for name, value in train_state.dice.items()}
         busy = self.since_row["data"] + self.since_row["step"]
         timing = {
-            "step": standing.step,
-            "seconds": standing.seconds,
+            "step": train_state.step,
+            "seconds": train_state.seconds,
             **{f"{purpose}_s": seconds for purpose, seconds in self.since_row.items()},
-            "patches_per_s": self.course.batch_size * (standing.step - self.row_step) / busy if busy else 0.0,
+            "patches_per_s": self.fold_run.batch_size * (train_state.step - self.row_step) / busy if busy else 0.0,
             "peak_memory_gib": self._peak_memory_gib(),
         }
         if self.records is not None:
             self.records.add(metrics, timing)
-        self.last_loss, self.row_step = metrics["loss"], standing.step
-        standing.losses, standing.norms = [], []
+        self.last_loss, self.row_step = metrics["loss"], train_state.step
+        train_state.losses, train_state.norms = [], []
         self.since_row = dict.fromkeys(_PURPOSES, 0.0)
 
     def note(self) -> str:
         """Loss, Dice and where the time goes, in a few words."""
-        losses = self.standing.losses
+        losses = self.train_state.losses
         loss = f"loss {_mean(losses) if losses else self.last_loss:.3f}".replace("nan", "–")
-        dice = [f"Dice {self.standing.mean_dice:.3f}"] if self.standing.dice else []
+        dice = [f"Dice {self.train_state.mean_dice:.3f}"] if self.train_state.dice else []
         total = sum(self.since_start.values()) or 1.0
         return "  ".join([loss, *dice, " ".join(f"{name} {s / total:.0%}" for name, s in self.since_start.items())])
 
-    def say(self) -> None:
+    def log_progress(self) -> None:
         """One line: step, loss, Dice per structure, time left."""
-        if self.course.world.is_first:
+        if self.fold_run.world.is_first:
             log.info("%s", self._line())
         self.said_at = time.monotonic()
 
-    def say_now_and_then(self) -> None:
+    def log_if_due(self) -> None:
         """A line a minute where there is no terminal, and so no progress bar."""
         if not sys.stderr.isatty() and time.monotonic() - self.said_at >= _SAY_EVERY_S:
-            self.say()
+            self.log_progress()
 
     def _line(self) -> str:
-        standing, max_steps = self.standing, self.course.max_steps
+        train_state, max_steps = self.train_state, self.fold_run.max_steps
         passed = max(time.monotonic() - self.started, 1e-9)
-        steps = standing.step - self.first_step
-        left = f"  {duration(passed / steps * (max_steps - standing.step))} left" if steps else ""
-        return f"  step {standing.step}/{max_steps}  {self.note()}{each_dice(standing.dice)}{left}"
+        steps = train_state.step - self.first_step
+        left = f"  {duration(passed / steps * (max_steps - train_state.step))} left" if steps else ""
+        return f"  step {train_state.step}/{max_steps}  {self.note()}{format_dice(train_state.dice)}{left}"
 
     def _peak_memory_gib(self) -> float:
         if self.device.type == "cuda":
@@ -157,7 +157,7 @@ class Journal:
         return peak_memory_gib()
 
 
-def each_dice(dice: Mapping[str, float]) -> str:
+def format_dice(dice: Mapping[str, float]) -> str:
     """Dice per structure in brackets; of many structures the worst ones, since all are in metrics.csv."""
     shown = list(dice.items())
     if len(shown) > _MOST_SHOWN:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.models.checkpoint import load_state, save_state
-from pipeline.training.train_step import Learner
+from pipeline.training.train_step import TrainStep
 
 _STATE = "state.pt"
 # A save that is slower than this is given time to pay for itself, as long as a kill costs no more than a minute.
@@ -22,7 +22,7 @@ class NotFiniteError(Exception):
 
 
 @dataclass
-class Standing:
+class TrainState:
     """Everything that changes while training, but for the learner's own state.
 
     seconds: spent so far, over all resumes. processes: how many take part. losses, norms: of the steps since the last
@@ -56,23 +56,23 @@ def seconds_between_saves(wanted: float, last_took: float) -> float:
     return wanted if last_took < _SLOW_SAVE_S else max(wanted, min(_TIMES_ITS_TIME * last_took, _LONGEST_S))
 
 
-def has_state(folder: Path) -> bool:
+def has_train_state(folder: Path) -> bool:
     """Whether an unfinished training lies in the folder."""
     return (folder / _STATE).is_file()
 
 
-def save_standing(folder: Path, standing: Standing, learner: Learner) -> None:
+def save_train_state(folder: Path, train_state: TrainState, train_step: TrainStep) -> None:
     """Saves all that is needed to go on; a kill leaves either the old or the new state."""
-    save_state(folder / _STATE, {"standing": asdict(standing), "learner": learner.state()})
+    save_state(folder / _STATE, {"standing": asdict(train_state), "learner": train_step.state()})
 
 
-def load_standing(folder: Path, learner: Learner) -> Standing:
+def load_train_state(folder: Path, train_step: TrainStep) -> TrainState:
     """Brings learner and standing back to what was saved."""
-    state = load_state(folder / _STATE, learner.device)
-    learner.load_state(state["learner"])
-    return Standing(**state["standing"])
+    state = load_state(folder / _STATE, train_step.device)
+    train_step.load_state(state["learner"])
+    return TrainState(**state["standing"])
 
 
-def remove_state(folder: Path) -> None:
+def remove_train_state(folder: Path) -> None:
     """A finished training needs no state."""
     (folder / _STATE).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.machine import is_out_of_memory
-from pipeline.models.losses.build_loss import reduced_label
+from pipeline.models.losses.build_loss import downsample_label
 from pipeline.models.networks.build_network import has_batch_norm
 from pipeline.models.optimizers import MovingAverage
 from pipeline.training.prefetch import Batch
@@ -26,7 +26,7 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
-class Learner:
+class TrainStep:
     """A network in training.
 
     precision: fp32, bf16 or fp16 (autocast; fp16 with scaled gradients). level_weights: of the losses of a network
@@ -57,7 +57,7 @@ class Learner:
         """Whether gradients are scaled (fp16), so that one that is not finite is ordinary and leaves its step out."""
         return self.scaler.is_enabled()
 
-    def learn(self, batch: Batch, step: int, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, batch: Batch, step: int, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of gradient descent; returns the loss and the gradient's norm as they were before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -106,7 +106,7 @@ class Learner:
         total = torch.zeros((), device=self.device)
         for weight, logits in zip(weights, levels, strict=True):
             if weight:
-                total = total + weight / sum(weights) * self.loss(logits, reduced_label(label, logits))
+                total = total + weight / sum(weights) * self.loss(logits, downsample_label(label, logits))
             elif self.distributed:  # processes that average their gradients wait for one of every parameter: here 0
                 total = total + logits[:0].sum()
         return total

@@ -23,25 +23,25 @@ from pipeline.base.machine import is_out_of_memory
 from pipeline.base.stage import duration
 from pipeline.base.terminal import progress
 from pipeline.models.checkpoint import save_weights
-from pipeline.training.distributed import ALONE, World
-from pipeline.training.prefetch import Batch, drawn_ahead
-from pipeline.training.stop_signals import asked_to_stop
-from pipeline.training.train_logger import Journal
+from pipeline.training.distributed import SINGLE_PROCESS, World
+from pipeline.training.prefetch import Batch, prefetch
+from pipeline.training.stop_signals import stop_requested
+from pipeline.training.train_logger import TrainLogger
 from pipeline.training.train_state import (
     NotFiniteError,
-    Standing,
-    has_state,
-    load_standing,
-    remove_state,
-    save_standing,
+    TrainState,
+    has_train_state,
+    load_train_state,
+    remove_train_state,
+    save_train_state,
     seconds_between_saves,
 )
-from pipeline.training.train_step import Learner
+from pipeline.training.train_step import TrainStep
 from pipeline.training.validation import ValidationPlan
 
 if TYPE_CHECKING:
     from pipeline.config.train import EarlyStoppingConfig
-    from pipeline.training.tensorboard_images import Picture
+    from pipeline.training.tensorboard_images import ValidationImage
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ Validate = Callable[[Mapping[str, torch.Tensor], int, Callable[[], None]], dict[
 
 
 @dataclass(frozen=True)
-class Course:
+class FoldRun:
     """What training one fold consists of, apart from what learns.
 
     draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case.
@@ -72,115 +72,123 @@ class Course:
     rate: Callable[[int], float]
     validate: Validate
     validation: ValidationPlan
-    pictures: Callable[[], Mapping[str, Picture]] = dict
+    pictures: Callable[[], Mapping[str, ValidationImage]] = dict
     early_stopping: EarlyStoppingConfig | None = None
     data_threads: int = 1
     save_every: float = 30.0
     tensorboard: bool = True
     mlflow: str | None = None
-    world: World = ALONE
+    world: World = SINGLE_PROCESS
 
     def row_due(self, step: int) -> bool:
         """Whether a row of metrics.csv follows step number `step`: about 200 rows in all."""
         return step % max(self.max_steps // 200, 1) == 0 or step == self.max_steps
 
 
-def fit(course: Course, learner: Learner) -> dict[str, Any]:
+def fit(fold_run: FoldRun, train_step: TrainStep) -> dict[str, Any]:
     """Trains to the end, from the state in the fold's folder if there is one, and returns `result.json`'s content.
 
     Leaves last and best weights, metrics and timing. Raises TrainingError where the loss is not a number twice, and
     KeyboardInterrupt after SIGTERM or SIGINT; both leave a state to go on from.
     """
-    standing = _begin_or_resume(course, learner)
-    with asked_to_stop() as asked:
+    train_state = _start_or_resume(fold_run, train_step)
+    with stop_requested() as asked:
         while True:
             try:
-                _train(course, learner, standing, asked)
-                return _finish(course, learner, standing)
+                _train(fold_run, train_step, train_state, asked)
+                return _finish(fold_run, train_step, train_state)
             except NotFiniteError as fault:
-                standing = _roll_back(course, learner, fault, standing.seconds)
+                train_state = _roll_back(fold_run, train_step, fault, train_state.seconds)
 
 
-def _train(course: Course, learner: Learner, standing: Standing, asked: threading.Event) -> None:
-    world, saves = course.world, _Saves(course, learner, standing)
+def _train(fold_run: FoldRun, train_step: TrainStep, train_state: TrainState, asked: threading.Event) -> None:
+    world, checkpoints = fold_run.world, _CheckpointTimer(fold_run, train_step, train_state)
     with (
-        Journal(course, standing, learner.device) as journal,
-        drawn_ahead(course.draw, standing.step, course.max_steps, course.data_threads) as batches,
-        progress(course.name, course.max_steps, standing.step, shown=world.is_first) as bar,
+        TrainLogger(fold_run, train_state, train_step.device) as logger,
+        prefetch(fold_run.draw, train_state.step, fold_run.max_steps, fold_run.data_threads) as batches,
+        progress(fold_run.name, fold_run.max_steps, train_state.step, shown=world.is_first) as bar,
     ):
-        if standing.validation_due:
-            _validate(course, learner, standing, journal, saves, asked)
-        for step in range(standing.step, course.max_steps):
-            if _patience_is_over(course, standing):
-                log.info("stopped early: no better validation since step %s", standing.best_step)
+        if train_state.validation_due:
+            _validate(fold_run, train_step, train_state, logger, checkpoints, asked)
+        for step in range(train_state.step, fold_run.max_steps):
+            if _should_stop_early(fold_run, train_state):
+                log.info("stopped early: no better validation since step %s", train_state.best_step)
                 return
-            lr = course.rate(step) * standing.rate_factor
-            with journal.times("data"), _or_said(course, "drawing a batch", learner.device.type != "cpu"):
+            lr = fold_run.rate(step) * train_state.rate_factor
+            with (
+                logger.timed("data"),
+                _explain_out_of_memory(fold_run, "drawing a batch", train_step.device.type != "cpu"),
+            ):
                 batch = next(batches)
-            with journal.times("step"):
-                torch.manual_seed((course.seed * 1_000_003 + step) * world.size + world.rank)
-                loss, norm = learner.learn(batch, step, lr)
-            standing.step = step + 1
+            with logger.timed("step"):
+                torch.manual_seed((fold_run.seed * 1_000_003 + step) * world.size + world.rank)
+                loss, norm = train_step.step(batch, step, lr)
+            train_state.step = step + 1
 
-            validate = course.validation.due(standing.step, course.max_steps)
-            row = validate or course.row_due(standing.step)
+            validate = fold_run.validation.due(train_state.step, fold_run.max_steps)
+            row = validate or fold_run.row_due(train_state.step)
             # Several processes can only decide together, and meet now and then; one decides at any step.
-            meet = row or world.size == 1 or standing.step % _MEET_EVERY == 0
-            stop = meet and world.any(asked.is_set(), learner.device)
-            save = meet and world.any(stop or saves.due, learner.device)
-            with journal.times("step"):  # on a GPU this waits for the steps
-                look = meet and (row or save or learner.device.type == "cpu")
-                journal.take_in(loss, norm, look=look, scaled=learner.scaled)
+            meet = row or world.size == 1 or train_state.step % _MEET_EVERY == 0
+            stop = meet and world.any(asked.is_set(), train_step.device)
+            save = meet and world.any(stop or checkpoints.due, train_step.device)
+            with logger.timed("step"):  # on a GPU this waits for the steps
+                look = meet and (row or save or train_step.device.type == "cpu")
+                logger.record_step(loss, norm, look=look, scaled=train_step.scaled)
             if validate:
-                _validate(course, learner, standing, journal, saves, asked)
+                _validate(fold_run, train_step, train_state, logger, checkpoints, asked)
             elif row:
-                journal.write_row(lr, validated=False)
+                logger.write_row(lr, validated=False)
             if stop:
-                _stop(course, standing, saves)
+                _stop(fold_run, train_state, checkpoints)
             if save and not validate:
-                saves.save()
-            bar.advance(1, journal.note())
-            journal.say_now_and_then()
+                checkpoints.save()
+            bar.advance(1, logger.note())
+            logger.log_if_due()
 
 
 def _validate(
-    course: Course, learner: Learner, standing: Standing, journal: Journal, saves: _Saves, asked: threading.Event
+    fold_run: FoldRun,
+    train_step: TrainStep,
+    train_state: TrainState,
+    logger: TrainLogger,
+    checkpoints: _CheckpointTimer,
+    asked: threading.Event,
 ) -> None:
-    """Scores the weights after `standing.step`, writes the row and saves.
+    """Scores the weights after `train_state.step`, writes the row and saves.
 
     It can take minutes. Where it is killed or stopped in them, the saved state says that it is due, and going on begins
     with it.
     """
 
     def stop_if_asked() -> None:
-        if course.world.any(asked.is_set(), learner.device):
-            journal.look_at_the_clock()
-            _stop(course, standing, saves)
+        if fold_run.world.any(asked.is_set(), train_step.device):
+            logger.update_elapsed()
+            _stop(fold_run, train_state, checkpoints)
 
-    standing.validation_due = True
-    if course.world.any(saves.age > _WORTH_SAVING_S, learner.device):
-        saves.save()
-    with journal.times("validation"), _or_said(course, "a validation", learner.device.type != "cpu"):
-        dice = course.validate(learner.validated_weights(), learner.micro_batch, stop_if_asked)
-        standing.dice = course.world.as_first(dice, course.structures, learner.device)
-        journal.show(course.pictures())
-    standing.validation_due = False
-    journal.look_at_the_clock()
-    _note_best(course, learner, standing)
-    journal.say()
-    journal.write_row(course.rate(standing.step - 1) * standing.rate_factor, validated=True)
-    saves.save()
+    train_state.validation_due = True
+    if fold_run.world.any(checkpoints.age > _WORTH_SAVING_S, train_step.device):
+        checkpoints.save()
+    with logger.timed("validation"), _explain_out_of_memory(fold_run, "a validation", train_step.device.type != "cpu"):
+        dice = fold_run.validate(train_step.validated_weights(), train_step.micro_batch, stop_if_asked)
+        train_state.dice = fold_run.world.as_first(dice, fold_run.structures, train_step.device)
+        logger.show(fold_run.pictures())
+    train_state.validation_due = False
+    logger.update_elapsed()
+    _keep_best(fold_run, train_step, train_state)
+    logger.log_progress()
+    logger.write_row(fold_run.rate(train_state.step - 1) * train_state.rate_factor, validated=True)
+    checkpoints.save()
     stop_if_asked()  # in its last case: nothing else may come that looks
 
 
-def _stop(course: Course, standing: Standing, saves: _Saves) -> NoReturn:
-    saves.save()
-    log.info("stopped at step %d of %d, saved", standing.step, course.max_steps)
+def _stop(fold_run: FoldRun, train_state: TrainState, checkpoints: _CheckpointTimer) -> NoReturn:
+    checkpoints.save()
+    log.info("stopped at step %d of %d, saved", train_state.step, fold_run.max_steps)
     raise KeyboardInterrupt
 
 
 @contextmanager
-def _or_said(course: Course, what: str, on_gpu: bool) -> Iterator[None]:
+def _explain_out_of_memory(fold_run: FoldRun, what: str, on_gpu: bool) -> Iterator[None]:
     """Makes a want of memory in `what`, which cannot be done in smaller portions, a TrainingError with its cure."""
     try:
         yield
@@ -189,36 +197,36 @@ def _or_said(course: Course, what: str, on_gpu: bool) -> Iterator[None]:
             raise
         elsewhere = "ram, which leaves a GPU's memory to training" if on_gpu else "disk, which holds no scan in memory"
         raise TrainingError(
-            f"{course.name}: not enough memory for {what} ({str(error).splitlines()[0]}). End what else uses it, and "
+            f"{fold_run.name}: not enough memory for {what} ({str(error).splitlines()[0]}). End what else uses it, and "
             "the same command goes on from the last save; or use a smaller plan.patch_size or plan.batch_size, or "
             f"sample.store: {elsewhere}"
         ) from error
 
 
-def _begin_or_resume(course: Course, learner: Learner) -> Standing:
-    resumes = has_state(course.folder)
-    course.world.wait()
+def _start_or_resume(fold_run: FoldRun, train_step: TrainStep) -> TrainState:
+    resumes = has_train_state(fold_run.folder)
+    fold_run.world.wait()
     if not resumes:
-        standing = Standing(processes=course.world.size)
-        _save(course, standing, learner)
-        return standing
-    standing = load_standing(course.folder, learner)
-    if standing.processes != course.world.size:
-        begun, now = (f"{n} process{'es' if n > 1 else ''}" for n in (standing.processes, course.world.size))
-        how = "with torchrun" if standing.processes > 1 else "without torchrun"
+        train_state = TrainState(processes=fold_run.world.size)
+        _save(fold_run, train_state, train_step)
+        return train_state
+    train_state = load_train_state(fold_run.folder, train_step)
+    if train_state.processes != fold_run.world.size:
+        begun, now = (f"{n} process{'es' if n > 1 else ''}" for n in (train_state.processes, fold_run.world.size))
+        how = "with torchrun" if train_state.processes > 1 else "without torchrun"
         raise ConfigError(
-            f"{course.name} was begun with {begun} and cannot go on with {now}: its batches would be others, and its "
+            f"{fold_run.name} was begun with {begun} and cannot go on with {now}: its batches would be others, and its "
             f"weights those of neither run. Start it with {begun} ({how}), or begin anew with --force"
         )
-    log.info("%s: resumed at step %d", course.name, standing.step)
-    return standing
+    log.info("%s: resumed at step %d", fold_run.name, train_state.step)
+    return train_state
 
 
-class _Saves:
+class _CheckpointTimer:
     """When the state was saved last, and when it is to be saved again."""
 
-    def __init__(self, course: Course, learner: Learner, standing: Standing) -> None:
-        self.course, self.learner, self.standing = course, learner, standing
+    def __init__(self, fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> None:
+        self.fold_run, self.train_step, self.train_state = fold_run, train_step, train_state
         self.at, self.took = time.monotonic(), 0.0
 
     @property
@@ -227,81 +235,85 @@ class _Saves:
 
     @property
     def due(self) -> bool:
-        return self.age > seconds_between_saves(self.course.save_every, self.took)
+        return self.age > seconds_between_saves(self.fold_run.save_every, self.took)
 
     def save(self) -> None:
         began = time.monotonic()
-        _save(self.course, self.standing, self.learner)
+        _save(self.fold_run, self.train_state, self.train_step)
         self.at = time.monotonic()
         self.took = self.at - began
 
 
-def _save(course: Course, standing: Standing, learner: Learner) -> None:
-    if course.world.is_first:
-        save_standing(course.folder, standing, learner)
-    course.world.wait()
+def _save(fold_run: FoldRun, train_state: TrainState, train_step: TrainStep) -> None:
+    if fold_run.world.is_first:
+        save_train_state(fold_run.folder, train_state, train_step)
+    fold_run.world.wait()
 
 
-def _note_best(course: Course, learner: Learner, standing: Standing) -> None:
+def _keep_best(fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> None:
     """Keeps the weights if the mean Dice over structures is the best so far, and counts validations without a gain."""
-    least_gain = course.early_stopping.min_delta if course.early_stopping else 0.0
-    standing.since_better += 1
-    if standing.mean_dice > standing.mean_to_beat + least_gain:  # small gains add up until they are one
-        standing.since_better, standing.mean_to_beat = 0, standing.mean_dice
-    if standing.mean_dice > standing.best_mean:
-        standing.best_mean, standing.best_step, standing.best_dice = standing.mean_dice, standing.step, standing.dice
-        if course.world.is_first:
-            save_weights(course.folder / BEST, learner.validated_weights())
+    least_gain = fold_run.early_stopping.min_delta if fold_run.early_stopping else 0.0
+    train_state.since_better += 1
+    if train_state.mean_dice > train_state.mean_to_beat + least_gain:  # small gains add up until they are one
+        train_state.since_better, train_state.mean_to_beat = 0, train_state.mean_dice
+    if train_state.mean_dice > train_state.best_mean:
+        train_state.best_mean, train_state.best_step, train_state.best_dice = (
+            train_state.mean_dice,
+            train_state.step,
+            train_state.dice,
+        )
+        if fold_run.world.is_first:
+            save_weights(fold_run.folder / BEST, train_step.validated_weights())
 
 
-def _patience_is_over(course: Course, standing: Standing) -> bool:
-    return course.early_stopping is not None and standing.since_better >= course.early_stopping.patience
+def _should_stop_early(fold_run: FoldRun, train_state: TrainState) -> bool:
+    return fold_run.early_stopping is not None and train_state.since_better >= fold_run.early_stopping.patience
 
 
-def _roll_back(course: Course, learner: Learner, fault: NotFiniteError, seconds: float) -> Standing:
+def _roll_back(fold_run: FoldRun, train_step: TrainStep, fault: NotFiniteError, seconds: float) -> TrainState:
     """The last good state with a lower rate, and with the time that was spent; the second time, the end."""
-    standing = load_standing(course.folder, learner)
-    standing.seconds = seconds
-    course.world.wait()
-    if standing.rolled_back_at is not None:
-        if course.world.is_first:
-            save_weights(course.folder / LAST, learner.validated_weights())
+    train_state = load_train_state(fold_run.folder, train_step)
+    train_state.seconds = seconds
+    fold_run.world.wait()
+    if train_state.rolled_back_at is not None:
+        if fold_run.world.is_first:
+            save_weights(fold_run.folder / LAST, train_step.validated_weights())
         raise TrainingError(
-            f"{course.name}: {fault} again at step {fault.step}, after rolling back from step "
-            f"{standing.rolled_back_at} to a lower learning rate; the weights of step {standing.step} are in "
-            f"{course.folder / LAST}. Use a lower train.optimizer.lr, train.grad_clip or fp32 (plan.precision), and "
+            f"{fold_run.name}: {fault} again at step {fault.step}, after rolling back from step "
+            f"{train_state.rolled_back_at} to a lower learning rate; the weights of step {train_state.step} are in "
+            f"{fold_run.folder / LAST}. Use a lower train.optimizer.lr, train.grad_clip or fp32 (plan.precision), and "
             "look for extreme intensities with `segpipe check`"
         )
-    standing.rolled_back_at = fault.step
-    standing.rate_factor *= _RATE_AFTER_ROLLING_BACK
-    _save(course, standing, learner)
+    train_state.rolled_back_at = fault.step
+    train_state.rate_factor *= _RATE_AFTER_ROLLING_BACK
+    _save(fold_run, train_state, train_step)
     log.warning(
         "%s: %s at step %d: rolled back to step %d, goes on with %g of the learning rate",
-        course.name,
+        fold_run.name,
         fault,
         fault.step,
-        standing.step,
-        standing.rate_factor,
+        train_state.step,
+        train_state.rate_factor,
     )
-    return standing
+    return train_state
 
 
-def _finish(course: Course, learner: Learner, standing: Standing) -> dict[str, Any]:
+def _finish(fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> dict[str, Any]:
     """Writes the last weights and the fold's result; without validation cases the last weights are the best."""
     result = {
-        "steps": standing.step,
-        "dice": standing.dice,
-        "best_step": standing.best_step,
-        "best_dice": standing.best_dice,
-        "validation_cases": list(course.validation.cases),
-        "rolled_back_at": standing.rolled_back_at,
+        "steps": train_state.step,
+        "dice": train_state.dice,
+        "best_step": train_state.best_step,
+        "best_dice": train_state.best_dice,
+        "validation_cases": list(fold_run.validation.cases),
+        "rolled_back_at": train_state.rolled_back_at,
     }
-    if course.world.is_first:
-        save_weights(course.folder / LAST, learner.validated_weights())
-        if standing.best_step is None:
-            save_weights(course.folder / BEST, learner.validated_weights())
-        write_json(course.folder / RESULT, result)
-        remove_state(course.folder)
-    course.world.wait()
-    log.info("%s: %d steps in %s", course.name, standing.step, duration(standing.seconds))
+    if fold_run.world.is_first:
+        save_weights(fold_run.folder / LAST, train_step.validated_weights())
+        if train_state.best_step is None:
+            save_weights(fold_run.folder / BEST, train_step.validated_weights())
+        write_json(fold_run.folder / RESULT, result)
+        remove_train_state(fold_run.folder)
+    fold_run.world.wait()
+    log.info("%s: %d steps in %s", fold_run.name, train_state.step, duration(train_state.seconds))
     return result

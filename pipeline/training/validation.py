@@ -26,7 +26,7 @@ class CaseStore(Protocol):
     def label(self, case: str) -> np.ndarray | torch.Tensor: ...
 
 
-Look = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
+OnValidatedCase = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
 """Is shown a validated case: its id, image (C, X, Y, Z), reference and predicted label (X, Y, Z)."""
 
 
@@ -44,7 +44,7 @@ class ValidationPlan:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class LabelTables:
     """How label maps and outputs are read. ignore: the label value that does not count."""
 
     structures: tuple[str, ...]
@@ -98,12 +98,12 @@ def validate(
     network: Callable[[torch.Tensor], torch.Tensor],
     store: CaseStore,
     cases: Iterable[str],
-    labelling: Labelling,
+    labelling: LabelTables,
     patch_size: Sequence[int],
     device: torch.device,
     overlap: float,
     sw_batch_size: int,
-    look: Look | None = None,
+    look: OnValidatedCase | None = None,
 ) -> dict[str, float]:
     """Mean Dice per structure over the cases; a structure that no case holds or predicts is left out.
 
@@ -127,7 +127,7 @@ def validate(
 def predict_label(
     network: Callable[[torch.Tensor], torch.Tensor],
     image_CXYZ: torch.Tensor,
-    labelling: Labelling,
+    labelling: LabelTables,
     patch_size: Sequence[int],
     device: torch.device,
     overlap: float,
@@ -147,14 +147,14 @@ def predict_label(
             yield from network(torch.from_numpy(windows).to(device)).float()
 
     found = torch.zeros(array.shape[1:], dtype=torch.int64 if labelling.overlapping else torch.int32, device=device)
-    weight = arrays.take(importance_map(layout.windows.roi_size, "gaussian"))
+    weight = arrays.from_numpy(importance_map(layout.windows.roi_size, "gaussian"))
     for block in blend(layout, logits(), weight, channels, arrays, 0 if labelling.overlapping else channels):
         place = tuple(slice(first, first + n) for first, n in zip(block.first, block.logits.shape[1:], strict=True))
         found[place] = predicted_label(block.logits, labelling).to(found.dtype)
     return found
 
 
-def predicted_label(logits_KXYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
+def predicted_label(logits_KXYZ: torch.Tensor, labelling: LabelTables) -> torch.Tensor:
     """The predicted label map, as stored labels are: an index, or one bit per structure where they overlap."""
     if not labelling.overlapping:
         return logits_KXYZ.argmax(0)
@@ -162,12 +162,12 @@ def predicted_label(logits_KXYZ: torch.Tensor, labelling: Labelling) -> torch.Te
     return ((logits_KXYZ > 0).long() << bits).sum(0)
 
 
-def shown_label(label_XYZ: torch.Tensor, labelling: Labelling) -> torch.Tensor:
+def shown_label(label_XYZ: torch.Tensor, labelling: LabelTables) -> torch.Tensor:
     """The reference with ignored voxels as background."""
     return label_XYZ if labelling.ignore is None else label_XYZ.masked_fill(label_XYZ == labelling.ignore, 0)
 
 
-def dice_per_structure(found_XYZ: torch.Tensor, label_XYZ: torch.Tensor, labelling: Labelling) -> list[float]:
+def dice_per_structure(found_XYZ: torch.Tensor, label_XYZ: torch.Tensor, labelling: LabelTables) -> list[float]:
     """Dice of each structure of one case; NaN where neither prediction nor reference holds it."""
     valid = torch.ones_like(label_XYZ, dtype=torch.bool) if labelling.ignore is None else label_XYZ != labelling.ignore
     count = len(labelling.structures)

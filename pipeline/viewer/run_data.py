@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import inside, read_json
+from pipeline.base.files import read_json, safe_join
 from pipeline.base.stage import is_finished
 from pipeline.dataset.case_index import Case, Cases, data_root, image_paths, read_cases
 from pipeline.preprocessing.plan import read_plan
 from pipeline.reporting.results import Results, read_results
-from pipeline.web.browser_volumes import compact, numbered, plain_nifti, planned_windows
+from pipeline.web.browser_volumes import plain_nifti, planned_windows, relabel, to_int16_if_lossless
 
 _SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")
 
 
 @dataclass(frozen=True)
-class ViewedRun:
+class ViewerRun:
     """The cases of a run that have a prediction, in the order in which they are gone through."""
 
     name: str
@@ -49,12 +49,12 @@ class ViewedRun:
         from pipeline.io.formats import read_image
 
         image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
-        return plain_nifti(compact(image.array[channel]), image.grid).to_bytes()
+        return plain_nifti(to_int16_if_lossless(image.array[channel]), image.grid).to_bytes()
 
     def reference(self, index: int) -> bytes | None:
         """A case's reference with voxels numbered by structure; None where it has none."""
         case = self.order[index]
-        return None if case.label is None else self._labels(inside(self.root, case.label))
+        return None if case.label is None else self._labels(safe_join(self.root, case.label))
 
     def prediction(self, index: int) -> bytes:
         """A case's prediction, numbered like the reference."""
@@ -65,7 +65,7 @@ class ViewedRun:
         from pipeline.io.formats import read_label
 
         volume = read_label(path)
-        return plain_nifti(numbered(volume.array, list(self.cases.structures.values())), volume.grid).to_bytes()
+        return plain_nifti(relabel(volume.array, list(self.cases.structures.values())), volume.grid).to_bytes()
 
     def _entry(self, case: Case) -> dict[str, Any]:
         scores, mean = {}, None
@@ -77,7 +77,7 @@ class ViewedRun:
         return {"id": case.id, "split": case.split, "reference": case.label is not None, "dice": mean, "scores": scores}
 
 
-def read_viewed(run: Path) -> ViewedRun:
+def load_viewer_run(run: Path) -> ViewerRun:
     """Reads a run folder, with scores where there are any. ConfigError where `load` or `infer` is not finished."""
     for stage in ("load", "infer"):
         if not is_finished(run / stage):
@@ -86,7 +86,7 @@ def read_viewed(run: Path) -> ViewedRun:
             )
     cases = read_cases(run / "load")
     inferred = read_json(run / "infer" / "cases.json")["cases"]
-    predictions = {e["id"]: inside(run / "infer", e["prediction"]) for e in inferred if e.get("prediction")}
+    predictions = {e["id"]: safe_join(run / "infer", e["prediction"]) for e in inferred if e.get("prediction")}
     results = read_results(run / "evaluate") if is_finished(run / "evaluate") else None
     worst = [results.cases[i] for i in results.worst_first()] if results else []
     rank = {case: place for place, case in enumerate(worst)}
@@ -95,7 +95,7 @@ def read_viewed(run: Path) -> ViewedRun:
         raise ConfigError(f"{run}: no case has a prediction, so there is nothing to view")
     order = tuple(sorted(shown, key=lambda case: (rank.get(case.id, len(rank)), case.id)))
     root = data_root(run / "load")
-    return ViewedRun(run.resolve().name, cases, root, order, predictions, results, _windows(run, cases))
+    return ViewerRun(run.resolve().name, cases, root, order, predictions, results, _windows(run, cases))
 
 
 def _windows(run: Path, cases: Cases) -> tuple[tuple[float, float] | None, ...]:

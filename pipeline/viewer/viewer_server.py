@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.viewer.run_data import ViewedRun, read_viewed
+from pipeline.viewer.run_data import ViewerRun, load_viewer_run
 from pipeline.web.static_files import SAFE_HEADERS, VIEWER, asset
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Viewer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: ViewedRun, port: int = 0) -> None:
+    def __init__(self, run: ViewerRun, port: int = 0) -> None:
         self.run, self.token = run, secrets.token_urlsafe(24)
         self._tickets: set[str] = set()
         try:
@@ -148,7 +148,7 @@ def view(run: Path, port: int = 0, open_browser: bool = True) -> None:
 
     Raises ConfigError where `run` is no run with predictions, or the port is taken.
     """
-    with Viewer(read_viewed(run), port) as viewer:
+    with Viewer(load_viewer_run(run), port) as viewer:
         print(f"{len(viewer.run.order)} cases at {viewer.url}\nstop with Ctrl-C", flush=True)
         if open_browser:
             import webbrowser

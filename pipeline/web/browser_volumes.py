@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def scan_name(channel: int) -> str:
-    """The file that `write_shown` writes for a channel."""
+    """The file that `write_viewer_volumes` writes for a channel."""
     return f"scan-{channel}.nii.gz"
 
 
 OVERLAY = "overlay.nii.gz"
 
 
-def write_shown(folder: Path, image: Volume, segmentation: Volume, labels: Sequence[Label]) -> None:
+def write_viewer_volumes(folder: Path, image: Volume, segmentation: Volume, labels: Sequence[Label]) -> None:
     """Writes each channel of `image` (C, X, Y, Z), and the segmentation numbered as `overlay_values` says."""
     for number, channel in enumerate(image.array):
-        plain_nifti(compact(channel), image.grid).to_filename(folder / scan_name(number))
-    overlay = numbered(segmentation.array, [(value,) for value in overlay_values(labels)])
+        plain_nifti(to_int16_if_lossless(channel), image.grid).to_filename(folder / scan_name(number))
+    overlay = relabel(segmentation.array, [(value,) for value in overlay_values(labels)])
     plain_nifti(overlay, segmentation.grid).to_filename(folder / OVERLAY)
 
 
@@ -40,7 +40,7 @@ def overlay_values(labels: Sequence[Label]) -> list[int]:
     return sorted({value for label in labels for value in label.values})
 
 
-def numbered(labels: NDArray[Any], groups: Sequence[Sequence[int]]) -> NDArray[np.unsignedinteger[Any]]:
+def relabel(labels: NDArray[Any], groups: Sequence[Sequence[int]]) -> NDArray[np.unsignedinteger[Any]]:
     """0 is background, i a voxel with a value of the i-th group.
 
     Where groups share a value, the smallest counts, so that a part is seen in its whole; of two as large, the later.
@@ -51,7 +51,7 @@ def numbered(labels: NDArray[Any], groups: Sequence[Sequence[int]]) -> NDArray[n
     return indices
 
 
-def compact(channel: NDArray[np.float32]) -> NDArray[Any]:
+def to_int16_if_lossless(channel: NDArray[np.float32]) -> NDArray[Any]:
     """The same values as int16 where they are whole numbers of its range (a CT is), else as they are."""
     limits = np.iinfo(np.int16)
     if not np.isfinite(channel).all() or channel.min() < limits.min or channel.max() > limits.max:

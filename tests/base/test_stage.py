@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Outcome, Stage, execute, failed_cases, is_finished
-from pipeline.base.strict_model import Strict
+from pipeline.base.stage import Stage, StageResult, execute, failed_cases, is_finished
+from pipeline.base.strict_model import StrictModel
 
 
-class Number(Strict):
+class Number(StrictModel):
     number: int = 1
 
 
@@ -30,7 +30,7 @@ def _stage(calls: list[str], name: str = "add", inputs: tuple[str, ...] = (), **
         (out / "sum.json").write_text(json.dumps({"sum": total, "seconds": len(calls)}))
         (out / "notes.txt").write_text(f"call {len(calls)}")
 
-    settings = {"undigested": {"sum.json": ("seconds",), "notes.txt": ()}, "promises": ("sum.json",), **more}
+    settings = {"not_hashed": {"sum.json": ("seconds",), "notes.txt": ()}, "outputs": ("sum.json",), **more}
     return Stage(name=name, version=1, config=Number, reads={}, inputs=inputs, run=settings.pop("run", run), **settings)
 
 
@@ -126,7 +126,7 @@ def test_only_a_resuming_stage_with_an_equal_request_gets_its_unfinished_work_ba
 def test_failed_cases_are_recorded_and_previous_results_kept_where_asked(tmp_path):
     def run(config, folders, out, runtime):
         (out / "sum.json").write_text(json.dumps({"sum": config.number}))
-        return Outcome(failed_cases=("case_7",))
+        return StageResult(failed_cases=("case_7",))
 
     stage = _stage([], run=run, keep_previous=True)
     _go(stage, tmp_path)
@@ -184,15 +184,15 @@ def test_unfinished_work_of_another_request_is_kept_aside_where_results_are(tmp_
 
 def test_a_key_that_changes_no_result_runs_nothing_again(tmp_path):
     calls: list[str] = []
-    stage = _stage(calls, immaterial=("number",))
+    stage = _stage(calls, ignored_keys=("number",))
     assert _go(stage, tmp_path, number=1) is True
     assert _go(stage, tmp_path, number=2) is False
     assert calls == ["add"]
 
 
-def test_records_from_before_a_key_was_immaterial_still_stand(tmp_path):
+def test_records_from_before_a_key_was_ignored_still_stand(tmp_path):
     """They hold the key, and folders that are finished are not computed again for it."""
     calls: list[str] = []
     assert _go(_stage(calls), tmp_path, number=1) is True
-    assert _go(_stage(calls, immaterial=("number",)), tmp_path, number=2) is False
+    assert _go(_stage(calls, ignored_keys=("number",)), tmp_path, number=2) is False
     assert calls == ["add"]

@@ -12,8 +12,8 @@ from pipeline.dataset.label_encoding import decode, encode, ignore_index, index_
 from pipeline.models.losses.build_loss import build_loss
 from pipeline.models.losses.loss_config import CrossEntropyConfig
 from pipeline.sampling.patch_store import open_store, write_case, write_index
-from pipeline.sampling.patches import PatchPlace, cut_batch, surroundings
-from pipeline.training.validation import Labelling, dice_per_structure, shown_label
+from pipeline.sampling.patches import PatchLocation, cut_batch, cut_with_margin
+from pipeline.training.validation import LabelTables, dice_per_structure, shown_label
 
 GAPS = {"a": (5,), "b": (100,), "c": (201,)}
 
@@ -71,16 +71,16 @@ def test_ignored_voxels_stay_ignored_from_the_file_to_loss_and_score(count: int,
     label, mark = encode(values, structures, 255, overlapping=True), ignore_index(structures, overlapping=True)
     entry = write_case(tmp_path, "a", "a", np.zeros((1, 2, 2, 2), np.float32), label, {}, {})
     write_index(tmp_path, {"a": entry}, "disk", label.dtype)
-    place, size = PatchPlace("a", (0, 0, 0)), (2, 2, 2)
+    place, size = PatchLocation("a", (0, 0, 0)), (2, 2, 2)
     store = open_store(tmp_path)
     cut, stored = cut_batch(store, [place], size).label_BXYZ, torch.as_tensor(store.label("a")).long()
-    for patch in (cut[0], surroundings(store, place, size).label, stored):
+    for patch in (cut[0], cut_with_margin(store, place, size).label, stored):
         assert (patch == mark).flatten().tolist() == [False] * 4 + [True] * 4
     loss = build_loss(CrossEntropyConfig(), count, overlapping=True, ignore=mark)
     logits = torch.randn((1, count, 2, 2, 2), generator=torch.Generator().manual_seed(0), requires_grad=True)
     (gradient,) = torch.autograd.grad(loss(logits, cut), logits)
     assert (gradient[:, :, 0] != 0).all() and (gradient[:, :, 1] == 0).all()
-    labelling = Labelling(tuple(structures), overlapping=True, ignore=mark)
+    labelling = LabelTables(tuple(structures), overlapping=True, ignore=mark)
     assert torch.equal(shown_label(stored, labelling)[1], torch.zeros((2, 2), dtype=torch.long))
     found = stored.masked_fill(stored == mark, 1)
     dice = dice_per_structure(found, stored, labelling)

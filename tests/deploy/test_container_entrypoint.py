@@ -15,7 +15,7 @@ import pytest
 from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT, EXIT_SOME_CASES
 from pipeline.dataset.manifest import FORMAT
 from pipeline.deploy import container_entrypoint
-from pipeline.deploy.container_entrypoint import Places, grand_challenge_sockets, places_from, predict_all
+from pipeline.deploy.container_entrypoint import ContainerPaths, container_paths, grand_challenge_sockets, predict_all
 from pipeline.deploy.list_scans import scans_in_sockets
 from pipeline.deploy.result_tables import structure_volumes_ml
 from pipeline.io.geometry import Grid
@@ -25,7 +25,7 @@ from tests.packaging.small_package import small_package
 
 
 def test_the_places_of_plain_docker_run_are_the_default() -> None:
-    assert places_from({}) == Places(Path("/input"), Path("/output"), Path("/opt/ml/model"))
+    assert container_paths({}) == ContainerPaths(Path("/input"), Path("/output"), Path("/opt/ml/model"))
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,16 @@ def test_the_places_of_plain_docker_run_are_the_default() -> None:
 )
 def test_monai_deploy_says_where_to_read_and_write(variable: str, place: str) -> None:
     """Where it names a folder to work in, other places may be relative to it."""
-    standard = places_from({})
-    assert places_from({variable: "/var/deploy"}) == replace(standard, **{place: Path("/var/deploy")})
-    relative = places_from({variable: "deploy", "HOLOSCAN_WORKDIR": "/var/holoscan"})
+    standard = container_paths({})
+    assert container_paths({variable: "/var/deploy"}) == replace(standard, **{place: Path("/var/deploy")})
+    relative = container_paths({variable: "deploy", "HOLOSCAN_WORKDIR": "/var/holoscan"})
     assert relative == replace(standard, **{place: Path("/var/holoscan/deploy")})
 
 
 def test_a_model_one_folder_down_is_found_as_monai_deploy_mounts_it(tmp_path: Path) -> None:
     (tmp_path / "hippocampus").mkdir()
     (tmp_path / "hippocampus" / "package.json").write_text("{}")
-    assert places_from({"HOLOSCAN_MODEL_PATH": str(tmp_path)}).model == tmp_path / "hippocampus"
+    assert container_paths({"HOLOSCAN_MODEL_PATH": str(tmp_path)}).model == tmp_path / "hippocampus"
 
 
 def test_plain_folders_are_not_taken_for_grand_challenge(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def scan(path: Path, seed: int) -> None:
 
 @pytest.mark.slow
 def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
+    places = ContainerPaths(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
     places.output.mkdir()
     for seed, name in enumerate(("a_0000", "a_0001", "b/T1_0000", "b/T2_0001", "c_0000")):
         scan(places.input / f"{name}.nii.gz", seed)
@@ -82,7 +82,7 @@ def test_several_channels_of_a_case_become_one_segmentation_and_a_missing_one_is
     assert "T2" in rows["c"]["message"]
     assert sorted(path.name for path in places.output.glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
     # The other order of the channels is another scan: both have been looked at, each in its place.
-    swapped = Places(tmp_path / "swapped", tmp_path / "out_swapped", places.model)
+    swapped = ContainerPaths(tmp_path / "swapped", tmp_path / "out_swapped", places.model)
     swapped.output.mkdir()
     for seed, name in enumerate(("a_0001", "a_0000")):
         scan(swapped.input / f"{name}.nii.gz", seed)
@@ -109,7 +109,10 @@ def test_a_4d_file_holds_all_channels_and_a_manifest_names_the_cases(tmp_path: P
     for name in ("apart", "together", "listed"):
         output = tmp_path / "out" / name
         output.mkdir(parents=True)
-        assert predict_all(Places(tmp_path / name, output, model), "cpu", strict=False, uncertainty=True) == EXIT_DONE
+        assert (
+            predict_all(ContainerPaths(tmp_path / name, output, model), "cpu", strict=False, uncertainty=True)
+            == EXIT_DONE
+        )
         found[name] = np.asarray(nib.load(output / "a.nii.gz").dataobj)
         (row,) = csv.DictReader((output / "cases.csv").open(encoding="utf-8"))
         (entry,) = json.loads((output / "volumes.json").read_text(encoding="utf-8"))["cases"]
@@ -126,7 +129,7 @@ def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(
     monkeypatch.setenv("SEGPIPE_OUTPUT", str(tmp_path / "out"))
     monkeypatch.setenv("SEGPIPE_MODEL", str(small_package(tmp_path / "model")))
     monkeypatch.setenv("SEGPIPE_OUTPUT_SLUG", "brain-structures")
-    monkeypatch.setattr("pipeline.deploy.predict.segment_isolated", lambda *_: pytest.fail("another process"))
+    monkeypatch.setattr("pipeline.deploy.predict.segment_in_subprocess", lambda *_: pytest.fail("another process"))
     (tmp_path / "out").mkdir()
     scan(tmp_path / "in" / "images" / "brain-mri" / "x.nii.gz", 0)
     assert container_entrypoint.main([]) == EXIT_DONE
@@ -136,7 +139,7 @@ def test_grand_challenge_writes_to_the_slug_that_is_asked_for_in_this_process(
 @pytest.mark.slow
 def test_grand_challenges_sockets_of_one_channel_each_are_one_case(tmp_path: Path) -> None:
     """T1 and T2 lie in two sockets under names that say nothing, as on grand-challenge; order of the folders or not."""
-    places = Places(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
+    places = ContainerPaths(tmp_path / "in", tmp_path / "out", two_channels(tmp_path / "model"))
     plain = replace(places, input=tmp_path / "plain", output=tmp_path / "plain_out")
     for each in (places, plain):
         each.output.mkdir()

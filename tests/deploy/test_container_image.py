@@ -13,7 +13,7 @@ import yaml
 from pipeline.base.errors import ConfigError, SegpipeError
 from pipeline.deploy import container_image
 from pipeline.deploy.container_image import build_command, build_image, first_engine
-from pipeline.deploy.server.server_settings import limits_from
+from pipeline.deploy.server.server_settings import read_limits
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
 
@@ -183,6 +183,6 @@ def test_what_the_shipped_deployments_take_on_fits_into_the_disk_that_they_give(
     of_kubernetes = {entry["name"]: entry.get("value", "") for entry in container["env"]}
     of_compose = {name: str(value) for name, value in service["environment"].items()}
     for environment, gib in ((of_compose, 6), (of_kubernetes, 8)):
-        limits = limits_from(environment)
+        limits = read_limits(environment)
         waiting, running = limits.queue * (limits.upload_mib + limits.unpacked_mib), 3 * limits.unpacked_mib
         assert waiting + running < 0.95 * gib * 1024

@@ -25,7 +25,7 @@ from pipeline.deploy.list_scans import list_scans
 from pipeline.deploy.predict import summary
 from pipeline.deploy.result_tables import write_results
 from pipeline.inference import segmentation_jobs
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
 
@@ -99,7 +99,7 @@ def test_metaimage_stays_metaimage(package, tmp_path):
 def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch):
     for case in "abc":
         write_scan(tmp_path / "in" / f"{case}.nii.gz")
-    done, real = [], segmentation_jobs.Journal.add
+    done, real = [], segmentation_jobs.CaseJournal.add
 
     def interrupted(journal, result):
         real(journal, result)
@@ -107,7 +107,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
         if len(done) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmentation_jobs.Journal, "add", interrupted)
+    monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(package, tmp_path / "in", tmp_path / "out")
     times = {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
@@ -120,9 +120,9 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
 
 KILLED_AFTER_TWO = """
 import os, pathlib, signal, sys
-from pipeline.inference.segmentation_jobs import Journal
+from pipeline.inference.segmentation_jobs import CaseJournal
 from pipeline.deploy.predict import predict
-add, done = Journal.add, []
+add, done = CaseJournal.add, []
 def killing(journal, result):
     add(journal, result)
     done.append(result.id)
@@ -136,9 +136,9 @@ predict(*map(pathlib.Path, sys.argv[1:]), device="cpu", isolated=False)
 @pytest.fixture
 def noted(monkeypatch):
     """The cases that were segmented, in order."""
-    cases, real = [], segmentation_jobs.Journal.add
+    cases, real = [], segmentation_jobs.CaseJournal.add
     monkeypatch.setattr(
-        segmentation_jobs.Journal, "add", lambda journal, result: (real(journal, result), cases.append(result.id))
+        segmentation_jobs.CaseJournal, "add", lambda journal, result: (real(journal, result), cases.append(result.id))
     )
     return cases
 
@@ -186,7 +186,7 @@ def test_a_scan_is_done_again_where_it_its_output_the_settings_or_the_package_ch
     assert computed() == ""
     (tmp_path / "a.nii.gz").rename(source / "a.nii.gz")
     assert computed() == ""  # what was not asked for in between is still known
-    assert computed(settings=InferenceSettings(overlap=0.25)) == "abcd"
+    assert computed(settings=InferenceConfig(overlap=0.25)) == "abcd"
     assert computed() == "abcd"
     other = small_package(tmp_path / "other", seeds=(2,))
     assert computed(other) == "abcd"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.metrics.paired_tests import paired
+from pipeline.evaluation.metrics.paired_tests import paired_differences
 from pipeline.evaluation.read_scores import read_scores
 
 CASES = [f"case_{i:02d}" for i in range(12)]
@@ -158,7 +158,7 @@ def test_runs_of_one_name_are_told_apart_by_what_lies_above(tmp_path: Path) -> N
 
 
 def test_a_tie_is_one_even_after_rounding() -> None:
-    entry = paired("dice", np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]), ["a", "b"], 100)
+    entry = paired_differences("dice", np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]), ["a", "b"], 100)
     assert (entry["wins"], entry["losses"], entry["ties"]) == (0, 0, 2)
 
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from pipeline.evaluation.metrics.overlap import overlap
-from pipeline.evaluation.metrics.score_case import MetricSettings, score_masks
+from pipeline.evaluation.metrics.score_case import MetricConfig, score_masks
 from pipeline.evaluation.metrics.summary import ScoredCase, summarise
-from pipeline.evaluation.metrics.surface_distances import Directed, SurfaceDistances, surface_distances
+from pipeline.evaluation.metrics.surface_distances import DirectedDistances, SurfaceDistances, surface_distances
 
 CASES = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
 
@@ -53,7 +53,7 @@ def distances(pred: Any, ref: Any, spacing_mm: list[float], element: str = "surf
     return found
 
 
-def average(side: Directed) -> float:
+def average(side: DirectedDistances) -> float:
     return float(np.average(side.distances_mm, weights=side.weights))
 
 
@@ -67,7 +67,7 @@ def row(pred: Any, ref: Any, policy: str) -> dict[str, Any]:
     """All metrics of two masks at 1 mm; a plane is one slice of a volume."""
     masks = [np.atleast_3d(mask(description)) for description in (pred, ref)]
     diagonal_mm = float(np.linalg.norm(masks[0].shape))
-    return score_masks(*masks, (1.0, 1.0, 1.0), MetricSettings(empty_policy=policy), 1.0, diagonal_mm)
+    return score_masks(*masks, (1.0, 1.0, 1.0), MetricConfig(empty_policy=policy), 1.0, diagonal_mm)
 
 
 def summary(dice: list[list[float | None]]) -> dict[str, Any]:

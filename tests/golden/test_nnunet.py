@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.evaluation.metrics.score_case import MetricSettings, score_case
+from pipeline.evaluation.metrics.score_case import MetricConfig, score_case
 from pipeline.evaluation.metrics.summary import ScoredCase, summarise
 from pipeline.evaluation.read_scores import Scores, read_scores
 from tests.golden.nnunet import IGNORE, MAPS, drawn
@@ -46,7 +46,7 @@ def test_what_is_read_has_the_means_that_nnunet_states(kind: str) -> None:
 @pytest.mark.parametrize("kind", STRUCTURES)
 def test_the_policy_nnunet_gives_what_nnunet_wrote(kind: str) -> None:
     """A structure moved, missed, invented, half of it ignored, and absent on both sides."""
-    structures, settings = STRUCTURES[kind], MetricSettings(empty_policy="nnunet")
+    structures, settings = STRUCTURES[kind], MetricConfig(empty_policy="nnunet")
     scores, cases = read(kind), []
     for case, (ref, pred) in MAPS.items():
         rows = score_case(drawn(pred), drawn(ref), structures, (1.0, 1.0, 1.0), settings, IGNORE).rows

@@ -54,7 +54,7 @@ def moving_slab(image: torch.Tensor, roi: tuple[int, int, int], overlap: float, 
     layout = SlabLayout.of(window_grid(image.shape[2:], roi, overlap), half)
     logits = (2 * torch.from_numpy(layout.windows.cut(image[0].numpy(), corner)) for corner in layout.corners())
     blended = torch.full_like(image, torch.nan)
-    for block in blend(layout, logits, CPU.take(importance_map(roi, "gaussian")), 1, CPU):
+    for block in blend(layout, logits, CPU.from_numpy(importance_map(roi, "gaussian")), 1, CPU):
         box = tuple(slice(first, first + n) for first, n in zip(block.first, block.logits.shape[1:], strict=True))
         blended[(0, slice(None), *box)] = block.logits
     return blended

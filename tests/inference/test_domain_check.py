@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.deploy.predict import predict
 from pipeline.deploy.result_tables import write_results
-from pipeline.inference.domain_check import unlike_training
+from pipeline.inference.domain_check import domain_shift_reasons
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.packaging.model_package import load_package
@@ -53,11 +53,11 @@ def test_a_scan_like_the_training_data_passes_in_all_48_orientations() -> None:
         for flips in itertools.product((1, -1), repeat=3):
             turned = image.as_reoriented(np.array(list(zip(axes, flips, strict=True))))
             scan = _scan(shape=turned.shape, affine=turned.affine)
-            assert unlike_training(scan, _plan(), _fingerprint(MR)) == ()
+            assert domain_shift_reasons(scan, _plan(), _fingerprint(MR)) == ()
 
 
 def test_a_rescaled_mr_passes() -> None:
-    assert unlike_training(_scan(0, 4e7), _plan(), _fingerprint(MR)) == ()
+    assert domain_shift_reasons(_scan(0, 4e7), _plan(), _fingerprint(MR)) == ()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_rescaled_mr_passes() -> None:
 def test_what_is_not_like_the_training_data_is_named_once(
     scan: Volume, scheme: str, intensity: dict, said: str
 ) -> None:
-    found = unlike_training(scan, _plan(scheme), _fingerprint(intensity))
+    found = domain_shift_reasons(scan, _plan(scheme), _fingerprint(intensity))
     assert len(found) == 1
     assert said in found[0]
 
@@ -84,23 +84,23 @@ def test_a_pet_in_another_unit_is_named() -> None:
     """Standardised uptake and Bq/ml differ by a factor of thousands, which no rescaling of a network's undoes."""
     pet = {"channel": "PET", "p005_min": 0.0, "p005_max": 0.1, "p995_min": 3.0, "p995_max": 9.0}
     plan = _plan().model_copy(update={"channels": (ChannelPlan(name="PET", modality="PET", scheme="zscore"),)})
-    assert unlike_training(_scan(0, 8), plan, _fingerprint(pet)) == ()
-    (said,) = unlike_training(_scan(0, 40_000), plan, _fingerprint(pet))
+    assert domain_shift_reasons(_scan(0, 8), plan, _fingerprint(pet)) == ()
+    (said,) = domain_shift_reasons(_scan(0, 40_000), plan, _fingerprint(pet))
     assert said.startswith("intensity: channel PET spans")
 
 
 def test_axes_tilted_far_from_the_bodys_are_named_with_the_angle() -> None:
     c, s = np.cos(np.radians(40)), np.sin(np.radians(40))
     tilted = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    (said,) = unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR))
+    (said,) = domain_shift_reasons(_scan(affine=tilted), _plan(), _fingerprint(MR))
     assert "tilted by 40°" in said
-    assert unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 30.0}) == ()
-    (said,) = unlike_training(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 10.0})
+    assert domain_shift_reasons(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 30.0}) == ()
+    (said,) = domain_shift_reasons(_scan(affine=tilted), _plan(), _fingerprint(MR) | {"tilt_degrees_max": 10.0})
     assert "tilted by 40° against the body's, training data by up to 10°" in said
 
 
 def test_a_hounsfield_scan_within_the_range_passes() -> None:
-    assert unlike_training(_scan(-1024, 1300), _plan("ct"), _fingerprint(CT)) == ()
+    assert domain_shift_reasons(_scan(-1024, 1300), _plan("ct"), _fingerprint(CT)) == ()
 
 
 def _write(path: Path, shape: tuple[int, int, int], low: float = 0, spacing_mm: float = 1, code: int = 1) -> None:

@@ -17,7 +17,7 @@ from pipeline.base.process_memory import resident_memory_gib
 from pipeline.inference import memory_estimate, predictor, segment_cases
 from pipeline.inference.array_backend import TorchArrays
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.geometry import Grid
@@ -96,7 +96,7 @@ def test_of_real_networks_too(seeds, options, repository, segpipe_data, tmp_path
 
 def predictor_with(gib, **settings):
     """A predictor that may use so much on top of what the process has; the network itself takes next to nothing."""
-    settings = InferenceSettings(memory_gib=resident_memory_gib() + gib, **settings)
+    settings = InferenceConfig(memory_gib=resident_memory_gib() + gib, **settings)
     many = plan_for(structures={f"structure {k}": (k,) for k in range(1, 60)}, patch_size=(64, 64, 64))
     made = Predictor(many, TorchModel([nearest_class], CPU), settings)
     made.__dict__["network_gib"] = 0.0
@@ -107,8 +107,8 @@ def test_too_little_for_fp32_gives_stores_of_half_the_size():
     needs = predictor_with(1.0).needs(LARGE)
     between = 0.5 * (needs.fp32.peak + needs.half.peak)
     assert needs.half.stores < 0.8 * needs.fp32.stores
-    assert predictor_with(between).choose(needs) is True
-    assert predictor_with(needs.fp32.peak + 0.3).choose(needs) is False
+    assert predictor_with(between).use_half_precision(needs) is True
+    assert predictor_with(needs.fp32.peak + 0.3).use_half_precision(needs) is False
 
 
 def test_too_little_for_both_is_refused_with_figures_and_cure(monkeypatch):
@@ -116,17 +116,17 @@ def test_too_little_for_both_is_refused_with_figures_and_cure(monkeypatch):
     small = predictor_with(0.01)
     needs = small.needs(LARGE)
     with pytest.raises(DataError, match=r"needs about \d\.\d GiB of memory beside the 0\.2 GiB .* infer\.memory_gib"):
-        small.choose(needs)
+        small.use_half_precision(needs)
 
 
 def test_a_small_memory_gib_refuses_the_case_before_its_voxels_are_read(tmp_path):
     """The whole way: the batch goes on, the case is refused by name."""
-    from pipeline.inference.segment_cases import segment
+    from pipeline.inference.segment_cases import segment_cases
 
     small = predictor_with(1e-6)
     write_scan(tmp_path / "a.nii.gz")
     jobs = [Job("a", (tmp_path / "a.nii.gz",), tmp_path / "out.nii.gz")]
-    (result,) = segment(jobs, lambda name: small)
+    (result,) = segment_cases(jobs, lambda name: small)
     assert result.status == "failed"
     assert "GiB are free" in result.message
     assert not (tmp_path / "out.nii.gz").exists()
@@ -134,8 +134,8 @@ def test_a_small_memory_gib_refuses_the_case_before_its_voxels_are_read(tmp_path
 
 def test_what_is_free_is_never_all_that_the_machine_has(monkeypatch):
     monkeypatch.setattr(memory_estimate, "available_memory_gib", lambda: 10.0)
-    assert memory_estimate.free_memory_gib(InferenceSettings()) == pytest.approx(9.0)
-    assert memory_estimate.free_memory_gib(InferenceSettings(memory_gib=1e-3)) < 0
+    assert memory_estimate.free_memory_gib(InferenceConfig()) == pytest.approx(9.0)
+    assert memory_estimate.free_memory_gib(InferenceConfig(memory_gib=1e-3)) < 0
 
 
 _MODEL = """
@@ -152,12 +152,12 @@ from pipeline.io.volume import Volume
 from pipeline.inference import segment_cases
 from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.segmentation_jobs import Job
-from pipeline.inference.memory_estimate import free_memory_gib, make_room_gib
+from pipeline.inference.memory_estimate import free_memory_gib, reclaim_memory_gib
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
+from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 
 class Model:
-    arrays, backend, disagreement, working = NumpyArrays(), "numpy", False, staticmethod(nullcontext)
+    arrays, backend, disagreement, inference_context = NumpyArrays(), "numpy", False, staticmethod(nullcontext)
     def __call__(self, windows):
         return np.repeat(windows, 41, axis=1)
 
@@ -185,9 +185,9 @@ def said_by(script, repository, *arguments):
 
 KEPT = """
 keep_freed_memory()
-settings = InferenceSettings(memory_gib=resident_memory_gib() + 0.3)
+settings = InferenceConfig(memory_gib=resident_memory_gib() + 0.3)
 np.ones(2**28, np.uint8)
-print(free_memory_gib(settings), make_room_gib(0.01, settings), make_room_gib(0.25, settings))
+print(free_memory_gib(settings), reclaim_memory_gib(0.01, settings), reclaim_memory_gib(0.25, settings))
 np.ones(2**28, np.uint8)
 print(Predictor(plan, Model()).network_gib)
 """
@@ -205,7 +205,7 @@ def test_memory_that_was_freed_and_kept_is_given_back_where_it_is_wanted(reposit
 TIGHT = """
 path = Path(sys.argv[1])
 image = segment_cases.read_image([path])
-settings = InferenceSettings(accumulate="fp32", postprocess=PostprocessSettings(largest_component=("s1",)))
+settings = InferenceConfig(accumulate="fp32", postprocess=PostprocessConfig(largest_component=("s1",)))
 needs = Predictor(plan, Model(), settings).needs(image.grid)
 del image
 limit = resident_memory_gib() + 1.3 * needs.fp32.peak
@@ -234,7 +234,7 @@ class Few(Model):
 path = Path(sys.argv[1])
 grid = segment_cases.read_header(path).grid
 few = plan.model_copy(update={"structures": {"s1": (1,)}})
-one = Predictor(few, Few(), InferenceSettings(accumulate="fp32", overlap=0))
+one = Predictor(few, Few(), InferenceConfig(accumulate="fp32", overlap=0))
 needs = one.needs(grid, 2 * grid.shape[0] * grid.shape[1] * grid.shape[2])
 keep_freed_memory()
 (result,) = segment_cases.segment([Job("a", (path,), path.with_name("out.nii"))], lambda name: one)
@@ -263,7 +263,7 @@ class Grows(Model):
         return np.repeat(windows, 41, axis=1)
 
 grid = Grid((128, 128, 128), np.eye(4))
-one = Predictor(plan, Grows(), InferenceSettings(overlap=0))
+one = Predictor(plan, Grows(), InferenceConfig(overlap=0))
 needs = one.needs(grid)
 keep_freed_memory()
 one.predict(Volume(np.zeros((1, *grid.shape), np.float32), grid))
@@ -302,7 +302,7 @@ def test_what_reading_takes_follows_from_how_the_files_store_their_voxels(tmp_pa
     plan = plan_for((1.0, 1.0, 1.0) if len(types) == 1 else (2.0, 2.0, 2.0))
     one = Predictor(plan.model_copy(update={"channels": channels}), TorchModel([nearest_class], CPU))
     one.__dict__["network_gib"] = 0.0
-    needs = segment_cases._announce([Job("a", paths, tmp_path / "out.nii.gz")], lambda name: one)["a"]
+    needs = segment_cases._estimate_memory([Job("a", paths, tmp_path / "out.nii.gz")], lambda name: one)["a"]
     assert needs.fp32.reading == pytest.approx(expected * V)
 
 
@@ -319,14 +319,14 @@ def test_a_scan_whose_voxels_would_multiply_is_remarked_on_or_refused_by_both_gr
 
 
 def test_such_a_scan_fails_at_once_and_the_others_go_on(tmp_path, caplog):
-    from pipeline.inference.segment_cases import segment
+    from pipeline.inference.segment_cases import segment_cases
 
     write_scan(tmp_path / "a.nii.gz", (6, 6, 6), (50.0, 50.0, 80.0))
     write_scan(tmp_path / "b.nii.gz", (20, 20, 3), (1.0, 1.0, 10.0))
     write_scan(tmp_path / "c.nii.gz")
     one = Predictor(plan_for(), TorchModel([nearest_class], CPU))
     jobs = [Job(case, (tmp_path / f"{case}.nii.gz",), tmp_path / f"{case}_out.nii.gz") for case in "abc"]
-    results = list(segment(jobs, lambda name: one))
+    results = list(segment_cases(jobs, lambda name: one))
     assert [result.status for result in results] == ["failed", "done", "done"]
     assert "300 × 300 × 480" in results[0].message
     assert "b  20 × 20 × 3 voxels of 1 × 1 × 10 mm become 20 × 20 × 30" in caplog.text

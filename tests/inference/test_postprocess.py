@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocess import check_structures, postprocess
-from pipeline.inference.select_postprocessing import LabelPair, choose, confirm, dice_after, look_at, steps_of
+from pipeline.inference.select_postprocessing import (
+    LabelPair,
+    describe_steps,
+    dice_after,
+    measure_case,
+    select_steps,
+    verify_selection,
+)
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import ChannelPlan, Plan
@@ -34,7 +41,7 @@ def make_plan(structures=None, ignore_value=None):
 
 def done(array, plan=None, **steps):
     volume = Volume(array, Grid(array.shape, np.diag([2.0, 2.0, 2.0, 1.0])))
-    return postprocess(volume, PostprocessSettings(**steps), plan or make_plan()).array
+    return postprocess(volume, PostprocessConfig(**steps), plan or make_plan()).array
 
 
 def cube(*corners, value=1, side=4, shape=(20, 20, 20)):
@@ -52,9 +59,9 @@ def chosen(tmp_path, pairs, plan=None):
         for array, path in zip(pair, paths, strict=True):
             nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), path)
         on_disk.append(LabelPair(str(number), *paths))
-    seen = [look_at(pair, plan) for pair in on_disk]
-    choice = choose(seen)
-    return confirm(choice, seen, [dice_after(pair, choice.settings, plan) for pair in on_disk])
+    seen = [measure_case(pair, plan) for pair in on_disk]
+    choice = select_steps(seen)
+    return verify_selection(choice, seen, [dice_after(pair, choice.settings, plan) for pair in on_disk])
 
 
 def speckled(truth, seed, count=25):
@@ -100,8 +107,8 @@ def test_nothing_found_is_nothing_done():
 def test_speckles_are_removed_because_that_raises_the_dice(tmp_path):
     truth = cube((2, 2, 2), side=7)
     choice = chosen(tmp_path, [(speckled(truth, seed), truth) for seed in range(4)])
-    assert steps_of(choice.settings, "a")
-    assert steps_of(choice.settings, "b") == []
+    assert describe_steps(choice.settings, "a")
+    assert describe_steps(choice.settings, "b") == []
     seen = choice.structures["a"]
     assert seen["dice_after"] == 1.0
     assert seen["gain"] == pytest.approx(1 - seen["dice"])
@@ -123,8 +130,8 @@ def test_holes_are_filled_where_the_reference_has_none_and_left_where_it_has(tmp
     solid, hollow = cube((2, 2, 2), side=7), cube((2, 2, 2), side=7)
     hollow[4:7, 4:7, 4:7] = 0
     (tmp_path / "x").mkdir()
-    assert chosen(tmp_path, [(hollow, solid)] * 3).settings == PostprocessSettings(fill_holes=("a",))
-    assert chosen(tmp_path / "x", [(hollow, hollow)] * 3).settings == PostprocessSettings()
+    assert chosen(tmp_path, [(hollow, solid)] * 3).settings == PostprocessConfig(fill_holes=("a",))
+    assert chosen(tmp_path / "x", [(hollow, hollow)] * 3).settings == PostprocessConfig()
 
 
 def test_what_helps_one_case_and_harms_two_is_left_out(tmp_path):
@@ -135,7 +142,7 @@ def test_what_helps_one_case_and_harms_two_is_left_out(tmp_path):
     lost = cube((1, 1, 1), side=4)
     lost[10, 10:12, 10:12] = 1
     choice = chosen(tmp_path, [(two, one), (lost, two), (lost, two)])
-    assert choice.settings == PostprocessSettings()
+    assert choice.settings == PostprocessConfig()
 
 
 def test_a_false_alarm_that_is_removed_counts_as_help(tmp_path):
@@ -154,13 +161,13 @@ def test_ignored_voxels_count_for_nothing(tmp_path):
     predicted[15, 15, 15] = 1
     choice = chosen(tmp_path, [(predicted, truth)] * 3, make_plan(ignore_value=255))
     assert choice.structures["a"]["dice"] == 1.0
-    assert choice.settings == PostprocessSettings()
+    assert choice.settings == PostprocessConfig()
 
 
 def test_no_case_gives_no_choice_and_two_are_too_few(tmp_path):
-    assert choose([]).settings == PostprocessSettings()
+    assert select_steps([]).settings == PostprocessConfig()
     truth = cube((2, 2, 2), side=7)
-    assert chosen(tmp_path, [(speckled(truth, seed), truth) for seed in range(2)]).settings == PostprocessSettings()
+    assert chosen(tmp_path, [(speckled(truth, seed), truth) for seed in range(2)]).settings == PostprocessConfig()
 
 
 def test_the_estimate_from_components_is_the_dice_after_the_step(tmp_path):
@@ -172,11 +179,11 @@ def test_the_estimate_from_components_is_the_dice_after_the_step(tmp_path):
         for name, array in (("p", pred), ("r", ref)):
             nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / f"{name}.nii.gz")
         pair = LabelPair(str(number), tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
-        seen = look_at(pair, plan)["a"]
+        seen = measure_case(pair, plan)["a"]
         removals = {None: {}, np.inf: {"largest_component": ("a",)}, 0.02: {"min_volume_ml": {"a": 0.02}}}
         for removal, steps in removals.items():
             for pieces, first in ((seen.plain, {}), (seen.filled, {"fill_holes": ("a",)})):
-                settings = PostprocessSettings(**steps, **first)
+                settings = PostprocessConfig(**steps, **first)
                 assert pieces.after(removal) == pytest.approx(dice_after(pair, settings, plan)["a"])
 
 
@@ -187,4 +194,4 @@ def test_a_prediction_on_another_grid_is_refused(tmp_path):
 
 def test_a_structure_that_there_is_not_is_refused_with_the_key():
     with pytest.raises(ConfigError, match=r"infer.postprocess.largest_component: .* 'spleeen'; did you mean 'spleen'"):
-        check_structures(PostprocessSettings(largest_component=("spleeen",)), {"spleen": (1,)})
+        check_structures(PostprocessConfig(largest_component=("spleeen",)), {"spleen": (1,)})

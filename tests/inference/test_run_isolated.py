@@ -53,7 +53,7 @@ def run_stand_in(spec, tmp_path, monkeypatch, cases):
     tries = tmp_path / "tries"
     monkeypatch.setattr(run_isolated, "WORKER", (sys.executable, "-c", STAND_IN, str(tmp_path / "fatal"), str(tries)))
     jobs = [Job(case, (Path(f"{case}.nii.gz"),), tmp_path / f"{case}.nii.gz") for case in cases]
-    return list(run_isolated.segment_isolated(jobs, spec)), tries.read_text(encoding="utf-8").split("\n")[:-1]
+    return list(run_isolated.segment_in_subprocess(jobs, spec)), tries.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def test_a_killed_case_is_tried_once_more_alone(spec, tmp_path, monkeypatch, caplog):
@@ -81,7 +81,7 @@ def test_a_worker_that_ends_before_its_cases_are_done_is_a_fault_of_ours(spec, t
     """Not a reason to start it again and again."""
     monkeypatch.setattr(run_isolated, "WORKER", (sys.executable, "-c", "import sys; sys.stdin.readline()"))
     with pytest.raises(RuntimeError, match="ended with 0 before all cases were done"):
-        list(run_isolated.segment_isolated([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], spec))
+        list(run_isolated.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], spec))
 
 
 def test_the_spec_goes_through_json_unchanged(spec):
@@ -92,7 +92,10 @@ def test_the_spec_goes_through_json_unchanged(spec):
 def test_the_real_worker_gives_the_labels_of_this_process(spec, tmp_path):
     nib.save(nib.Nifti1Image(np.random.default_rng(0).uniform(0, 100, (30, 40, 30)), np.eye(4)), tmp_path / "a.nii.gz")
     jobs = [Job(name, (tmp_path / "a.nii.gz",), tmp_path / f"{name}.nii.gz") for name in ("there", "here")]
-    (there,), (here,) = run_isolated.segment_isolated(jobs[:1], spec), run_isolated.segment_here(jobs[1:], spec)
+    (there,), (here,) = (
+        run_isolated.segment_in_subprocess(jobs[:1], spec),
+        run_isolated.segment_in_process(jobs[1:], spec),
+    )
     assert (there.status, here.status) == ("done", "done")
     found = [np.asarray(nib.load(job.output).dataobj) for job in jobs]
     np.testing.assert_array_equal(*found)
@@ -102,7 +105,7 @@ def test_the_real_worker_gives_the_labels_of_this_process(spec, tmp_path):
 def test_what_ends_the_worker_is_raised_here(spec, tmp_path):
     broken = EngineSpec(spec.plan, spec.settings, {"": (tmp_path / "absent.safetensors",)}, "cpu")
     with pytest.raises(DataError, match="there is no such weights file"):
-        list(run_isolated.segment_isolated([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], broken))
+        list(run_isolated.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], broken))
 
 
 @pytest.mark.slow
@@ -113,7 +116,7 @@ def test_the_real_worker_killed_twice_is_named_and_the_next_case_is_done(spec, t
     jobs = [Job(case, (tmp_path / f"{case}.nii.gz",), tmp_path / f"{case}_out.nii.gz") for case in ("greedy", "b")]
     killer = threading.Thread(target=kill_who_opens, args=(tmp_path / "greedy.nii.gz", 2), daemon=True)
     killer.start()
-    results = list(run_isolated.segment_isolated(jobs, spec))
+    results = list(run_isolated.segment_in_subprocess(jobs, spec))
     killer.join(timeout=60)
     assert [(result.id, result.status) for result in results] == [("greedy", "failed"), ("b", "done")]
     assert "killed (SIGKILL), most likely for want of memory" in results[0].message

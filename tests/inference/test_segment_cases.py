@@ -16,7 +16,7 @@ from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference import memory_estimate, segment_cases
 from pipeline.inference.array_backend import NumpyArrays
-from pipeline.inference.inference_config import InferenceSettings, PostprocessSettings
+from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.geometry import Grid
@@ -69,7 +69,7 @@ def test_a_case_is_read_and_another_written_while_the_network_works(tmp_path, mo
     for case in cases:
         write_scan(tmp_path / f"{case}.nii.gz")
     jobs = [Job(str(case), (tmp_path / f"{case}.nii.gz",), tmp_path / f"{case}_out.nii.gz") for case in cases]
-    results = list(segment_cases.segment(jobs, lambda name: one, ahead=ahead))
+    results = list(segment_cases.segment_cases(jobs, lambda name: one, ahead=ahead))
     assert [result.status for result in results] == ["done"] * 3
     assert all(job.output.is_file() for job in jobs)
     assert in_vain == ([] if ahead else ["the reading of 1", "the reading of 2"])
@@ -120,7 +120,7 @@ class NearestClass:
     def __init__(self, arrays):
         self.arrays = arrays
 
-    def working(self):
+    def inference_context(self):
         return nullcontext()
 
     def __call__(self, windows):
@@ -135,7 +135,7 @@ class OnGpu(NumpyArrays):
         return 0.25
 
 
-POSTPROCESSED = InferenceSettings(postprocess=PostprocessSettings(largest_component=("low",)))
+POSTPROCESSED = InferenceConfig(postprocess=PostprocessConfig(largest_component=("low",)))
 
 
 def order_of(tmp_path, monkeypatch, cases, free_gib, arrays=None):
@@ -164,7 +164,7 @@ def order_of(tmp_path, monkeypatch, cases, free_gib, arrays=None):
     for name in cases:
         write_scan(tmp_path / f"{name}.nii.gz")
     jobs = [Job(name, (tmp_path / f"{name}.nii.gz",), tmp_path / f"{name}_out.nii.gz") for name in cases]
-    assert [result.status for result in segment_cases.segment(jobs, lambda name: one)] == ["done"] * len(cases)
+    assert [result.status for result in segment_cases.segment_cases(jobs, lambda name: one)] == ["done"] * len(cases)
     return order
 
 
@@ -248,7 +248,7 @@ def test_the_peak_of_a_case_is_not_that_of_the_next_one(tmp_path, monkeypatch):
     for name in "ab":
         write_scan(tmp_path / f"{name}.nii.gz")
     jobs = [Job(name, (tmp_path / f"{name}.nii.gz",), tmp_path / f"{name}_out.nii.gz") for name in "ab"]
-    first, second = segment_cases.segment(jobs, lambda name: one)
+    first, second = segment_cases.segment_cases(jobs, lambda name: one)
     assert second.peak_memory_gib - first.peak_memory_gib > 0.1
 
 
@@ -269,7 +269,7 @@ def test_a_case_that_fails_lets_go_of_its_image(tmp_path, monkeypatch):
     one = predictor(plan_for())
     gc.disable()
     try:
-        results = list(segment_cases.segment(jobs, lambda name: one, ahead=False))
+        results = list(segment_cases.segment_cases(jobs, lambda name: one, ahead=False))
     finally:
         gc.enable()
     assert [result.status for result in results] == ["failed", "done"]

@@ -39,16 +39,17 @@ def slab_logits(
     layout = SlabLayout.of(window_grid(shape, roi, overlap, starts), half)
     array = image[0].numpy()
     logits = (
-        arrays.take(net(torch.from_numpy(layout.windows.cut(array, c))[None])[0].numpy()) for c in layout.corners()
+        arrays.from_numpy(net(torch.from_numpy(layout.windows.cut(array, c))[None])[0].numpy())
+        for c in layout.corners()
     )
-    weight = arrays.take(importance_map(roi, mode, sigma))
+    weight = arrays.from_numpy(importance_map(roi, mode, sigma))
     blocks = blend(layout, logits, weight, CLASSES, arrays, competing=CLASSES)
     target = target or shape
     found, times = np.full((CLASSES, *target), np.nan, np.float32), np.zeros(target, int)
     for box in Resampler(shape, target, CLASSES, arrays).boxes(blocks):
         times[box.place] += 1
         for chunk in box.chunks:
-            found[(slice(chunk.first, chunk.first + len(chunk.logits)), *box.place)] = arrays.give(chunk.logits)
+            found[(slice(chunk.first, chunk.first + len(chunk.logits)), *box.place)] = arrays.to_numpy(chunk.logits)
     return found, times
 
 
@@ -150,11 +151,11 @@ def test_a_constant_stays_constant_whatever_the_size(shape, roi, overlap, mode):
 @pytest.mark.parametrize("arrays", [NumpyArrays(), TorchArrays(torch.device("cpu"))])
 def test_the_first_of_equal_logits_wins_also_channel_group_by_group(arrays):
     values = np.array([[1, 5, 2], [3, 5, 2], [3, 4, 2], [0, 5, 7]], np.float32)
-    largest, index = arrays.best(arrays.take(values))
-    assert arrays.give(index).tolist() == [1, 0, 3]
-    assert arrays.give(largest).tolist() == [3, 5, 7]
-    leading = arrays.best(arrays.take(values[:2]))
-    assert arrays.give(arrays.best(arrays.take(values[2:]), 2, leading)[1]).tolist() == [1, 0, 3]
+    largest, index = arrays.running_argmax(arrays.from_numpy(values))
+    assert arrays.to_numpy(index).tolist() == [1, 0, 3]
+    assert arrays.to_numpy(largest).tolist() == [3, 5, 7]
+    leading = arrays.running_argmax(arrays.from_numpy(values[:2]))
+    assert arrays.to_numpy(arrays.running_argmax(arrays.from_numpy(values[2:]), 2, leading)[1]).tolist() == [1, 0, 3]
 
 
 def test_numpy_gives_what_torch_gives():

@@ -1,4 +1,4 @@
-"""Whatever bytes a header has, a file is read or refused with a FileFault: nothing else is ever raised."""
+"""Whatever bytes a header has, a file is read or refused with an ImageFileError: nothing else is ever raised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.io.formats import read_image, read_label
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from tests.dataset.small_datasets import scan
 from tests.io.test_formats import oblique, write_any
 
@@ -33,7 +33,7 @@ def test_random_bytes_in_a_header(name: str, header_bytes: int, tmp_path: Path) 
         for read in (lambda: read_image([path]), lambda: read_label(path)):
             try:
                 read()
-            except FileFault as fault:
+            except ImageFileError as fault:
                 assert fault.found
                 assert fault.cure
                 refused += 1

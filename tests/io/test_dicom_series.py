@@ -22,9 +22,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.io.dicom_file import names_somebody
+from pipeline.io.dicom_file import identifies_patient
 from pipeline.io.dicom_series import Slice, open_series, order_slices, read_voxels
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 
 HERE = Path("series")
 
@@ -82,21 +82,21 @@ def _without(slices: list[Slice], *indices: int) -> list[Slice]:
 def test_what_is_not_one_whole_volume_is_named_with_counts_and_places(
     slices: list[Slice], code: str, said: str
 ) -> None:
-    with pytest.raises(FileFault, match=said) as caught:
+    with pytest.raises(ImageFileError, match=said) as caught:
         order_slices(slices, HERE)
     assert caught.value.code == code
 
 
 def test_a_tilted_gantry_is_refused_with_its_angle() -> None:
     tilted = [replace(s, position=s.position + np.array([0, 0.5 * k, 0])) for k, s in enumerate(_slices())]
-    with pytest.raises(FileFault, match=r"sheared.*tilt"):
+    with pytest.raises(ImageFileError, match=r"sheared.*tilt"):
         order_slices(tilted, HERE)
 
 
 def test_slices_of_two_table_positions_are_no_volume() -> None:
     """Half of them 3 mm to the side: along the normal nothing shows it."""
     shifted = [replace(s, position=s.position + np.array([3.0 * (k > 2), 0, 0])) for k, s in enumerate(_slices())]
-    with pytest.raises(FileFault, match=r"shifted sideways by up to .* mm") as caught:
+    with pytest.raises(ImageFileError, match=r"shifted sideways by up to .* mm") as caught:
         order_slices(shifted, HERE)
     assert caught.value.code == "dicom-shifted"
     close = [replace(s, position=s.position + np.array([0.05 * (k % 2), 0, 0])) for k, s in enumerate(_slices())]
@@ -124,10 +124,10 @@ def test_a_folder_named_by_its_patient_is_recognised_and_kept_out_of_messages(
     named, plain = tmp_path / "Dumbledore_2020", tmp_path / "case_7"
     shutil.copytree(source, named)
     plain.symlink_to(source)
-    assert names_somebody(named)
-    assert not names_somebody(plain)
+    assert identifies_patient(named)
+    assert not identifies_patient(plain)
     (named / "10.dcm").unlink()
-    with pytest.raises(FileFault) as caught:
+    with pytest.raises(ImageFileError) as caught:
         open_series(named)
     assert "umbledore" not in str(caught.value)
     assert "missing" in str(caught.value)
@@ -208,7 +208,7 @@ def test_gdcms_lossless_compressions_give_the_pixels_back(how: str, syntax: str,
 )
 def test_files_that_are_no_slices_are_refused_without_naming_anybody(changes: dict, code: str, tmp_path: Path) -> None:
     folder = _series_of(tmp_path / "jane_doe", PIXELS, **changes)
-    with pytest.raises(FileFault) as caught:
+    with pytest.raises(ImageFileError) as caught:
         read_voxels(folder)
     assert caught.value.code == code
     assert "jane" not in str(caught.value)
@@ -218,7 +218,7 @@ def test_a_file_that_ends_within_its_header_is_called_damaged(tmp_path: Path) ->
     folder = _series_of(tmp_path / "series", PIXELS)
     content = (folder / "1.dcm").read_bytes()
     (folder / "1.dcm").write_bytes(content[:180])
-    with pytest.raises(FileFault) as caught:
+    with pytest.raises(ImageFileError) as caught:
         read_voxels(folder)
     assert caught.value.code in {"dicom-damaged", "dicom-no-place"}
 
@@ -244,7 +244,7 @@ def test_a_patient_is_recognised_however_the_folder_spells_the_name(
     dataset.SpecificCharacterSet, dataset.PatientName, dataset.PatientBirthDate = "ISO_IR 192", patient, "18810826"
     (tmp_path / folder).mkdir()
     dataset.save_as(tmp_path / folder / "1.dcm")
-    assert names_somebody(tmp_path / folder) is expected
+    assert identifies_patient(tmp_path / folder) is expected
 
 
 def test_files_deflated_as_a_whole_are_refused_before_they_grow(segpipe_data: Path, tmp_path: Path) -> None:
@@ -252,6 +252,6 @@ def test_files_deflated_as_a_whole_are_refused_before_they_grow(segpipe_data: Pa
     dataset = dcmread(sorted((segpipe_data / "hippocampus_dicom" / "11").iterdir())[0])
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(tmp_path / "1.dcm")
-    with pytest.raises(FileFault, match="deflated as a whole") as caught:
+    with pytest.raises(ImageFileError, match="deflated as a whole") as caught:
         open_series(tmp_path)
     assert caught.value.code == "dicom-deflated"

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pipeline.io.formats import case_id, image_ending, read_header, read_image, read_label, write_label
 from pipeline.io.geometry import Grid
 from pipeline.io.hashing import voxel_digest
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from pipeline.io.volume import Volume
 from tests.dataset.small_datasets import affine, label, save, scan
 
@@ -153,12 +153,14 @@ def test_small_voxels_are_not_singular_and_flat_ones_are(tmp_path: Path) -> None
     assert read_header(save(tmp_path / "a.nii", scan(1), small)).grid.spacing_mm == pytest.approx((5e-4,) * 3)
     flat = nib.Nifti1Image(scan(1), np.array([[100.0, 100, 0, 0], [0, 1e-9, 0, 0], [0, 0, 100, 0], [0, 0, 0, 1]]))
     nib.save(flat, tmp_path / "b.nii")
-    with pytest.raises(FileFault, match="its affine is singular"):
+    with pytest.raises(ImageFileError, match="its affine is singular"):
         read_header(tmp_path / "b.nii")
 
 
 def test_a_kind_that_is_not_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileFault, match=r"a\.mgz: label maps are not written in this kind of file; name it \.nii\.gz"):
+    with pytest.raises(
+        ImageFileError, match=r"a\.mgz: label maps are not written in this kind of file; name it \.nii\.gz"
+    ):
         write_label(tmp_path / "a.mgz", Volume(label(), Grid(label().shape, affine())))
 
 
@@ -239,5 +241,7 @@ def test_voxel_digest_survives_recompression_and_another_type(tmp_path: Path) ->
 def test_memory_is_not_taken_for_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.nii.gz", scan(1))
     monkeypatch.setattr("pipeline.io.image_header.available_memory_gib", lambda: 1e-6)
-    with pytest.raises(FileFault, match=r"its header promises 14×12×10 voxels, which need .* GiB; 0\.0 GiB are free"):
+    with pytest.raises(
+        ImageFileError, match=r"its header promises 14×12×10 voxels, which need .* GiB; 0\.0 GiB are free"
+    ):
         read_image([tmp_path / "a.nii.gz"])

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pipeline.io import metaimage_nrrd
 from pipeline.io.formats import read_header, read_image, read_label, write_label
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from pipeline.io.volume import Volume
 
 VOXELS = np.arange(24, dtype="<i2").reshape(2, 3, 4)  # Z, Y, X
@@ -178,7 +178,7 @@ def _short(ending: str, lines: str, voxels: bytes) -> tuple[str, str, bytes]:
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_with_its_fault(made: tuple[str, str, bytes], code: str, tmp_path: Path) -> None:
     ending, header, voxels = made
-    with pytest.raises(FileFault) as fault:
+    with pytest.raises(ImageFileError) as fault:
         read_image([_write(tmp_path / f"a{ending}", header, voxels)])
     assert fault.value.code == code
 

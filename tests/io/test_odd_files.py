@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from pipeline.base.machine import Runtime
 from pipeline.dataset.manifest import Manifest
 from pipeline.io.formats import read_header, read_image, read_label, write_label
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from pipeline.stages.load import check
 
 # name: shape of voxels as (channels, x, y, z), axes, codes of what is noted
@@ -72,7 +72,7 @@ def test_every_odd_file_is_in_the_table(odd: Path) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_a_sentence(name: str, odd: Path) -> None:
-    with pytest.raises(FileFault) as fault:
+    with pytest.raises(ImageFileError) as fault:
         read_image([odd / name])
     assert fault.value.found.startswith(REFUSED[name])
     assert len(fault.value.cure) > 20

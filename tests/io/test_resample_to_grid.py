@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.io.formats import read_image
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault
-from pipeline.io.resample_to_grid import regrid
+from pipeline.io.image_header import ImageFileError
+from pipeline.io.resample_to_grid import resample_to_grid
 from tests.dataset.small_datasets import affine, save, scan
 from tests.io.test_formats import oblique
 
@@ -27,7 +27,7 @@ def test_a_ramp_in_mm_stays_a_ramp() -> None:
     small = oblique((0.7, 0.9, 1.4)) @ np.diag([-1, 1, 1, 1])
     small[:3, 3] = (source.affine @ [10, 6, 3, 1])[:3]
     target = Grid((8, 8, 8), small)
-    assert np.allclose(regrid(ramp(source)[None], source, target)[0], ramp(target), atol=1e-3)
+    assert np.allclose(resample_to_grid(ramp(source)[None], source, target)[0], ramp(target), atol=1e-3)
 
 
 def test_beyond_the_field_of_view_is_background() -> None:
@@ -36,14 +36,14 @@ def test_beyond_the_field_of_view_is_background() -> None:
     array[0, 1, 1, 1] = -5
     away = np.eye(4)
     away[0, 3] = 100
-    assert (regrid(array, source, Grid((3, 3, 3), away)) == -5).all()
+    assert (resample_to_grid(array, source, Grid((3, 3, 3), away)) == -5).all()
 
 
 def test_an_image_of_two_grids_is_read_when_asked(tmp_path: Path) -> None:
     first = save(tmp_path / "a_0000.nii.gz", scan(1))
     second = save(tmp_path / "a_0001.nii.gz", scan(2, (7, 6, 10)), affine((2, 2, 2), (5.5, -6.5, 9)))
     with pytest.raises(
-        FileFault, match=r"it lies on another grid than a_0000\.nii\.gz: shape 7×6×10 instead of 14×12×10"
+        ImageFileError, match=r"it lies on another grid than a_0000\.nii\.gz: shape 7×6×10 instead of 14×12×10"
     ):
         read_image([first, second])
     volume = read_image([first, second], resample_channels=True)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.dataset.manifest import read_manifest
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.init_dataset import init_dataset
 from tests.layouts.small_layouts import image, label
 
 STRUCTURES = [f"structure_{number:03d}" for number in range(117)]
@@ -47,7 +47,7 @@ def label_maps(result):
 
 def test_117_masks_a_case_become_one_label_map(tmp_path):
     masks = a_body(tmp_path / "data")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     dataset, found = label_maps(result)
     assert dict(dataset.labels) == {name: number for number, name in enumerate(STRUCTURES, start=1)}
     assert not dataset.overlapping and not result.problems
@@ -60,7 +60,7 @@ def test_117_masks_a_case_become_one_label_map(tmp_path):
 def test_of_more_than_can_overlap_the_smaller_structure_has_what_is_shared(tmp_path):
     """Structure 5 gets a voxel of structure 9, and is the larger one then; both are named."""
     masks = a_body(tmp_path / "data", shared={STRUCTURES[5]: STRUCTURES[9]})
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     dataset, found = label_maps(result)
     assert not dataset.overlapping
     for case, own in masks.items():
@@ -75,7 +75,7 @@ def test_of_more_than_can_overlap_the_smaller_structure_has_what_is_shared(tmp_p
 
 def test_what_one_structure_has_of_several_others_is_told_for_each_pair(tmp_path):
     a_body(tmp_path / "data", shared={STRUCTURES[0]: STRUCTURES[1], STRUCTURES[2]: STRUCTURES[1]})
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [problem.where.split() for problem in result.problems] == [
         ["masks", STRUCTURES[i], "and", STRUCTURES[j]] for i, j in ((0, 1), (0, 2), (1, 2))
     ]
@@ -84,7 +84,7 @@ def test_what_one_structure_has_of_several_others_is_told_for_each_pair(tmp_path
 def test_labels_choose_masks_and_give_their_values(tmp_path):
     masks = a_body(tmp_path / "data")
     chosen = f"{STRUCTURES[50]}=7,{STRUCTURES[3]}=2"
-    dataset, found = label_maps(init(tmp_path / "data", tmp_path / "mine.yaml", labels=chosen))
+    dataset, found = label_maps(init_dataset(tmp_path / "data", tmp_path / "mine.yaml", labels=chosen))
     assert dict(dataset.labels) == {STRUCTURES[3]: 2, STRUCTURES[50]: 7}
     for case, own in masks.items():
         expected = np.where(own[STRUCTURES[50]], 7, np.where(own[STRUCTURES[3]], 2, 0))
@@ -102,7 +102,7 @@ def test_labels_choose_masks_and_give_their_values(tmp_path):
 def test_labels_that_no_masks_are_called_are_refused(tmp_path, labels, said):
     a_body(tmp_path / "data")
     with pytest.raises(ConfigError) as raised:
-        init(tmp_path / "data", tmp_path / "mine.yaml", labels=labels)
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml", labels=labels)
     assert said in str(raised.value)
     assert not (tmp_path / "mine.yaml").exists()
 
@@ -113,14 +113,14 @@ def test_a_structure_that_is_nowhere_has_its_value_all_the_same(tmp_path, empty)
     for name in empty:
         path = tmp_path / f"data/s1/segmentations/{name}.nii.gz"
         nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4)), path)
-    dataset, found = label_maps(init(tmp_path / "data", tmp_path / "mine.yaml"))
+    dataset, found = label_maps(init_dataset(tmp_path / "data", tmp_path / "mine.yaml"))
     assert len(dataset.labels) == 117
     assert set(np.unique(found["s1"])) == {0, *(dataset.labels[name] for name in STRUCTURES if name not in empty)}
 
 
 def test_the_table_beside_the_case_folders_tells_splits_and_further_columns(tmp_path):
     a_body(tmp_path / "data", cases=("s1", "s2", "s3"), splits=("train", "val", "test"))
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert result.layout == "folders"
     assert "meta.csv has a row for every case, by its column 'image_id'" in result.message
     assert [(case.id, case.split, case.fold) for case in result.dataset.cases] == [
@@ -143,7 +143,7 @@ def test_the_table_beside_the_case_folders_tells_splits_and_further_columns(tmp_
 def test_a_table_that_does_not_name_each_case_once_is_not_used_and_named(tmp_path, text, said):
     a_body(tmp_path / "data", cases=("s1", "s2", "s3"))
     (tmp_path / "data/meta.csv").write_text(text)
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [problem.where for problem in result.problems] == ["meta.csv"] * (said is not None)
     assert all(said is not None and said in problem.what for problem in result.problems)
     assert not any(case.extra for case in result.dataset.cases)
@@ -152,7 +152,7 @@ def test_a_table_that_does_not_name_each_case_once_is_not_used_and_named(tmp_pat
 def test_of_two_such_tables_none_is_used(tmp_path):
     a_body(tmp_path / "data")
     (tmp_path / "data/more.tsv").write_text("case\tsite\ns0001\tA\ns0004\tB\n")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [(p.where, "none is used" in p.what) for p in result.problems] == [("meta.csv and more.tsv", True)]
     assert not any(case.extra for case in result.dataset.cases)
 
@@ -163,7 +163,7 @@ def test_a_table_tells_persons_and_splits_and_what_it_does_not_tell_is_said(tmp_
     a_body(tmp_path / "up/data", cases=cases)
     rows = ["S1,77,2020,1.0,train,x@y", "S2,77,2021,0.0,internal_test,x@z", "S3,78,2022,,test,z@z"]
     (tmp_path / "up/data/meta.csv").write_text("\n".join(["case,patient_id,year,fold,subset,email", *rows]))
-    result = init(tmp_path / "up", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "up", tmp_path / "mine.yaml")
     assert [(case.subject, case.split, case.fold) for case in result.dataset.cases] == [
         ("patient_001", "training", 1),
         ("patient_001", "training", 0),
@@ -177,7 +177,7 @@ def test_a_table_tells_persons_and_splits_and_what_it_does_not_tell_is_said(tmp_
 def test_cases_that_are_only_counted_are_joined_by_a_column_of_names_alone(tmp_path):
     a_body(tmp_path / "data", cases=("1", "2", "3"))
     (tmp_path / "data/meta.csv").write_text("scanner,rank,split\nA,1,test\nB,2,train\nC,3,train\n")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [case.split for case in result.dataset.cases] == ["training"] * 3
 
 
@@ -186,7 +186,7 @@ def test_a_table_of_patients_is_joined_by_subject(tmp_path):
         image(tmp_path / f"data/{case[:2]}/{case}.nii.gz")
         label(tmp_path / f"data/{case[:2]}/{case}_gt.nii.gz")
     (tmp_path / "data/patients.csv").write_text("patient,split\np1,test\np2,train\n")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [(case.id, case.split) for case in result.dataset.cases] == [
         ("p1_a", "testing"),
         ("p1_b", "testing"),

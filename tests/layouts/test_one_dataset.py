@@ -8,8 +8,8 @@ import pytest
 from pipeline.base.machine import Runtime
 from pipeline.config.pipeline_config import load_config
 from pipeline.dataset.case_index import read_cases
-from pipeline.layouts.convert_dataset import convert
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.convert_dataset import convert_dataset
+from pipeline.layouts.init_dataset import init_dataset
 from pipeline.stages import load
 from tests.layouts.small_layouts import descriptor, image, label
 
@@ -92,7 +92,7 @@ def test_every_layout_means_the_same(tmp_path, write):
     files = source(tmp_path / "source")
     write(files, tmp_path / "data")
     declared = None if write in {as_msd, as_nnunet, as_bids} else ",".join(f"{n}={v}" for n, v in LABELS.items())
-    result = init(tmp_path / "data", tmp_path / "mine.yaml", labels=declared)
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml", labels=declared)
     assert contents(result) == {case: (hashed(scan), hashed(mask)) for case, (scan, mask) in files.items()}
     assert dict(result.dataset.labels) == LABELS
     assert not result.problems
@@ -104,7 +104,7 @@ def test_every_layout_means_the_same(tmp_path, write):
 def test_what_is_written_runs_as_it_stands(tmp_path, write):
     # load reads every file and holds each against the manifest's digests
     write(source(tmp_path / "source"), tmp_path / "data")
-    config = load_config(init(tmp_path / "data", tmp_path / "configs" / "mine.yaml").config)
+    config = load_config(init_dataset(tmp_path / "data", tmp_path / "configs" / "mine.yaml").config)
     (tmp_path / "load").mkdir()
     load.run(load.LoadReads(data=config.data, load=config.load), {}, tmp_path / "load", Runtime(executor="serial"))
     assert [case.id for case in read_cases(tmp_path / "load").training()] == list(CASES)
@@ -116,7 +116,7 @@ def test_every_layout_can_be_written_as_both(tmp_path, write, to):
     files = source(tmp_path / "source")
     write(files, tmp_path / "data")
     declared = ",".join(f"{name}={value}" for name, value in LABELS.items())
-    made = init(tmp_path / "data", tmp_path / "mine.yaml", labels=declared)
-    again = init(convert(made.manifest, to, tmp_path / "back").folder, tmp_path / "again.yaml")
+    made = init_dataset(tmp_path / "data", tmp_path / "mine.yaml", labels=declared)
+    again = init_dataset(convert_dataset(made.manifest, to, tmp_path / "back").folder, tmp_path / "again.yaml")
     assert contents(again) == contents(made)
     assert again.dataset.labels == made.dataset.labels

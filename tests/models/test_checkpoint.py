@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
-from pipeline.models.checkpoint import load_state, load_weights, save_state, save_weights, take_over
+from pipeline.models.checkpoint import load_matching_weights, load_state, load_weights, save_state, save_weights
 from pipeline.models.networks.build_network import build_network
 
 SMALL = {"name": "unet", "channels": (4, 8, 8)}
@@ -57,7 +57,7 @@ def test_a_state_with_code_in_it_is_refused(tmp_path, capsys):
 def test_fine_tuning_takes_over_what_fits_and_accounts_for_the_rest():
     """Another number of classes: everything but the output layers is taken over."""
     pretrained, network = build_network(SMALL, 1, 2), build_network(SMALL, 1, 5)
-    account = take_over(network, {**pretrained.state_dict(), "other.weight": torch.zeros(1)})
+    account = load_matching_weights(network, {**pretrained.state_dict(), "other.weight": torch.zeros(1)})
     assert set(account.other_shape) == {n for n in network.state_dict() if "output_block" in n or "supervision" in n}
     assert account.unused == ("other.weight",) and account.missing == ()
     for name in account.matched:
@@ -67,4 +67,4 @@ def test_fine_tuning_takes_over_what_fits_and_accounts_for_the_rest():
 
 def test_weights_of_another_network_are_refused():
     with pytest.raises(DataError, match="none of the pretrained weights fits"):
-        take_over(build_network(SMALL, 1, 2), {"encoder.weight": torch.zeros(3)})
+        load_matching_weights(build_network(SMALL, 1, 2), {"encoder.weight": torch.zeros(3)})

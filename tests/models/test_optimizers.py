@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.models.optimizer_config import AdamWConfig, CosineConfig, PolyConfig, SGDConfig
-from pipeline.models.optimizers import MovingAverage, build_optimizer, cosine, highest_rate, learning_rate, poly
+from pipeline.models.optimizers import MovingAverage, base_learning_rate, build_optimizer, cosine, learning_rate, poly
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.01), (250, 0.00771890), (500, 0.00535887), (999, 1.99526e-5)])
@@ -44,8 +44,11 @@ def test_optimisers_are_torchs_with_our_settings():
     sgd = build_optimizer(SGDConfig(lr=0.1, momentum=0.9), nn.Linear(2, 2).parameters())
     assert isinstance(sgd, torch.optim.SGD) and sgd.defaults["nesterov"] and sgd.defaults["momentum"] == 0.9
     adamw = build_optimizer(AdamWConfig(), nn.Linear(2, 2).parameters())
-    assert isinstance(adamw, torch.optim.AdamW) and adamw.defaults["lr"] == highest_rate(AdamWConfig()) == 0.01
-    assert highest_rate(AdamWConfig(), "swinunetr") == 0.001 and highest_rate(AdamWConfig(lr=0.2), "swinunetr") == 0.2
+    assert isinstance(adamw, torch.optim.AdamW) and adamw.defaults["lr"] == base_learning_rate(AdamWConfig()) == 0.01
+    assert (
+        base_learning_rate(AdamWConfig(), "swinunetr") == 0.001
+        and base_learning_rate(AdamWConfig(lr=0.2), "swinunetr") == 0.2
+    )
 
 
 def test_the_average_of_constant_weights_is_that_constant_and_of_a_step_goes_there_geometrically():

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.preprocessing.plan import Plan, read_plan, write_plan
@@ -57,7 +57,7 @@ def small_package(
             save_weights(inputs["train"] / f"fold_{seed}" / "last.safetensors", network.state_dict())
         out.mkdir(parents=True)
         (out / "config.yaml").write_text("name: small\n")
-        reads = PackageReads(package=PackageConfig(name="small", **settings), inference=InferenceSettings())
+        reads = PackageReads(package=PackageConfig(name="small", **settings), inference=InferenceConfig())
         run(reads, inputs, out, Runtime())
     return out
 

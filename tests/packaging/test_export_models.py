@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import read_json
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.io.formats import read_image
 from pipeline.packaging import export_models as exporting
 from pipeline.packaging.export_models import export
@@ -18,7 +18,7 @@ from tests.packaging.small_package import small_package
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-SETTINGS = InferenceSettings(roi_size=(24, 32, 16))
+SETTINGS = InferenceConfig(roi_size=(24, 32, 16))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])
@@ -35,7 +35,7 @@ def test_an_ensemble_is_exported_and_gives_the_same_labels(kind, segpipe_data: P
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "exports").iterdir())
     windows = np.random.default_rng(0).normal(size=(3, 1, 24, 32, 16)).astype(np.float32)
     reader = exporting._READERS[kind](files)
-    with reader.working():
+    with reader.inference_context():
         logits = np.asarray(reader(windows))
     assert logits.shape == (3, 3, 24, 32, 16)
 

@@ -113,7 +113,7 @@ class Crowded:
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_what_lacks_memory_beside_others_is_tried_alone(raises: bool, tmp_path: Path) -> None:
-    results = list(map_cases(Crowded(raises), items(tmp_path), POOL, "x", starved="no room".__eq__))
+    results = list(map_cases(Crowded(raises), items(tmp_path), POOL, "x", out_of_memory="no room".__eq__))
     assert results == [f"c{i}" for i in range(5)]
 
 
@@ -135,7 +135,7 @@ def report_lack_of_memory(item: Item) -> str:
 
 
 def test_what_reports_lack_of_memory_twice_keeps_its_result_and_place(tmp_path: Path) -> None:
-    results = list(map_cases(report_lack_of_memory, items(tmp_path), POOL, "x", starved="no room".__eq__))
+    results = list(map_cases(report_lack_of_memory, items(tmp_path), POOL, "x", out_of_memory="no room".__eq__))
     assert results == ["c0", "no room", "c2", "no room", "c4"]
     assert [len((tmp_path / f"c{i}.calls").read_text()) for i in range(5)] == [1, 2, 1, 2, 1]
 

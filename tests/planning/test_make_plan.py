@@ -13,8 +13,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
 from pipeline.models.networks.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
 from pipeline.planning import step_timing
-from pipeline.planning.make_plan import make_plan, shown
-from pipeline.planning.step_timing import Precision, TrainingStep, Work, seconds_per_step
+from pipeline.planning.make_plan import make_plan, plan_rows
+from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
 from pipeline.planning.training_budget import STEPS_AND_VALIDATION, seconds
 from pipeline.sampling.prepare_case import planned_shape
 from tests.planning.loaded_cases import make_case, make_cases
@@ -30,7 +30,7 @@ class Clock:
     def __init__(self, seconds_per_patch: float) -> None:
         self.seconds_per_patch, self.asked = seconds_per_patch, 0
 
-    def __call__(self, work: Work, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def __call__(self, work: StepSpec, precisions: Sequence[Precision]) -> dict[Precision, float]:
         self.asked += 1
         wide = work.network.get("channels", [16])[0] / 16
         step = self.seconds_per_patch * work.batch_size * wide**2
@@ -220,11 +220,11 @@ def test_a_crop_is_counted_in_patch_and_store() -> None:
 
 def test_weights_of_many_classes_are_summed_up_where_a_person_reads():
     many = plan_with().model_copy(update={"class_weights": (0.5, *range(1, 118))})
-    assert {key: value for key, value, _ in shown(many)}["class_weights"] == "118 values from 0.5 to 117"
+    assert {key: value for key, value, _ in plan_rows(many)}["class_weights"] == "118 values from 0.5 to 117"
 
 
 def test_every_printed_value_has_a_reason() -> None:
-    for key, value, reason in shown(plan_with()):
+    for key, value, reason in plan_rows(plan_with()):
         assert value and reason, key
 
 
@@ -232,7 +232,7 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    work = Work({"name": "unet", "channels": [4, 8, 8]}, 1, 3, (16, 16, 16), 1)
+    work = StepSpec({"name": "unet", "channels": [4, 8, 8]}, 1, 3, (16, 16, 16), 1)
     times = seconds_per_step(work, ["fp32", "bf16"], CPU, num_threads=1)
     assert set(times) == {"fp32", "bf16"} and all(0 < seconds < 10 for seconds in times.values())
     assert torch.equal(torch.rand(1), expected)
@@ -241,7 +241,7 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
 @pytest.mark.parametrize(("channels", "overlapping"), [(300, False), (20, True)])
 def test_a_step_can_be_taken_with_more_structures_than_a_byte_has_values(channels: int, overlapping: bool) -> None:
     network = {"name": "unet", "channels": [2, 2, 2], "deep_supervision": 1}
-    step = TrainingStep(Work(network, 1, channels, (8, 4, 4), 1, overlapping), "fp32", CPU)
+    step = TimedStep(StepSpec(network, 1, channels, (8, 4, 4), 1, overlapping), "fp32", CPU)
     step()
     assert step.label.dtype == (torch.int64 if overlapping else torch.int32)  # 20 bits, or 300 indices
     assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
@@ -251,16 +251,16 @@ def test_a_gpu_is_measured_as_it_trains_and_given_back(monkeypatch) -> None:
     """It chooses its convolutions by trying them, is waited for once in several steps, and its memory is let go."""
     given_back, seen, before = [], [], torch.backends.cudnn.benchmark
 
-    def medians(work: Work, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
+    def medians(work: StepSpec, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
         seen.append(torch.backends.cudnn.benchmark)
         return {}
 
     monkeypatch.setattr(step_timing, "_medians", medians)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
-    work = Work({}, 1, 2, (8, 8, 8), 1)
+    work = StepSpec({}, 1, 2, (8, 8, 8), 1)
     for device in (CPU, torch.device("cuda")):
         seconds_per_step(work, ["fp32"], device, torch.get_num_threads())
     assert seen == [before, True] and given_back == [True] and torch.backends.cudnn.benchmark == before
     taken = []
-    step_timing._in_turns({"fp32": lambda: taken.append(1)}, 2, 0.0, CPU, unwatched=5)
+    step_timing._time_interleaved({"fp32": lambda: taken.append(1)}, 2, 0.0, CPU, unwatched=5)
     assert len(taken) == 10

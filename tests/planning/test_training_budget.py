@@ -12,21 +12,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.stage import material
+from pipeline.base.stage import cache_key_config
 from pipeline.config.pipeline_config import load_config
-from pipeline.config.plan import Pace, PlanConfig
+from pipeline.config.plan import PlanConfig, StepCost
 from pipeline.config.train import TrainConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.planning import make_plan as make_plan_module
 from pipeline.planning import step_timing
 from pipeline.planning.make_plan import make_plan
-from pipeline.planning.step_timing import Precision, TrainingStep, Work, seconds_per_step
+from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
 from pipeline.planning.training_budget import COMPILE_SECONDS, STEPS_AND_VALIDATION
-from pipeline.planning.validation_cost import Validating
+from pipeline.planning.validation_cost import ValidationCost
 from pipeline.preprocessing.plan import Plan
 from pipeline.runner import settings_for
 from pipeline.stages import plan as plan_stage
-from pipeline.training.setup import Workshop, make_learner
+from pipeline.training.setup import TrainContext, make_train_step
 from pipeline.training.validation import plan_validation
 from tests.planning.loaded_cases import make_case, make_cases
 
@@ -39,21 +39,21 @@ PINS = PlanConfig(patch_size=(8, 8, 8), batch_size=2, precision="fp32")
 BUDGET_S = 120.0
 
 
-def seconds_by_loss(work: Work, precisions: Sequence[Precision]) -> dict[Precision, float]:
+def seconds_by_loss(work: StepSpec, precisions: Sequence[Precision]) -> dict[Precision, float]:
     """A machine that takes 0.1 s a step, and half as much again to sort the voxels."""
     return dict.fromkeys(precisions, 0.15 if work.loss.name == "dice_topk" else 0.1)
 
 
-def planned(pace: Pace | None = None, cases: Any = CASES, **given: Any) -> Plan:
+def planned(pace: StepCost | None = None, cases: Any = CASES, **given: Any) -> Plan:
     given.setdefault("timer", seconds_by_loss)
     return make_plan(PINS, NETWORK, cases, CPU, given.pop("budget", f"{BUDGET_S:g}s"), pace=pace, **given)
 
 
-def measured(config: TrainConfig, cases: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, Work, int | None]:
+def measured(config: TrainConfig, cases: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, StepSpec, int | None]:
     """The plan that `config` gets for its budget, and what is timed for it with how many threads."""
     asked = []
 
-    def timed(work: Work, precisions: Sequence[Precision], device: torch.device, threads: int | None) -> Any:
+    def timed(work: StepSpec, precisions: Sequence[Precision], device: torch.device, threads: int | None) -> Any:
         asked.append((work, threads))
         return seconds_by_loss(work, precisions)
 
@@ -85,11 +85,11 @@ def test_the_step_that_is_timed_has_the_loss_and_the_optimiser_of_training(loss,
     """Both losses say the same of the same logits and labels, and both optimisers do the same but for the rate."""
     config = TrainConfig(network=NETWORK, budget="2m", loss=loss, optimizer={"name": optimizer})
     plan, work, _ = measured(config, cases, monkeypatch)
-    timed, learner = TrainingStep(work, "fp32", CPU), make_learner(_shop(config, plan))
+    timed, train_step = TimedStep(work, "fp32", CPU), make_train_step(_shop(config, plan))
     logits = torch.randn(2, plan.out_channels, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     assert (cases is IGNORING) == bool((timed.label == 255).any())
-    assert torch.equal(timed.loss(logits, timed.label), learner.loss(logits, timed.label))
-    kinds = [(type(each), {**each.defaults, "lr": 0}) for each in (timed.optimizer, learner.optimizer)]
+    assert torch.equal(timed.loss(logits, timed.label), train_step.loss(logits, timed.label))
+    kinds = [(type(each), {**each.defaults, "lr": 0}) for each in (timed.optimizer, train_step.optimizer)]
     assert kinds[0] == kinds[1]
     timed()
 
@@ -98,14 +98,14 @@ def test_weighted_classes_are_timed_as_weighted(monkeypatch) -> None:
     """Which weights does not matter to the time: those that are counted from the data come later."""
     config = TrainConfig(network=NETWORK, budget="2m", loss={"name": "ce", "class_weights": "inverse_frequency"})
     plan, work, _ = measured(config, CASES, monkeypatch)
-    timed, learner = TrainingStep(work, "fp32", CPU), make_learner(_shop(config, plan))
-    given = [loss.modules_of_terms[0].weights for loss in (timed.loss, learner.loss)]  # type: ignore[union-attr]
+    timed, train_step = TimedStep(work, "fp32", CPU), make_train_step(_shop(config, plan))
+    given = [loss.modules_of_terms[0].weights for loss in (timed.loss, train_step.loss)]  # type: ignore[union-attr]
     assert [len(weights) for weights in given] == [3, 3]
 
 
-def _shop(config: TrainConfig, plan: Plan) -> Workshop:
+def _shop(config: TrainConfig, plan: Plan) -> TrainContext:
     store: Any = SimpleNamespace(cases={})
-    return Workshop(config, plan, store, 0, CPU)
+    return TrainContext(config, plan, store, 0, CPU)
 
 
 def test_steps_are_timed_with_the_threads_of_training(monkeypatch) -> None:
@@ -116,17 +116,17 @@ def test_steps_are_timed_with_the_threads_of_training(monkeypatch) -> None:
 
 
 def test_a_slower_loss_gets_fewer_steps_and_it_is_said() -> None:
-    usual, sorting = planned(), planned(Pace(loss={"name": "dice_topk"}))
+    usual, sorting = planned(), planned(StepCost(loss={"name": "dice_topk"}))
     assert sorting.max_steps == pytest.approx(usual.max_steps / 1.5, abs=1)
     assert "0.158 s a step with dice_topk and adamw as measured here, 8% left" in sorting.reasons["max_steps"]
 
 
 def test_compiling_is_taken_from_the_budget(caplog) -> None:
-    compiled = planned(Pace(compile=True))
+    compiled = planned(StepCost(compile=True))
     assert compiled.max_steps == pytest.approx(planned().max_steps * (1 - COMPILE_SECONDS / BUDGET_S), abs=1)
     assert "left for validation, compiling, start-up and saving" in compiled.reasons["max_steps"]
     assert "little is left" not in caplog.text
-    assert planned(Pace(compile=True), budget="10s").max_steps == 1
+    assert planned(StepCost(compile=True), budget="10s").max_steps == 1
     assert (
         "100% of it go into validation, compiling, start-up and saving, and little is left to learn in" in caplog.text
     )
@@ -153,7 +153,7 @@ def test_what_takes_time_is_measured_with_a_plan_and_never_makes_another(reposit
         settings_for(plan_stage.STAGE, load_config(manifest, [steps, *more])) for more in ([], [f"{key}={value}"])
     )
     assert one != other
-    assert material(plan_stage.STAGE, one) == material(plan_stage.STAGE, other)
+    assert cache_key_config(plan_stage.STAGE, one) == cache_key_config(plan_stage.STAGE, other)
 
 
 @pytest.mark.parametrize("changed", ["train.optimizer.lr=0.1", "train.ema=0.1", "train.folds=all", "train.grad_clip=1"])
@@ -167,10 +167,10 @@ def test_pinned_validations_are_counted_by_hand() -> None:
     """Four cases of 16³ have 27 windows of 8³ each, 36 patches' worth; every ten steps of two patches: 1.8 times."""
     shapes = [(16, 16, 16)] * 5
     of = {"overlap": 0.5, "shapes": shapes}
-    assert Validating(share=0.05, interval=10, cases=4, **of).share_of_steps((8, 8, 8), 2) == pytest.approx(1.8)
-    assert Validating(share=0.05, interval=10, **of).share_of_steps((8, 8, 8), 2) == pytest.approx(0.45)
-    assert Validating(share=0.05, interval=1000, **of).share_of_steps((8, 8, 8), 2) == 0.05
-    assert Validating(share=0.05, cases=4, **of).share_of_steps((8, 8, 8), 2) == 0.05
+    assert ValidationCost(share=0.05, interval=10, cases=4, **of).share_of_steps((8, 8, 8), 2) == pytest.approx(1.8)
+    assert ValidationCost(share=0.05, interval=10, **of).share_of_steps((8, 8, 8), 2) == pytest.approx(0.45)
+    assert ValidationCost(share=0.05, interval=1000, **of).share_of_steps((8, 8, 8), 2) == 0.05
+    assert ValidationCost(share=0.05, cases=4, **of).share_of_steps((8, 8, 8), 2) == 0.05
 
 
 @example(sizes=[33, 8], steps=223, interval=112, cases=None, share=0.375)  # windows side by side: more would not fit
@@ -185,9 +185,9 @@ def test_pinned_validations_are_counted_by_hand() -> None:
 def test_training_validates_no_more_than_planning_left_time_for(sizes, steps, interval, cases, share) -> None:
     """Where cases are alike: at most what was counted, and one validation more, which follows the last step."""
     shapes = {f"c{i}": (sizes[0],) * 3 for i in range(len(sizes))}
-    left = Validating(share, interval, cases, 0.5, list(shapes.values())).share_of_steps((8, 8, 8), 2) * 2 * steps
+    left = ValidationCost(share, interval, cases, 0.5, list(shapes.values())).share_of_steps((8, 8, 8), 2) * 2 * steps
     done = plan_validation(shapes, (8, 8, 8), 2, steps, share, 0.5, interval, cases)
-    one = Validating(interval=1, overlap=done.overlap, shapes=[shapes["c0"]])
+    one = ValidationCost(interval=1, overlap=done.overlap, shapes=[shapes["c0"]])
     each = len(done.cases) * one.share_of_steps((8, 8, 8), 1)
     rounds = sum(done.due(step, steps) for step in range(1, steps + 1))
     assert (rounds - 1) * each <= left * 1.0001
@@ -195,7 +195,7 @@ def test_training_validates_no_more_than_planning_left_time_for(sizes, steps, in
 
 def test_steps_leave_time_for_validation() -> None:
     """Every fifth step one image of 32³, 343 windows of 8³: 114.3 patches' worth, 11.4 times the five steps' ten."""
-    plan = planned(Pace(validation_interval=5, validation_cases=1))
+    plan = planned(StepCost(validation_interval=5, validation_cases=1))
     spent = plan.max_steps * 0.105 * (1 + 343 / 3 / 10)
     assert 0.97 * STEPS_AND_VALIDATION * BUDGET_S < spent <= STEPS_AND_VALIDATION * BUDGET_S
     assert "92% left for validation" in plan.reasons["max_steps"]
@@ -208,7 +208,7 @@ def test_want_of_memory_while_measuring_is_a_sentence_and_no_other_fault_is(monk
 
         return medians
 
-    work = Work({}, 1, 2, (8, 8, 8), 3)
+    work = StepSpec({}, 1, 2, (8, 8, 8), 3)
     monkeypatch.setattr(
         step_timing, "_medians", fails("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
     )

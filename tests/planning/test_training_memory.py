@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.planning.step_timing import Precision, Work
-from pipeline.planning.tensor_memory import LiveBytes
+from pipeline.planning.step_timing import Precision, StepSpec
+from pipeline.planning.tensor_memory import LiveTensorBytes
 from pipeline.planning.training_memory import predict_memory
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def nothing_beside(*_: object) -> int:
 
 def test_storages_count_from_their_making_until_they_are_freed() -> None:
     """a (4000 bytes), b = a + 1 and c = b · 2 are 12000 together; without a and b 4000 are left."""
-    with LiveBytes(nothing_beside) as counted:
+    with LiveTensorBytes(nothing_beside) as counted:
         a = torch.zeros(1000)
         b = a + 1
         assert (counted.live, counted.peak) == (8000, 8000)
@@ -32,7 +32,7 @@ def test_storages_count_from_their_making_until_they_are_freed() -> None:
 
 
 def test_views_and_results_in_place_take_nothing() -> None:
-    with LiveBytes(nothing_beside) as counted:
+    with LiveTensorBytes(nothing_beside) as counted:
         a = torch.zeros(10, 100)
         a[2:].add_(1)
         a.reshape(-1).relu_()
@@ -42,7 +42,7 @@ def test_views_and_results_in_place_take_nothing() -> None:
 def test_what_autograd_keeps_is_alive_until_its_backward() -> None:
     """exp keeps its result, square its input: x is the caller's, e and s are made; backward adds gradients."""
     x = torch.ones(1000, requires_grad=True)
-    with LiveBytes(nothing_beside) as counted:
+    with LiveTensorBytes(nothing_beside) as counted:
         loss = x.exp().square().sum()
         forward = counted.live
         loss.backward()
@@ -53,13 +53,15 @@ def test_what_autograd_keeps_is_alive_until_its_backward() -> None:
 
 
 def test_workspace_counts_only_while_its_operation_runs() -> None:
-    with LiveBytes(lambda operation, arguments, made: 500 if operation is torch.ops.aten.exp.default else 0) as counted:
+    with LiveTensorBytes(
+        lambda operation, arguments, made: 500 if operation is torch.ops.aten.exp.default else 0
+    ) as counted:
         x = torch.zeros(100).exp()
     assert (counted.live, counted.peak, x.numel()) == (400, 800 + 500, 100)
 
 
 def step_gib(batch: int = 2, precision: Precision = "fp32", **network: object) -> float:
-    return predict_memory(Work({**NETWORK, **network}, 1, 3, (32, 32, 32), batch), precision, CPU).step
+    return predict_memory(StepSpec({**NETWORK, **network}, 1, 3, (32, 32, 32), batch), precision, CPU).step
 
 
 def test_a_step_grows_with_batch_and_width_and_shrinks_with_bf16() -> None:
@@ -78,17 +80,17 @@ def test_a_step_grows_with_batch_and_width_and_shrinks_with_bf16() -> None:
 )
 def test_every_network_is_gone_through_without_computing(network: dict) -> None:
     """A million voxels would take seconds to compute and hundreds of MiB to hold."""
-    memory = predict_memory(Work(network, 2, 3, (96, 96, 96), 1), "fp32", CPU)
+    memory = predict_memory(StepSpec(network, 2, 3, (96, 96, 96), 1), "fp32", CPU)
     assert memory.step > 8 * 96**3 * 4 / 2**30
     assert memory.total == memory.process + memory.weights + memory.batches + memory.step
 
 
 def test_a_gpu_holds_neither_program_nor_heap() -> None:
-    work = Work(NETWORK, 1, 3, (32, 32, 32), 2)
+    work = StepSpec(NETWORK, 1, 3, (32, 32, 32), 2)
     cpu, cuda = predict_memory(work, "bf16", CPU), predict_memory(work, "bf16", torch.device("cuda"))
     assert cuda.process == 0 and 0 < cuda.step < cpu.step
 
 
 def test_batches_that_a_step_adds_up_are_held_but_worked_on_one_by_one() -> None:
-    one, four = (predict_memory(Work(NETWORK, 1, 3, (32, 32, 32), 2, accumulate=n), "fp32", CPU) for n in (1, 4))
+    one, four = (predict_memory(StepSpec(NETWORK, 1, 3, (32, 32, 32), 2, accumulate=n), "fp32", CPU) for n in (1, 4))
     assert four.batches == 4 * one.batches and (four.step, four.weights) == (one.step, one.weights)

@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import ChannelPlan, Plan
-from pipeline.preprocessing.preprocess import conform, conform_label, cropped, nonzero_box
+from pipeline.preprocessing.preprocess import cropped, nonzero_box, preprocess, preprocess_label
 
 AS_GIVEN = ChannelPlan(name="a", modality="MR", scheme="none")
 ORIENTATIONS = [
@@ -55,21 +55,21 @@ def test_every_orientation_gives_the_same_arrays(axcodes: str) -> None:
     image = turned(values, affine, axcodes)
     image = Volume(image.array[None], image.grid)
     label = turned(labels, affine, axcodes)
-    expected = conform(Volume(values[None], Grid((9, 8, 7), affine)), make_plan())
-    result = conform(image, make_plan())
+    expected = preprocess(Volume(values[None], Grid((9, 8, 7), affine)), make_plan())
+    result = preprocess(image, make_plan())
     np.testing.assert_allclose(result.image, expected.image, atol=1e-6)
     np.testing.assert_allclose(result.grid.affine, expected.grid.affine, atol=1e-9)
-    expected_label = conform_label(Volume(labels, Grid((9, 8, 7), affine)), make_plan(), expected)
-    assert np.array_equal(conform_label(label, make_plan(), result), expected_label)
+    expected_label = preprocess_label(Volume(labels, Grid((9, 8, 7), affine)), make_plan(), expected)
+    assert np.array_equal(preprocess_label(label, make_plan(), result), expected_label)
 
 
 def test_on_its_own_grid_only_axes_and_values_change() -> None:
     values = np.random.default_rng(1).normal(size=(1, 5, 6, 7)).astype(np.float32)
     grid = Grid((5, 6, 7), np.diag([1.0, 1.5, 3.0, 1]))
     label = np.random.default_rng(2).choice([0, 2, 5, 7, 9], (5, 6, 7))
-    result = conform(Volume(values, grid), make_plan())
+    result = preprocess(Volume(values, grid), make_plan())
     assert np.array_equal(result.image, values)
-    indices = conform_label(Volume(label, grid), make_plan(ignore_value=9), result)
+    indices = preprocess_label(Volume(label, grid), make_plan(ignore_value=9), result)
     assert np.array_equal(indices, np.select([label == 2, (label == 5) | (label == 7), label == 9], [1, 2, 255]))
 
 
@@ -77,7 +77,7 @@ def test_ct_is_clipped_then_scaled_and_others_have_mean_0_and_std_1() -> None:
     values = np.stack([np.linspace(-1000, 1000, 60).reshape(3, 4, 5), np.arange(60.0).reshape(3, 4, 5)])
     ct = ChannelPlan(name="ct", modality="CT", scheme="ct", lower=-100, upper=300, mean=50, std=25)
     plan = make_plan(channels=(ct, replace_scheme("zscore")), spacing_mm=(1.0, 1.0, 1.0))
-    image = conform(Volume(values.astype(np.float32), Grid((3, 4, 5), np.eye(4))), plan).image
+    image = preprocess(Volume(values.astype(np.float32), Grid((3, 4, 5), np.eye(4))), plan).image
     np.testing.assert_allclose(image[0], (np.clip(values[0], -100, 300) - 50) / 25, rtol=1e-5)
     assert abs(image[1].mean()) < 1e-6 and abs(image[1].std() - 1) < 1e-5
 
@@ -86,14 +86,14 @@ def test_zscore_over_nonzero_voxels_leaves_the_others_at_zero() -> None:
     values = np.zeros((1, 4, 4, 4), np.float32)
     values[0, :2] = np.arange(1, 33).reshape(2, 4, 4)
     plan = make_plan(channels=(replace_scheme("zscore", nonzero=True),), spacing_mm=(1.0, 1.0, 1.0))
-    image = conform(Volume(values, Grid((4, 4, 4), np.eye(4))), plan).image[0]
+    image = preprocess(Volume(values, Grid((4, 4, 4), np.eye(4))), plan).image[0]
     assert (image[2:] == 0).all() and abs(image[:2].mean()) < 1e-6 and abs(image[:2].std() - 1) < 1e-5
 
 
 def test_the_input_is_not_changed() -> None:
     values = np.random.default_rng(3).normal(size=(1, 4, 4, 4)).astype(np.float32)
     before = values.copy()
-    conform(Volume(values, Grid((4, 4, 4), np.eye(4))), make_plan(channels=(replace_scheme("zscore"),)))
+    preprocess(Volume(values, Grid((4, 4, 4), np.eye(4))), make_plan(channels=(replace_scheme("zscore"),)))
     assert np.array_equal(values, before)
 
 
@@ -101,7 +101,7 @@ def test_crop_keeps_the_box_that_is_not_background_and_its_place_in_space() -> N
     values = np.full((1, 6, 7, 8), 3.0, np.float32)
     values[0, 2:5, 1:4, 3:7] = 9
     grid = Grid((6, 7, 8), np.array([[1.0, 0, 0, 10], [0, 1, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]]))
-    result = conform(Volume(values, grid), make_plan(crop="nonzero", spacing_mm=(1.0, 1.0, 1.0)))
+    result = preprocess(Volume(values, grid), make_plan(crop="nonzero", spacing_mm=(1.0, 1.0, 1.0)))
     assert result.crop == (slice(2, 5), slice(1, 4), slice(3, 7))
     assert result.image.shape == (1, 3, 3, 4) and (result.image == 9).all()
     np.testing.assert_allclose(result.grid.affine[:3, 3], [12, 21, 33])
@@ -125,26 +125,26 @@ def test_faults_are_named() -> None:
     grid = Grid((3, 3, 3), np.eye(4))
     one = np.zeros((1, 3, 3, 3), np.float32)
     with pytest.raises(DataError, match=r"has 1 channels, but the plan needs 2 \(a, b\)"):
-        conform(Volume(one, grid), make_plan(channels=(AS_GIVEN, AS_GIVEN.model_copy(update={"name": "b"}))))
+        preprocess(Volume(one, grid), make_plan(channels=(AS_GIVEN, AS_GIVEN.model_copy(update={"name": "b"}))))
     broken = one.copy()
     broken[0, 1, 1, 1] = np.nan
     with pytest.raises(DataError, match="holds NaN or infinity"):
-        conform(Volume(broken, grid), make_plan(channels=(replace_scheme("zscore"),)))
-    conformed = conform(Volume(one, grid), make_plan())
+        preprocess(Volume(broken, grid), make_plan(channels=(replace_scheme("zscore"),)))
+    conformed = preprocess(Volume(one, grid), make_plan())
     shifted = Grid((3, 3, 3), np.array([[1.0, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     with pytest.raises(DataError, match="lies on another grid than its image"):
-        conform_label(Volume(np.zeros((3, 3, 3), int), shifted), make_plan(), conformed)
+        preprocess_label(Volume(np.zeros((3, 3, 3), int), shifted), make_plan(), conformed)
     label = np.arange(27).reshape(3, 3, 3) % 2
-    within = conform_label(Volume(label, shifted), make_plan(), conformed, grid_tolerance_mm=2.5)
-    assert np.array_equal(within, conform_label(Volume(label, grid), make_plan(), conformed))
+    within = preprocess_label(Volume(label, shifted), make_plan(), conformed, grid_tolerance_mm=2.5)
+    assert np.array_equal(within, preprocess_label(Volume(label, grid), make_plan(), conformed))
 
 
 def test_overlapping_structures_become_bits() -> None:
     label = np.array([0, 1, 2, 4, 9]).reshape(5, 1, 1)
     plan = make_plan(structures={"whole": (1, 2, 4), "core": (1, 4)}, overlapping=True, spacing_mm=(1.0, 1.0, 1.0))
     grid = Grid((5, 1, 1), np.eye(4))
-    conformed = conform(Volume(np.zeros((1, 5, 1, 1), np.float32), grid), plan)
-    assert conform_label(Volume(label, grid), plan, conformed).ravel().tolist() == [0, 3, 1, 3, 0]
+    conformed = preprocess(Volume(np.zeros((1, 5, 1, 1), np.float32), grid), plan)
+    assert preprocess_label(Volume(label, grid), plan, conformed).ravel().tolist() == [0, 3, 1, 3, 0]
 
 
 def replace_scheme(scheme: str, **changes: object) -> ChannelPlan:

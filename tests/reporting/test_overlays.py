@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.preprocessing.plan import ChannelPlan
-from pipeline.reporting.overlays import Shown, Window, contour_path, pixels_for, png, three_planes
-from pipeline.reporting.slices import Scene, Slices, busiest_slice, contrasts, cut, separability
+from pipeline.reporting.overlays import OverlaySettings, Window, contour_path, pixels_for, png, three_planes
+from pipeline.reporting.slices import CaseVolumes, Slices, busiest_slice, contrasts, cut, separability
 
 
 def test_png_holds_exactly_the_grey_values():
@@ -53,8 +53,8 @@ def test_the_patients_right_is_on_the_left_and_the_front_is_up():
     image[8, 8, 8] = 1.0
     labels = np.zeros((9, 9, 9), np.uint8)
     labels[8, 8, 8] = 1  # the busiest slices go through it
-    slices = cut(Scene(image[None], labels, 0 * labels, (1.0, 1.0, 1.0)))
-    markup = three_planes(slices, {"spot": (1,)}, Shown(windows=(Window(0, 1),)))
+    slices = cut(CaseVolumes(image[None], labels, 0 * labels, (1.0, 1.0, 1.0)))
+    markup = three_planes(slices, {"spot": (1,)}, OverlaySettings(windows=(Window(0, 1),)))
     found = pictures(markup)
     assert len(found) == 3
     for picture in found:
@@ -65,7 +65,7 @@ def test_the_patients_right_is_on_the_left_and_the_front_is_up():
 def test_reference_and_prediction_are_drawn_only_where_they_are():
     labels = np.zeros((12, 12, 12), np.uint8)
     labels[3:6, 3:6, 3:6] = 2
-    scene = Scene(labels[None].astype(np.float32), labels, np.zeros_like(labels), (1.0, 1.0, 1.0))
+    scene = CaseVolumes(labels[None].astype(np.float32), labels, np.zeros_like(labels), (1.0, 1.0, 1.0))
     markup = three_planes(cut(scene), {"a": (1,), "b": (2, 3)})
     assert markup.count('class="reference"') == 3 and 'class="prediction"' not in markup
     assert "<title>b, reference</title>" in markup and "<title>a, " not in markup
@@ -84,7 +84,7 @@ def test_ct_is_shown_in_a_window_a_little_wider_than_planned_and_mr_in_its_own()
 def test_flat_or_undefined_images_do_not_fail(fill: float):
     image = np.full((2, 4, 4, 4), fill, np.float32)
     labels = np.zeros((4, 4, 4), np.uint8)
-    slices = cut(Scene(image, labels, labels, (1.0, 1.0, 1.0)))
+    slices = cut(CaseVolumes(image, labels, labels, (1.0, 1.0, 1.0)))
     assert three_planes(slices, {"a": (1,)}).count("<svg") == 3
     assert contrasts(slices, {"a": (1,)}).tolist() == [0, 0]
 
@@ -97,7 +97,7 @@ def test_a_large_plane_is_thinned_so_that_the_page_stays_small():
 @pytest.mark.parametrize(("cases", "channels"), [(9, 1), (9, 4), (60, 4)])
 def test_noise_in_every_picture_stays_within_the_page(cases: int, channels: int):
     """Noise packs worst of all. So many cases of so many channels may take 6.7 MB of the page's 10."""
-    shown = Shown(tuple(range(channels)), (None,) * channels, pixels_for(cases * 3 * channels))
+    shown = OverlaySettings(tuple(range(channels)), (None,) * channels, pixels_for(cases * 3 * channels))
     markup = three_planes(noise(channels, side=340), {"a": (1,)}, shown)
     assert len(pictures(markup)) == 3 * channels
     assert cases * len(markup) < 6.7e6
@@ -107,7 +107,7 @@ def noise(channels: int, side: int) -> Slices:
     image = np.random.default_rng(0).normal(size=(channels, side, side, side // 4)).astype(np.float32)
     labels = np.zeros(image.shape[1:], np.uint8)
     labels[5:-5, 5:-5] = 1
-    return cut(Scene(image, labels, labels, (1.0, 1.0, 3.0)))
+    return cut(CaseVolumes(image, labels, labels, (1.0, 1.0, 3.0)))
 
 
 def pictures(markup: str) -> list[np.ndarray]:
@@ -132,7 +132,7 @@ def test_the_channel_that_shows_the_structure_is_found():
     draw = np.random.default_rng(0)
     gradient = np.broadcast_to(np.linspace(0, 1000, 40)[:, None, None], labels.shape)
     image = np.stack([draw.normal(size=labels.shape), 5.0 - 3 * labels + draw.normal(size=labels.shape), gradient])
-    found = contrasts(cut(Scene(image.astype(np.float32), labels, labels, (1.0, 1.0, 1.0))), {"organ": (1,)})
+    found = contrasts(cut(CaseVolumes(image.astype(np.float32), labels, labels, (1.0, 1.0, 1.0))), {"organ": (1,)})
     assert found.argmax() == 1
     assert found[1] > 0.9
     assert found[[0, 2]].max() < 0.2
@@ -141,12 +141,14 @@ def test_the_channel_that_shows_the_structure_is_found():
 def test_contours_of_speckles_stay_within_their_bytes():
     """Half of all voxels at random: every one with corners of its own. A cube's contour is left as it is."""
     speckles = (np.random.default_rng(0).random((256, 256, 3)) < 0.5).astype(np.uint8)
-    slices = cut(Scene(np.zeros((1, *speckles.shape), np.float32), speckles, speckles, (1.0, 1.0, 1.0)))
-    markup = str(three_planes(slices, {"spot": (1,)}, Shown(contour_bytes=20_000)))
+    slices = cut(CaseVolumes(np.zeros((1, *speckles.shape), np.float32), speckles, speckles, (1.0, 1.0, 1.0)))
+    markup = str(three_planes(slices, {"spot": (1,)}, OverlaySettings(contour_bytes=20_000)))
     paths = re.findall(r'<path[^>]* d="([^"]*)"', markup)
     assert paths and sum(map(len, paths)) < 3 * 20_000
     cube = np.zeros((64, 64, 64), np.uint8)
     cube[20:40, 20:40, 20:40] = 1
-    slices = cut(Scene(np.zeros((1, *cube.shape), np.float32), cube, cube, (1.0, 1.0, 1.0)))
-    whole, tight = (str(three_planes(slices, {"cube": (1,)}, Shown(contour_bytes=n))) for n in (100_000, 5_000))
+    slices = cut(CaseVolumes(np.zeros((1, *cube.shape), np.float32), cube, cube, (1.0, 1.0, 1.0)))
+    whole, tight = (
+        str(three_planes(slices, {"cube": (1,)}, OverlaySettings(contour_bytes=n))) for n in (100_000, 5_000)
+    )
     assert whole == tight

@@ -13,16 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.base.rng import Purpose, generator
-from pipeline.sampling.augmentation.spatial_transforms import Spatial, resample, rotation
+from pipeline.base.rng import RandomPurpose, generator
+from pipeline.sampling.augmentation.spatial_transforms import SpatialParams, resample, rotation
 from pipeline.sampling.patches import (
-    PatchPlace,
-    Surroundings,
+    PatchLocation,
+    PatchWithMargin,
     cut_batch,
     cut_patch,
+    cut_with_margin,
     draw_batch,
-    place_patch,
-    surroundings,
+    draw_location,
 )
 
 
@@ -64,7 +64,7 @@ def test_a_patch_lies_inside_its_image_or_the_image_inside_the_patch(
     shape: tuple, patch: tuple, index: int, seed: int
 ) -> None:
     cases = MemoryCases({"a": shape})
-    place = place_patch(cases, ["a"], patch, seed, index, oversample=0.5)
+    place = draw_location(cases, ["a"], patch, seed, index, oversample=0.5)
     for start, n, size in zip(place.start, shape, patch, strict=True):
         if n >= size:
             assert 0 <= start <= n - size
@@ -104,7 +104,7 @@ def test_centred_patches_hold_their_structure() -> None:
     store.labels["a"][:] = 0
     store.labels["a"][0, 8, 4] = 1
     for index in range(20):
-        place = place_patch(store, ["a"], (3, 3, 3), 0, index, oversample=1.0)
+        place = draw_location(store, ["a"], (3, 3, 3), 0, index, oversample=1.0)
         assert place.structure == 1
         assert cut_batch(store, [place], (3, 3, 3)).label_BXYZ.max() == 1
 
@@ -113,7 +113,9 @@ def test_structures_are_chosen_as_often_as_their_weights_say() -> None:
     store = MemoryCases({"a": (9, 9, 9)}, structures=3)
 
     def chosen(weights: list[float] | None) -> Counter:
-        return Counter(place_patch(store, ["a"], (3, 3, 3), 0, index, 1.0, weights).structure for index in range(2000))
+        return Counter(
+            draw_location(store, ["a"], (3, 3, 3), 0, index, 1.0, weights).structure for index in range(2000)
+        )
 
     for weights, expected in ((None, [1 / 3] * 3), ([1.0, 0.0, 3.0], [0.25, 0.0, 0.75])):
         counts = chosen(weights)
@@ -123,7 +125,7 @@ def test_structures_are_chosen_as_often_as_their_weights_say() -> None:
 def test_patches_anywhere_begin_everywhere_equally_often() -> None:
     """27 places, 2700 patches: chi-square with 26 degrees of freedom is under 54 but for one seed in a thousand."""
     store = MemoryCases({"a": (5, 6, 7)})
-    starts = Counter(place_patch(store, ["a"], (3, 4, 5), 0, index, oversample=0.0).start for index in range(2700))
+    starts = Counter(draw_location(store, ["a"], (3, 4, 5), 0, index, oversample=0.0).start for index in range(2700))
     assert set(starts) == {(x, y, z) for x in range(3) for y in range(3) for z in range(3)}
     assert sum((count - 100) ** 2 / 100 for count in starts.values()) < 54
 
@@ -131,7 +133,7 @@ def test_patches_anywhere_begin_everywhere_equally_often() -> None:
 def test_a_case_without_structures_gives_patches_from_anywhere() -> None:
     store = MemoryCases({"a": (9, 9, 9)})
     store.labels["a"][:] = 0
-    assert place_patch(store, ["a"], (3, 3, 3), 0, 0, oversample=1.0).structure is None
+    assert draw_location(store, ["a"], (3, 3, 3), 0, 0, oversample=1.0).structure is None
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -156,7 +158,7 @@ def test_a_batch_cut_in_two_draws_the_same_patches() -> None:
 
 def test_the_margin_shows_what_lies_around_the_patch() -> None:
     store = MemoryCases({"a": (9, 9, 9)})
-    place = place_patch(store, ["a"], (3, 4, 5), 0, 3)
+    place = draw_location(store, ["a"], (3, 4, 5), 0, 3)
     plain = cut_batch(store, [place], (3, 4, 5))
     wide = cut_batch(store, [place], (3, 4, 5), margin=(2, 1, 3))
     assert wide.image_BCXYZ.shape == (1, 1, 7, 6, 11)
@@ -170,7 +172,7 @@ def test_the_margin_shows_what_lies_around_the_patch() -> None:
 def test_what_lies_beyond_a_small_image_is_0_and_beyond_a_large_one_its_edge() -> None:
     store = MemoryCases({"a": (2, 9, 9)})
     for index in range(10):
-        place = place_patch(store, ["a"], (4, 9, 9), 0, index)
+        place = draw_location(store, ["a"], (4, 9, 9), 0, index)
         cut = cut_batch(store, [place], (4, 9, 9), margin=(1, 2, 0)).image_BCXYZ[0, 0]
         filled = np.zeros((6, 9, 9), np.float32)
         filled[1 - place.start[0] : 3 - place.start[0]] = store.image("a")[0]
@@ -197,10 +199,10 @@ def test_only_the_voxels_of_the_patch_are_read(tmp_path: Path, turned: bool) -> 
     store.image = lambda case: image
     label = np.zeros(shape, np.uint8)
     store.label = lambda case: label
-    place = PatchPlace("a", (100, 100, 200))
+    place = PatchLocation("a", (100, 100, 200))
     if turned:
-        whole = surroundings(store, place, patch, margin=(1, 1, 1))
-        resample(whole, Spatial(rotation([0.1, 0.2, 0.3]), None, (False,) * 3), patch, (1.0, 1.0, 1.0))
+        whole = cut_with_margin(store, place, patch, margin=(1, 1, 1))
+        resample(whole, SpatialParams(rotation([0.1, 0.2, 0.3]), None, (False,) * 3), patch, (1.0, 1.0, 1.0))
     else:
         cut_patch(store, place, patch, margin=(1, 1, 1))
     assert 0 < resident_bytes(tmp_path / "voxels.npy") < 8e6
@@ -221,10 +223,13 @@ def test_views_show_what_a_cut_shows(index: int, wide: bool) -> None:
     """Turned in place, within the view into the image, a patch is what it is when cut out with its margin first."""
     store = MemoryCases({"a": (12, 17, 14), "b": (5, 16, 16)})
     patch, around = (6, 7, 8), (2, 3, 1) if wide else (0, 0, 0)
-    place = place_patch(store, ["a", "b"], patch, 0, index)
-    view, cut = surroundings(store, place, patch, around), Surroundings(*cut_patch(store, place, patch, around), around)
+    place = draw_location(store, ["a", "b"], patch, 0, index)
+    view, cut = (
+        cut_with_margin(store, place, patch, around),
+        PatchWithMargin(*cut_patch(store, place, patch, around), around),
+    )
     assert all(n <= length for n, length in zip(view.label.shape, cut.label.shape, strict=True))
-    turned = Spatial(rotation([0.2, -0.1, 0.3]) * 0.9, None, (False,) * 3)
+    turned = SpatialParams(rotation([0.2, -0.1, 0.3]) * 0.9, None, (False,) * 3)
     found, expected = (resample(each, turned, patch, (1.0, 1.0, 2.0)) for each in (view, cut))
     torch.testing.assert_close(found[0], expected[0], atol=0.05, rtol=1e-5)  # neighbouring slices differ by 238
     assert torch.equal(found[1], expected[1])
@@ -234,7 +239,7 @@ def test_generators_of_different_numbers_differ() -> None:
     drawn = {
         tuple(generator(seed, purpose, step, position).integers(2**60, size=2))
         for seed in (0, 1)
-        for purpose in (Purpose.PLACE, Purpose.AUGMENT)
+        for purpose in (RandomPurpose.PLACE, RandomPurpose.AUGMENT)
         for step in (0, 1, 2**33)
         for position in (0, 1)
     }

@@ -45,7 +45,7 @@ def test_a_case_that_memory_does_not_hold_is_named(tmp_path: Path, monkeypatch: 
     def conform(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(prepare_case_module, "conform", conform)
+    monkeypatch.setattr(prepare_case_module, "preprocess", conform)
     with pytest.raises(MemoryError, match=r"^case c0: there is not enough memory for it$"):
         prepare_case(preparation(tmp_path))
 

@@ -17,7 +17,7 @@ from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
 from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
-from pipeline.evaluation.metrics.looks_like_image import many_values
+from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.io.formats import write_label
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
@@ -146,11 +146,11 @@ def test_images_are_no_label_maps(folders: tuple[Path, Path], tmp_path: Path, ba
 def test_label_maps_are_no_images() -> None:
     """A parcellation into 1000 cubes, as many landmarks of one voxel, and a label map of float32."""
     parcels = np.arange(1, 1001, dtype=np.int32).reshape(10, 10, 10).repeat(3, 0).repeat(3, 1).repeat(3, 2)
-    assert many_values(parcels) is None
+    assert value_count_if_image(parcels) is None
     landmarks = np.zeros((30, 30, 30), np.int16)
     landmarks[::3, ::3, ::3] = np.arange(1, 1001).reshape(10, 10, 10)
-    assert many_values(landmarks) is None
-    assert many_values(np.random.default_rng(0).permuted(parcels)) == 1000
+    assert value_count_if_image(landmarks) is None
+    assert value_count_if_image(np.random.default_rng(0).permuted(parcels)) == 1000
 
 
 def test_a_structure_that_is_nowhere_is_said(
@@ -165,7 +165,7 @@ def test_speckles_of_declared_values_are_scored_however_they_look(tmp_path: Path
     """A network that has learnt little: noise of 60 structures is like an image, but has no value that it may not."""
     parcels = (np.arange(8000).reshape(20, 20, 20) // 131).astype(np.uint8)
     noise = np.random.default_rng(0).permuted(parcels)
-    assert many_values(noise) is not None
+    assert value_count_if_image(noise) is not None
     write_label(tmp_path / "ref" / "a.nii.gz", Volume(parcels, grid()))
     write_label(tmp_path / "pred" / "a.nii.gz", Volume(noise, grid()))
     labels = ",".join(f"s{value}={value}" for value in range(1, 62))
@@ -316,7 +316,7 @@ def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Pa
     assert summary["not_scored"] == [{"case": "d", "reason": "no prediction: truncated file"}]
     assert summary["n_cases"] == 3
     assert summary["n_subjects"] == 2
-    for promise in STAGE.promises:
+    for promise in STAGE.outputs:
         assert (written / promise).is_file()
 
 

@@ -17,7 +17,7 @@ from pipeline.base.machine import Runtime
 from pipeline.dataset.case_index import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import segment_cases, segmentation_jobs
-from pipeline.inference.inference_config import PostprocessSettings
+from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.io import formats
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network
@@ -134,7 +134,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch):
-    out, real, done = started(tmp_path), segmentation_jobs.Journal.add, []
+    out, real, done = started(tmp_path), segmentation_jobs.CaseJournal.add, []
 
     def interrupted(journal, result):
         real(journal, result)
@@ -142,7 +142,7 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmentation_jobs.Journal, "add", interrupted)
+    monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()
@@ -289,7 +289,7 @@ def test_predicting_with_the_package_gives_what_the_stage_gave(inputs, tmp_path)
     packaged.mkdir()
     (packaged / "config.yaml").write_text("name: small\n")
     package.run(package.PackageReads(package=package.PackageConfig(), inference=config), folders, packaged, Runtime())
-    assert load_package(packaged).settings.postprocess == PostprocessSettings.model_validate(applied)
+    assert load_package(packaged).settings.postprocess == PostprocessConfig.model_validate(applied)
     assert "infer" in package.STAGE.inputs
     predict(packaged, tmp_path / "data" / "scan_4.nii.gz", tmp_path / "again", isolated=False)
     again, stage = tmp_path / "again" / "scan_4.nii.gz", out / "predictions" / "scan_4.nii.gz"

@@ -13,7 +13,7 @@ import pytest
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute, failed_cases, output_digest
-from pipeline.dataset.case_index import data_root, present_root, read_cases
+from pipeline.dataset.case_index import data_root, read_cases, require_data_root
 from pipeline.dataset.folds import make_folds
 from pipeline.dataset.manifest import Manifest, write_manifest
 from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads, changed_since
@@ -165,13 +165,13 @@ def test_data_that_has_moved_or_is_not_there_has_not_changed(tmp_path: Path) -> 
 def test_where_the_data_has_moved_is_asked_of_load_alone(tmp_path: Path) -> None:
     """A later stage that is told `data.root` reads from where the data was loaded, and says who can change that."""
     out = load(tmp_path / "data", tmp_path / "load", dataset(tmp_path / "data"))
-    assert present_root(out) == (tmp_path / "data").resolve()
+    assert require_data_root(out) == (tmp_path / "data").resolve()
     (tmp_path / "data").rename(tmp_path / "moved")
     assert data_root(out) == tmp_path / "data"
     with pytest.raises(
         DataError, match=r"it is gone; where they have moved, `segpipe load CONFIG --set data\.root=DIR`"
     ):
-        present_root(out)
+        require_data_root(out)
 
 
 def test_a_missing_root_names_the_key(tmp_path: Path) -> None:

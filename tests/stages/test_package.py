@@ -13,7 +13,7 @@ from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute, output_digest
 from pipeline.config.yaml_source import portable_yaml
-from pipeline.inference.inference_config import InferenceSettings
+from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import load_package
 from pipeline.stages.package import STAGE, PackageConfig, PackageReads
 from tests.packaging.finished_stages import SUMMARY, finished_stages
@@ -40,7 +40,7 @@ def _package(
     for folder in inputs.values():
         (folder / "stage.json").write_text('{"outputs": {}}')
     settings = {"bundle": False, **settings}  # the weights are no network's
-    reads = PackageReads(package=PackageConfig(**settings), inference=InferenceSettings())
+    reads = PackageReads(package=PackageConfig(**settings), inference=InferenceConfig())
     execute(STAGE, reads, inputs, root / "package", Runtime(), resolved_config=RESOLVED)
     return root / "package"
 

@@ -112,13 +112,13 @@ def test_only_a_store_on_disk_is_mapped(prepared: Path, mode: Literal["ram", "di
 def test_a_gpu_keeps_the_store_where_training_leaves_room(prepared: Path) -> None:
     store = open_store(prepared / "sample" / "store", "auto")
     # "meta" stands in for a GPU: its arrays have no voxels that could be read by the CPU.
-    near, crowded = (store.kept_on("meta", free_gib=10, reserved_gib=taken) for taken in (9.5, 10 - store.gib))
+    near, crowded = (store.to_device("meta", free_gib=10, reserved_gib=taken) for taken in (9.5, 10 - store.gib))
     assert near.where == "GPU memory" and near.image(near.ids[0]).device.type == "meta"
     assert crowded.where == "memory" and "not less than a third of the 10.0 GiB free on the GPU" in crowded.reason
     batch = draw_batch(near, near.ids, (48, 48, 48), 2, seed=0, step=0)
     assert {batch.image_BCXYZ.device.type, batch.label_BXYZ.device.type} == {"meta"}
     asked = open_store(prepared / "sample" / "store", "disk")
-    assert asked.kept_on("meta", 10, 1).where == "disk"
+    assert asked.to_device("meta", 10, 1).where == "disk"
 
 
 def test_on_a_cpu_the_store_gets_half_of_what_training_leaves(

@@ -24,7 +24,7 @@ from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
 from pipeline.preprocessing.plan import ChannelPlan, read_plan
 from pipeline.runner import _check_training, run
-from pipeline.sampling.augmentation.augment_batch import apply_changes
+from pipeline.sampling.augmentation.augment_batch import augment_batch
 from pipeline.sampling.patch_store import open_store
 from pipeline.stages import train
 from pipeline.stages.train import STAGE, TrainReads, check_against_plan
@@ -93,9 +93,9 @@ def _killed_at(monkeypatch, fatal_call):
         calls.append(1)
         if len(calls) == fatal_call:
             raise SystemExit("killed")
-        return apply_changes(*arguments, **more)
+        return augment_batch(*arguments, **more)
 
-    monkeypatch.setattr(setup, "apply_changes", failing)
+    monkeypatch.setattr(setup, "augment_batch", failing)
 
 
 @pytest.mark.parametrize("fatal_call", [4, 9])
@@ -253,9 +253,9 @@ def test_what_torch_keeps_of_a_gpu_is_room_for_the_store(tmp_path, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda device, given=given: given)
     inputs, seen = prepare(tmp_path), []
     store = open_store(inputs["sample"] / "store")
-    monkeypatch.setattr(store, "kept_on", lambda *where: seen.append(where) or store, raising=False)
+    monkeypatch.setattr(store, "to_device", lambda *where: seen.append(where) or store, raising=False)
     plan = read_plan(inputs["plan"]).model_copy(update={"predicted": {"train_memory_gib": 3.0}})
-    run_folds._kept_near(store, plan, torch.device("cuda"))
+    run_folds._move_store_to_gpu(store, plan, torch.device("cuda"))
     assert seen == [("cuda", 8.0, 3.0)]
 
 

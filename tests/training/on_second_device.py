@@ -15,8 +15,8 @@ from pipeline.base.files import read_json
 from pipeline.config.train import TrainConfig
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
-from pipeline.training.select_folds import Fold
-from pipeline.training.setup import Workshop, make_course, make_learner
+from pipeline.training.select_folds import FoldSplit
+from pipeline.training.setup import TrainContext, make_fold_run, make_train_step
 from pipeline.training.trainer import fit
 from tests.training.second_device import CPU, SECOND, operations
 
@@ -42,27 +42,29 @@ def work(root: Path, device: torch.device) -> dict:
     """Some batches with all augmentation, and a training of one fold with what both devices do alike."""
     store = open_store(root / "sample" / "store", "auto")
     if device != CPU:
-        store = store.kept_on(str(device), free_gib=8, reserved_gib=1)
-    fold = Fold("0", *(tuple(read_json(root / "sample" / "folds.json")["folds"][0][part]) for part in ("train", "val")))
+        store = store.to_device(str(device), free_gib=8, reserved_gib=1)
+    fold = FoldSplit(
+        "0", *(tuple(read_json(root / "sample" / "folds.json")["folds"][0][part]) for part in ("train", "val"))
+    )
     out = root / f"on_{device.type}"
     out.mkdir()
 
-    def shop(augment: dict) -> Workshop:
+    def shop(augment: dict) -> TrainContext:
         config = TrainConfig.model_validate({"augment": augment, "tensorboard": False})
-        return Workshop(config, read_plan(root / "plan"), store, seed=0, device=device)
+        return TrainContext(config, read_plan(root / "plan"), store, seed=0, device=device)
 
-    draw = make_course(shop(_ALL), fold, out).draw
+    draw = make_fold_run(shop(_ALL), fold, out).draw
     batches = [draw(step) for step in range(8)]
     alike = shop(_ALIKE)
-    learner = make_learner(alike)
+    train_step = make_train_step(alike)
     before = operations["drawing"]
-    result = fit(make_course(alike, fold, out), learner)
+    result = fit(make_fold_run(alike, fold, out), train_step)
     return {
         "where": store.where,
         "devices": sorted({str(tensor.device) for batch in batches for tensor in (batch.image, batch.label)}),
         "images": torch.stack([batch.image.cpu() for batch in batches]),
         "labels": torch.stack([batch.label.cpu() for batch in batches]),
-        "weights": {name: tensor.cpu() for name, tensor in learner.network.state_dict().items()},
+        "weights": {name: tensor.cpu() for name, tensor in train_step.network.state_dict().items()},
         "drawn": operations["drawing"] - before,
         "dice": result["dice"],
     }

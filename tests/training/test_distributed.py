@@ -23,10 +23,10 @@ from pipeline.models.checkpoint import load_weights
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
 from pipeline.training.distributed import World
-from pipeline.training.setup import Workshop, make_learner
+from pipeline.training.setup import TrainContext, make_train_step
 from tests.training.prepared_store import prepare
 from tests.training.tiny_training import draw
-from tests.training.tiny_training import make_learner as small_learner
+from tests.training.tiny_training import make_train_step as small_learner
 
 PROGRAM = """
 import json, logging, sys
@@ -84,9 +84,9 @@ def test_sums_over_the_batch_that_processes_would_not_share_are_refused(tmp_path
     structures = {"large": (1, 2), "small": (2,)} if overlapping else {"large": (1,), "small": (2,)}
     inputs = prepare(tmp_path, overlapping=overlapping, structures=structures)
     store = open_store(inputs["sample"] / "store")
-    shop = Workshop(TrainConfig(loss=loss), read_plan(inputs["plan"]), store, 0, torch.device("cpu"), World(0, 2))
+    shop = TrainContext(TrainConfig(loss=loss), read_plan(inputs["plan"]), store, 0, torch.device("cpu"), World(0, 2))
     with pytest.raises(ConfigError, match=instead):
-        make_learner(shop)
+        make_train_step(shop)
 
 
 def test_processes_wait_for_no_gradient_of_a_level_that_weighs_nothing(tmp_path):
@@ -96,8 +96,8 @@ def test_processes_wait_for_no_gradient_of_a_level_that_weighs_nothing(tmp_path)
     try:
         beside.forward = nn.parallel.DistributedDataParallel(beside.network)
         for step in range(3):
-            alone.learn(draw(step), step, 0.05)
-            beside.learn(draw(step), step, 0.05)
+            alone.step(draw(step), step, 0.05)
+            beside.step(draw(step), step, 0.05)
     finally:
         dist.destroy_process_group()
     image = draw(99).image

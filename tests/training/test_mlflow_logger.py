@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.training.metric_files import Records
-from pipeline.training.mlflow_logger import MlflowRun
+from pipeline.training.metric_files import MetricFiles
+from pipeline.training.mlflow_logger import MlflowLogger
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'segpipe[mlflow]'")
 
@@ -33,7 +33,7 @@ def _row(step: int, loss: float) -> tuple[dict[str, float], dict[str, float]]:
 
 def test_rows_are_read_back_and_a_resumed_fold_goes_on_in_its_run(store, fold):
     for step, loss in ((1, 0.5), (2, 0.25)):
-        records = Records(fold, ["organ"], step - 1, tensorboard=False, mlflow=str(store))
+        records = MetricFiles(fold, ["organ"], step - 1, tensorboard=False, mlflow=str(store))
         records.add(*_row(step, loss))
         records.close()
     client = mlflow.MlflowClient(str(store))
@@ -47,7 +47,7 @@ def test_rows_are_read_back_and_a_resumed_fold_goes_on_in_its_run(store, fold):
 
 
 def test_a_run_that_is_deleted_meanwhile_is_said_once_and_training_goes_on(store, fold, caplog):
-    tracker = MlflowRun(str(store), fold)
+    tracker = MlflowLogger(str(store), fold)
     mlflow.MlflowClient(str(store)).delete_run(tracker.run)
     with caplog.at_level(logging.WARNING):
         for step in (1, 2):
@@ -59,4 +59,4 @@ def test_a_run_that_is_deleted_meanwhile_is_said_once_and_training_goes_on(store
 def test_a_server_that_is_not_there_is_refused_before_training(fold, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ConfigError, match=r"train\.mlflow: http://127\.0\.0\.1:9 cannot be written to"):
-        MlflowRun("http://127.0.0.1:9", fold)
+        MlflowLogger("http://127.0.0.1:9", fold)

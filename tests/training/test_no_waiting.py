@@ -15,11 +15,11 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
 from pipeline.models.optimizers import build_optimizer
-from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
-from pipeline.sampling.patches import Surroundings
+from pipeline.sampling.patches import PatchWithMargin
 from pipeline.training.prefetch import Batch
-from tests.training.tiny_training import SIZE, make_learner
+from tests.training.tiny_training import SIZE, make_train_step
 
 WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "bincount", "_unique2", "unique_dim", "equal"}
 
@@ -70,11 +70,11 @@ def test_a_step_waits_for_nothing(classes, settings):
     network = build_network({"name": "unet", "channels": (4, 8, 8)}, 1, classes, SIZE)
     optimizer = build_optimizer(AdamWConfig(lr=0.01), network.parameters())
     loss = FusedDiceCE(class_weights=weights, **settings)
-    learner = make_learner(loss=loss)
-    learner.network, learner.optimizer, learner.average = network, optimizer, None
+    train_step = make_train_step(loss=loss)
+    train_step.network, train_step.optimizer, train_step.average = network, optimizer, None
     batch = Batch(torch.randn(2, 1, *SIZE), torch.randint(0, classes, (2, *SIZE), dtype=torch.uint8))
     with Watch() as watch:
-        learner.learn(batch, 0, 0.01)
+        train_step.step(batch, 0, 0.01)
     assert watch.waited == set() and watch.count > 50
 
 
@@ -82,8 +82,8 @@ def test_augmenting_waits_for_nothing():
     names = ("affine", "elastic", "noise", "blur", "brightness", "contrast", "gamma", "low_resolution")
     config = AugmentConfig.model_validate({name: {"prob": 1.0} for name in names} | {"flip_prob": 1.0})
     whole = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 18, 16)).astype(np.float32))
-    samples = [Surroundings(whole, (whole[0] > 0).to(torch.uint8), (2, 3, 4))] * 2
-    changes = [draw_change(config, 0, b, 2, (0, 1, 2), (1.0, 1.0, 2.0), (12, 10, 8)) for b in range(2)]
+    samples = [PatchWithMargin(whole, (whole[0] > 0).to(torch.uint8), (2, 3, 4))] * 2
+    changes = [draw_params(config, 0, b, 2, (0, 1, 2), (1.0, 1.0, 2.0), (12, 10, 8)) for b in range(2)]
     with Watch() as watch:
-        apply_changes(samples, changes, (12, 10, 8), (1.0, 1.0, 2.0), swaps=[(1, 2)])
+        augment_batch(samples, changes, (12, 10, 8), (1.0, 1.0, 2.0), swaps=[(1, 2)])
     assert watch.waited == set() and watch.count > 50

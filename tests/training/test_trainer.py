@@ -22,17 +22,17 @@ from pipeline.base.terminal import progress
 from pipeline.config.train import EarlyStoppingConfig
 from pipeline.models.checkpoint import load_weights
 from pipeline.training import train_logger, trainer
-from pipeline.training.prefetch import Batch, drawn_ahead
+from pipeline.training.prefetch import Batch, prefetch
 from pipeline.training.train_state import (
     NotFiniteError,
-    Standing,
-    load_standing,
-    save_standing,
+    TrainState,
+    load_train_state,
+    save_train_state,
     seconds_between_saves,
 )
 from pipeline.training.trainer import RESULT, fit
 from pipeline.training.validation import ValidationPlan
-from tests.training.tiny_training import draw, make_course, make_learner, score
+from tests.training.tiny_training import draw, make_fold_run, make_train_step, score
 
 OUTPUTS = ("last.safetensors", "best.safetensors", "metrics.csv", "result.json")
 
@@ -55,7 +55,7 @@ def _killed_at(step: int):
 
 
 def test_it_learns_and_leaves_its_files(tmp_path):
-    result = fit(make_course(tmp_path, max_steps=40), make_learner())
+    result = fit(make_fold_run(tmp_path, max_steps=40), make_train_step())
     assert result["dice"]["box"] > 0.8
     assert result["steps"] == 40
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*OUTPUTS, "timing.csv"])
@@ -66,24 +66,24 @@ def test_it_learns_and_leaves_its_files(tmp_path):
 @pytest.mark.parametrize("data_threads", [1, 3])
 def test_killed_and_resumed_equals_never_stopped_bit_by_bit(tmp_path, killed_at, dropout, data_threads, caplog):
     """However many threads drew its batches, before and after."""
-    fit(make_course(tmp_path / "whole"), make_learner(dropout=dropout))
-    interrupted = make_course(tmp_path / "resumed", save_every=0.0, data_threads=data_threads)
+    fit(make_fold_run(tmp_path / "whole"), make_train_step(dropout=dropout))
+    interrupted = make_fold_run(tmp_path / "resumed", save_every=0.0, data_threads=data_threads)
     with pytest.raises(_Killed):
-        fit(replace(interrupted, draw=_killed_at(killed_at)), make_learner(dropout=dropout))
+        fit(replace(interrupted, draw=_killed_at(killed_at)), make_train_step(dropout=dropout))
     with caplog.at_level("INFO"):
-        fit(interrupted, make_learner(dropout=dropout))
+        fit(interrupted, make_train_step(dropout=dropout))
     assert f"resumed at step {killed_at}" in caplog.text
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
 def test_rows_after_the_saved_step_are_cut_off(tmp_path):
     """The last save is at the validation of step 5; steps 6 to 8 are lost with their rows and come again."""
-    fit(make_course(tmp_path / "whole"), make_learner())
-    course = make_course(tmp_path / "resumed")
+    fit(make_fold_run(tmp_path / "whole"), make_train_step())
+    fold_run = make_fold_run(tmp_path / "resumed")
     with pytest.raises(_Killed):
-        fit(replace(course, draw=_killed_at(8)), make_learner())
+        fit(replace(fold_run, draw=_killed_at(8)), make_train_step())
     assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 8
-    fit(course, make_learner())
+    fit(fold_run, make_train_step())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
@@ -112,34 +112,34 @@ def _ask_to_stop():
 @pytest.mark.parametrize("steps", [12, 10])
 def test_what_is_killed_in_a_validation_goes_on_with_it(tmp_path, monkeypatch, caplog, kill, raised, steps):
     """The second validation is at step 10, which may be the last; its row and its best are those of a whole run."""
-    fit(make_course(tmp_path / "whole", max_steps=steps), make_learner())
-    course = make_course(tmp_path / "resumed", max_steps=steps)
+    fit(make_fold_run(tmp_path / "whole", max_steps=steps), make_train_step())
+    fold_run = make_fold_run(tmp_path / "resumed", max_steps=steps)
     monkeypatch.setattr(trainer, "_WORTH_SAVING_S", 0.0)
     with pytest.raises(raised):
-        fit(replace(course, validate=_scored_at(kill)), make_learner())
+        fit(replace(fold_run, validate=_scored_at(kill)), make_train_step())
     with caplog.at_level("INFO"):
-        fit(course, make_learner())
+        fit(fold_run, make_train_step())
     assert "resumed at step 10" in caplog.text
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
 def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_path, monkeypatch):
     """Killed between the row of step 10 and the save behind it: the state is that from before the validation."""
-    fit(make_course(tmp_path / "whole"), make_learner())
-    course = make_course(tmp_path / "resumed")
-    save = trainer.save_standing
+    fit(make_fold_run(tmp_path / "whole"), make_train_step())
+    fold_run = make_fold_run(tmp_path / "resumed")
+    save = trainer.save_train_state
 
-    def killed_after_the_row(folder, standing, learner):
-        if standing.step == 10 and not standing.validation_due:
+    def killed_after_the_row(folder, train_state, train_step):
+        if train_state.step == 10 and not train_state.validation_due:
             raise _Killed
-        save(folder, standing, learner)
+        save(folder, train_state, train_step)
 
     with monkeypatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(trainer, "_WORTH_SAVING_S", 0.0)
-        patch.setattr(trainer, "save_standing", killed_after_the_row)
-        fit(course, make_learner())
+        patch.setattr(trainer, "save_train_state", killed_after_the_row)
+        fit(fold_run, make_train_step())
     assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 10
-    fit(course, make_learner())
+    fit(fold_run, make_train_step())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
@@ -151,18 +151,18 @@ def test_slow_saves_are_made_less_often_and_once_a_minute_all_the_same():
 
 def test_another_number_of_processes_is_refused(tmp_path):
     """Their batches would be others than those that the first steps were taken with."""
-    course = make_course(tmp_path)
-    save_standing(tmp_path, Standing(step=3, processes=2), make_learner())
+    fold_run = make_fold_run(tmp_path)
+    save_train_state(tmp_path, TrainState(step=3, processes=2), make_train_step())
     said = r"fold 0 was begun with 2 processes and cannot go on with 1 process: .* Start it with 2 processes .*--force"
     with pytest.raises(ConfigError, match=said):
-        fit(course, make_learner())
+        fit(fold_run, make_train_step())
 
 
 def test_time_accumulates_over_resumes(tmp_path):
-    course = make_course(tmp_path, save_every=0.0)
+    fold_run = make_fold_run(tmp_path, save_every=0.0)
     with pytest.raises(_Killed):
-        fit(replace(course, draw=_killed_at(6)), make_learner())
-    fit(course, make_learner())
+        fit(replace(fold_run, draw=_killed_at(6)), make_train_step())
+    fit(fold_run, make_train_step())
     seconds = [
         float(line.split(",")[1]) for line in (tmp_path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
     ]
@@ -184,9 +184,9 @@ def _with_nan(steps: set[int], seen: list[int] | None = None):
 
 
 def test_a_nan_loss_rolls_back_once_with_a_lower_rate(tmp_path, caplog):
-    course = make_course(tmp_path, draw=_with_nan({7}, []))
+    fold_run = make_fold_run(tmp_path, draw=_with_nan({7}, []))
     with caplog.at_level("WARNING"):
-        result = fit(course, make_learner())
+        result = fit(fold_run, make_train_step())
     assert "rolled back to step 5, goes on with 0.5 of the learning rate" in caplog.text
     assert result["rolled_back_at"] == 8
     assert result["steps"] == 12
@@ -194,15 +194,15 @@ def test_a_nan_loss_rolls_back_once_with_a_lower_rate(tmp_path, caplog):
 
 
 def test_rolling_back_gives_no_time_back(tmp_path):
-    learner = make_learner()
-    save_standing(tmp_path, Standing(step=5, seconds=50.0), learner)
-    assert trainer._roll_back(make_course(tmp_path), learner, NotFiniteError("loss", 8), 80.0).seconds == 80.0
-    assert load_standing(tmp_path, learner).seconds == 80.0
+    train_step = make_train_step()
+    save_train_state(tmp_path, TrainState(step=5, seconds=50.0), train_step)
+    assert trainer._roll_back(make_fold_run(tmp_path), train_step, NotFiniteError("loss", 8), 80.0).seconds == 80.0
+    assert load_train_state(tmp_path, train_step).seconds == 80.0
 
 
 def test_a_nan_loss_that_stays_ends_with_a_reason_and_the_last_good_weights(tmp_path):
     with pytest.raises(TrainingError, match="the loss is not a finite number again at step 8"):
-        fit(make_course(tmp_path, draw=_with_nan({7})), make_learner())
+        fit(make_fold_run(tmp_path, draw=_with_nan({7})), make_train_step())
     assert all(torch.isfinite(tensor).all() for tensor in load_weights(tmp_path / "last.safetensors").values())
 
 
@@ -220,11 +220,11 @@ class _NeedsMemory(nn.Module):
 
 
 def test_out_of_memory_goes_on_with_fewer_patches_at_once_to_the_same_weights(caplog):
-    whole, portions = make_learner(micro_batch=4), make_learner(micro_batch=4)
+    whole, portions = make_train_step(micro_batch=4), make_train_step(micro_batch=4)
     portions.forward = _NeedsMemory(portions.network, most=1)
     for step in range(3):
-        whole.learn(draw(step, batch_size=4), step, 0.05)
-        portions.learn(draw(step, batch_size=4), step, 0.05)
+        whole.step(draw(step, batch_size=4), step, 0.05)
+        portions.step(draw(step, batch_size=4), step, 0.05)
     assert portions.micro_batch == 1
     assert "goes on with 2 patches at a time" in caplog.text and "same up to rounding" in caplog.text
     for one, other in zip(whole.network.parameters(), portions.network.parameters(), strict=True):
@@ -232,21 +232,21 @@ def test_out_of_memory_goes_on_with_fewer_patches_at_once_to_the_same_weights(ca
 
 
 def test_a_single_patch_that_does_not_fit_is_a_sentence():
-    learner = make_learner()
-    learner.forward = _NeedsMemory(learner.network, most=0)
+    train_step = make_train_step()
+    train_step.forward = _NeedsMemory(train_step.network, most=0)
     with pytest.raises(TrainingError, match="not enough memory for a single patch"):
-        learner.learn(draw(0), 0, 0.05)
+        train_step.step(draw(0), 0, 0.05)
 
 
 def test_after_a_want_of_memory_validation_takes_fewer_windows_at_once_too(tmp_path):
-    learner, seen = make_learner(), []
-    learner.forward = _NeedsMemory(learner.network, most=1)
+    train_step, seen = make_train_step(), []
+    train_step.forward = _NeedsMemory(train_step.network, most=1)
 
     def noted(weights, sw_batch_size, before_each):
         seen.append(sw_batch_size)
         return {"box": 0.5}
 
-    fit(make_course(tmp_path, max_steps=2, validate=noted), learner)
+    fit(make_fold_run(tmp_path, max_steps=2, validate=noted), train_step)
     assert seen == [1]
 
 
@@ -257,40 +257,40 @@ def _no_memory(*_):
 @pytest.mark.parametrize(("part", "what"), [("draw", "drawing a batch"), ("validate", "a validation")])
 def test_a_want_of_memory_elsewhere_is_a_sentence(tmp_path, part, what):
     with pytest.raises(TrainingError, match=rf"fold 0: not enough memory for {what} .* use a smaller plan\.patch_size"):
-        fit(make_course(tmp_path, **{part: _no_memory}), make_learner())
+        fit(make_fold_run(tmp_path, **{part: _no_memory}), make_train_step())
 
 
 def test_with_batch_norm_it_says_that_portions_are_not_the_same(caplog):
-    learner = make_learner(norm="batch")
-    learner.forward = _NeedsMemory(learner.network, most=1)
-    learner.learn(draw(0), 0, 0.05)
+    train_step = make_train_step(norm="batch")
+    train_step.forward = _NeedsMemory(train_step.network, most=1)
+    train_step.step(draw(0), 0, 0.05)
     assert "the result differs a little" in caplog.text
 
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_other_precisions_learn_too(tmp_path, precision):
-    result = fit(make_course(tmp_path, max_steps=40), make_learner(precision=precision))
+    result = fit(make_fold_run(tmp_path, max_steps=40), make_train_step(precision=precision))
     assert result["dice"]["box"] > 0.7
 
 
 def test_early_stopping_stops(tmp_path):
-    course = make_course(
+    fold_run = make_fold_run(
         tmp_path, max_steps=60, validate=lambda *_: {"box": 0.5}, early_stopping=EarlyStoppingConfig(patience=2)
     )
-    assert fit(course, make_learner())["steps"] == 15
+    assert fit(fold_run, make_train_step())["steps"] == 15
 
 
 def test_small_gains_add_up_to_one_that_counts(tmp_path):
     """0.0006 more at each of 12 validations: by 0.001 at every second one, and patience is two."""
     means = iter(0.5 + 0.0006 * number for number in range(12))
     stopping = EarlyStoppingConfig(patience=2, min_delta=0.001)
-    course = make_course(
+    fold_run = make_fold_run(
         tmp_path,
         validate=lambda *_: {"box": next(means)},
         validation=ValidationPlan(interval=1, cases=("case",)),
         early_stopping=stopping,
     )
-    assert fit(course, make_learner())["steps"] == 12
+    assert fit(fold_run, make_train_step())["steps"] == 12
 
 
 def test_without_a_terminal_a_line_is_said_now_and_then(tmp_path, monkeypatch, caplog):
@@ -304,9 +304,9 @@ def test_without_a_terminal_a_line_is_said_now_and_then(tmp_path, monkeypatch, c
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr("sys.stderr", stream)
         caplog.clear()
-        course = make_course(tmp_path / type(stream).__name__, max_steps=2, validation=ValidationPlan(2, cases=()))
+        fold_run = make_fold_run(tmp_path / type(stream).__name__, max_steps=2, validation=ValidationPlan(2, cases=()))
         with caplog.at_level("INFO"):
-            fit(course, make_learner())
+            fit(fold_run, make_train_step())
         said = [f"step {step}/2  loss" in caplog.text for step in (1, 2)]
         assert said == [not stream.isatty()] * 2 and "()" not in caplog.text
 
@@ -326,23 +326,23 @@ def test_one_process_of_several_draws_a_bar(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 3, 20])
 def test_drawing_ahead_keeps_the_order_and_passes_errors_on(threads):
     of_network = torch.get_num_threads()
-    with drawn_ahead(draw, 3, 9, threads) as batches:
+    with prefetch(draw, 3, 9, threads) as batches:
         assert torch.get_num_threads() == of_network
         for step, batch in zip(range(3, 9), batches, strict=True):
             assert torch.equal(batch.image, draw(step).image)
-    with drawn_ahead(lambda step: torch.get_num_threads(), 0, 6, threads) as batches:
+    with prefetch(lambda step: torch.get_num_threads(), 0, 6, threads) as batches:
         assert set(batches) == {1}  # more would wait for the network's, and the network's for them
     taken = []
-    with pytest.raises(_Killed), drawn_ahead(_killed_at(4), 3, 9, threads) as batches:
+    with pytest.raises(_Killed), prefetch(_killed_at(4), 3, 9, threads) as batches:
         taken.extend(batches)
     assert len(taken) == 1
-    with drawn_ahead(draw, 9, 9, threads) as batches:
+    with prefetch(draw, 9, 9, threads) as batches:
         assert list(batches) == []
 
 
 def test_threads_end_however_soon_they_are_left():
     for _ in range(100):
-        with drawn_ahead(lambda step: step, 0, 6, threads=6) as batches:
+        with prefetch(lambda step: step, 0, 6, threads=6) as batches:
             assert next(batches) == 0
 
 
@@ -357,7 +357,7 @@ def test_threads_that_cannot_start_are_no_deadlock(monkeypatch):
         started(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(RuntimeError, match="can't start"), drawn_ahead(draw, 0, 20, threads=4):
+    with pytest.raises(RuntimeError, match="can't start"), prefetch(draw, 0, 20, threads=4):
         pass
 
 
@@ -368,16 +368,16 @@ def test_a_signal_after_the_last_look_is_not_lost(signum, tmp_path):
     class Bar:
         def advance(self, steps, note):
             shown.append(note)
-            if len(shown) == course.max_steps:
+            if len(shown) == fold_run.max_steps:
                 signal.raise_signal(signum)
 
     shown = []
-    course = make_course(tmp_path / "stopped")
+    fold_run = make_fold_run(tmp_path / "stopped")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer, "progress", lambda *args, **more: nullcontext(Bar()))
-        fit(course, make_learner())
-    fit(course, make_learner())
-    fit(make_course(tmp_path / "whole"), make_learner())
+        fit(fold_run, make_train_step())
+    fit(fold_run, make_train_step())
+    fit(make_fold_run(tmp_path / "whole"), make_train_step())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "stopped")
 
 
@@ -391,11 +391,11 @@ def test_a_signal_in_a_step_that_is_rolled_back_is_not_lost(tmp_path):
         return 0.01
 
     asked = []
-    course = make_course(tmp_path / "fold", rate=rate, draw=_with_nan({6}, []), save_every=0.0)
+    fold_run = make_fold_run(tmp_path / "fold", rate=rate, draw=_with_nan({6}, []), save_every=0.0)
     with pytest.raises(KeyboardInterrupt):
-        fit(course, make_learner())
+        fit(fold_run, make_train_step())
     assert asked == [6]
-    assert fit(course, make_learner())["steps"] == course.max_steps
+    assert fit(fold_run, make_train_step())["steps"] == fold_run.max_steps
 
 
 @pytest.mark.slow
@@ -409,14 +409,14 @@ def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
         import torch
         torch.set_num_threads(1)
         from pipeline.training.trainer import fit
-        from tests.training.tiny_training import draw, make_course, make_learner
+        from tests.training.tiny_training import draw, make_fold_run, make_train_step
         def waiting(step):
             if step == 7:  # the training cannot end before it was sent the signal
                 print("drawing", flush=True)
                 sys.stdin.read()
             return draw(step)
         folder = Path({str(tmp_path / "stopped")!r})
-        fit(make_course(folder, draw=waiting, save_every=0.0, data_threads=2), make_learner())
+        fit(make_fold_run(folder, draw=waiting, save_every=0.0, data_threads=2), make_train_step())
         """
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -431,8 +431,8 @@ def test_a_signal_at_any_time_costs_nothing_but_the_time(tmp_path, signum):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        fit(make_course(tmp_path / "stopped"), make_learner())
-        fit(make_course(tmp_path / "whole"), make_learner())
+        fit(make_fold_run(tmp_path / "stopped"), make_train_step())
+        fit(make_fold_run(tmp_path / "whole"), make_train_step())
     finally:
         torch.set_num_threads(threads)
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "stopped")

@@ -12,8 +12,8 @@ from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
 from pipeline.models.optimizers import MovingAverage, build_optimizer, poly
 from pipeline.training.prefetch import Batch
-from pipeline.training.train_step import Learner
-from pipeline.training.trainer import Course
+from pipeline.training.train_step import TrainStep
+from pipeline.training.trainer import FoldRun
 from pipeline.training.validation import ValidationPlan
 
 SIZE = (16, 8, 8)
@@ -30,11 +30,11 @@ def draw(step: int, batch_size: int = 2) -> Batch:
     return Batch(image + label[:, None].float(), label)
 
 
-def make_learner(precision: str = "fp32", dropout: float = 0.0, norm: str = "instance", **more) -> Learner:
+def make_train_step(precision: str = "fp32", dropout: float = 0.0, norm: str = "instance", **more) -> TrainStep:
     torch.manual_seed(7)
     settings = {"name": "unet", "channels": (4, 8, 8), "dropout": dropout, "norm": norm}
     network = build_network(settings, 1, 2, SIZE)
-    return Learner(
+    return TrainStep(
         network=network,
         loss=more.pop("loss", FusedDiceCE()),
         optimizer=build_optimizer(AdamWConfig(lr=0.02), network.parameters()),
@@ -47,7 +47,7 @@ def make_learner(precision: str = "fp32", dropout: float = 0.0, norm: str = "ins
     )
 
 
-def make_course(folder: Path, max_steps: int = 12, **more) -> Course:
+def make_fold_run(folder: Path, max_steps: int = 12, **more) -> FoldRun:
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "name": "fold 0",
@@ -63,15 +63,15 @@ def make_course(folder: Path, max_steps: int = 12, **more) -> Course:
         "save_every": 1e9,
         "tensorboard": False,
     }
-    return Course(**{**settings, **more})
+    return FoldRun(**{**settings, **more})
 
 
 def score(weights: dict[str, torch.Tensor], sw_batch_size: int, before_each: Callable[[], None]) -> dict[str, float]:
     """Dice of the weights on one batch that is never trained on."""
     before_each()
-    learner = make_learner()
-    learner.network.load_state_dict(weights)
+    train_step = make_train_step()
+    train_step.network.load_state_dict(weights)
     batch = draw(10**6)
     with torch.no_grad():
-        pred = learner.network.eval()(batch.image).argmax(1)
+        pred = train_step.network.eval()(batch.image).argmax(1)
     return {"box": float(2 * (pred * batch.label).sum() / (pred.sum() + batch.label.sum()))}

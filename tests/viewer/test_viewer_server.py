@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.viewer.run_data import read_viewed
+from pipeline.viewer.run_data import load_viewer_run
 from pipeline.viewer.viewer_server import Viewer, view
-from pipeline.web.browser_volumes import numbered
+from pipeline.web.browser_volumes import relabel
 from tests.chromium import chromium, save
 from tests.reporting.fake_run import AFFINE, fake_run
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def viewer(run: Path) -> Iterator[Viewer]:
-    with Viewer(read_viewed(run)) as server:
+    with Viewer(load_viewer_run(run)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -105,13 +105,13 @@ def test_volumes_are_the_data_on_its_own_grid_with_labels_numbered_by_structure(
 
 def test_a_core_is_seen_in_its_tumour_in_whatever_order_they_are_listed():
     labels = np.array([0, 1, 2, 3])
-    assert numbered(labels, [(2,), (1, 2), (3,)]).tolist() == [0, 2, 1, 3]
-    assert numbered(labels, [(3,), (1, 2), (2,)]).tolist() == [0, 2, 3, 1]
+    assert relabel(labels, [(2,), (1, 2), (3,)]).tolist() == [0, 2, 1, 3]
+    assert relabel(labels, [(3,), (1, 2), (2,)]).tolist() == [0, 2, 3, 1]
 
 
 def test_the_server_listens_on_loopback_only_and_tokens_differ(viewer: Viewer, run: Path):
     assert viewer.server_address[0] == "127.0.0.1"
-    with Viewer(read_viewed(run)) as another:
+    with Viewer(load_viewer_run(run)) as another:
         assert another.token != viewer.token and len(viewer.token) >= 32
 
 
@@ -154,7 +154,7 @@ def test_answers_may_not_be_kept_framed_or_mixed_with_other_sites(viewer: Viewer
 def test_a_file_that_has_gone_is_named_and_the_viewer_goes_on(tmp_path: Path):
     fake_run(tmp_path, ids=("a", "b"))
     (tmp_path / "data" / "a.nii.gz").unlink()
-    with Viewer(read_viewed(tmp_path / "run")) as server:
+    with Viewer(load_viewer_run(tmp_path / "run")) as server:
         at, host = {case.id: i for i, case in enumerate(server.run.order)}, f"localhost:{server.server_port}"
         gone = server.answer(f"/{server.token}/case/{at['a']}/image-0.nii", host)
         assert gone.status == HTTPStatus.UNPROCESSABLE_ENTITY and b"a.nii.gz: there is no such file" in gone.body
@@ -163,7 +163,7 @@ def test_a_file_that_has_gone_is_named_and_the_viewer_goes_on(tmp_path: Path):
 
 def test_what_is_no_run_and_a_port_in_use_are_refused_with_a_cure(tmp_path: Path, viewer: Viewer):
     with pytest.raises(ConfigError, match="no finished load stage; give the folder of a run"):
-        read_viewed(tmp_path)
+        load_viewer_run(tmp_path)
     with pytest.raises(ConfigError, match="leave --port out"):
         Viewer(viewer.run, viewer.server_port)
 

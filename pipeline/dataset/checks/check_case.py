@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.files import inside
+from pipeline.base.files import safe_join
 from pipeline.dataset.checks.case_statistics import components, intensity, label_counts
 from pipeline.dataset.checks.faults import Fault, Report
 from pipeline.dataset.checks.header_checks import check_channels, check_header, check_label_grid
 from pipeline.dataset.checks.voxel_checks import check_intensities, check_values
-from pipeline.dataset.foreground_box import Lines, box_of, nonzero_lines
+from pipeline.dataset.foreground_box import Lines, box_of, foreground_profiles
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.io.formats import grid_difference, image_voxels, label_voxels
 from pipeline.io.geometry import Grid
 from pipeline.io.hashing import content_digest, file_digest, voxel_digest
-from pipeline.io.image_header import LARGER_THAN_MEMORY, FileFault, Header
-from pipeline.io.resample_to_grid import regrid
+from pipeline.io.image_header import LARGER_THAN_MEMORY, ImageFileError, ImageHeader
+from pipeline.io.resample_to_grid import resample_to_grid
 
 _MEMORY = "memory"
 _LESS_MEMORY = "crop that scan, leave it out, or use a machine with more memory"
 
 
 @dataclass(frozen=True)
-class Task:
+class CheckTask:
     """What a worker needs to check one case. `manifest` is that of the data set without its cases."""
 
     case: ManifestCase
@@ -62,12 +62,12 @@ class Finding:
         return any(fault.severity == "fatal" for fault in self.faults)
 
     @property
-    def starved(self) -> bool:
+    def out_of_memory(self) -> bool:
         """Whether there was too little memory for the case."""
         return any(fault.code in {_MEMORY, LARGER_THAN_MEMORY} for fault in self.faults)
 
 
-def check_case(task: Task) -> Finding:
+def check_case(task: CheckTask) -> Finding:
     """Reads image and label of one case, measures them and lists all faults; never raises for a bad file.
 
     What the system refuses besides (permissions, a failing disk, memory) is a fault of the case too.
@@ -76,22 +76,22 @@ def check_case(task: Task) -> Finding:
     try:
         return check.run()
     except MemoryError:
-        return check.given_up(_MEMORY, "there is not enough memory to read and measure it", _LESS_MEMORY)
+        return check.abort(_MEMORY, "there is not enough memory to read and measure it", _LESS_MEMORY)
     except OSError as error:  # without its file, whose name may be one of a DICOM series
         found = f"one of its files cannot be read ({error.strerror or type(error).__name__})"
-        return check.given_up("unreadable", found, "check the permissions and the disk")
+        return check.abort("unreadable", found, "check the permissions and the disk")
 
 
-def killed_case(task: Task) -> Finding:
+def finding_for_killed_worker(task: CheckTask) -> Finding:
     """What stands for a case whose process the kernel killed while it was read."""
     found = "the process that read it was killed, most likely for want of memory"
-    return _Check(task).given_up(_MEMORY, found, _LESS_MEMORY)
+    return _Check(task).abort(_MEMORY, found, _LESS_MEMORY)
 
 
 class _Check:
     """One case's check. Voxels of one file at a time are in memory, and the labels' foreground."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: CheckTask) -> None:
         self.task, self.case, self.report = task, task.case, Report(task.case.id)
         self.digests: dict[str, str] = {}
         self.content: dict[str, str] = {}
@@ -117,7 +117,7 @@ class _Check:
             measured = self._measured(grid, label, rows)
         return Finding(self.case, tuple(self.report.faults), measured, self.content)
 
-    def given_up(self, code: str, found: str, cure: str) -> Finding:
+    def abort(self, code: str, found: str, cure: str) -> Finding:
         """What was found so far, and a fatal fault for why there is no more."""
         self.report.add("fatal", None, code, found, cure)
         return Finding(self.case, tuple(self.report.faults), None, self.content)
@@ -134,7 +134,7 @@ class _Check:
             return None
         try:
             label = label_voxels(header)
-        except FileFault as fault:
+        except ImageFileError as fault:
             self.report.refused(file, fault)
             return None
         self._digest(file, label, header.grid)
@@ -143,19 +143,19 @@ class _Check:
         return label
 
     def _image(
-        self, header: Header | None, file: str, grid: Grid | None, foreground: NDArray | None
+        self, header: ImageHeader | None, file: str, grid: Grid | None, foreground: NDArray | None
     ) -> list[dict[str, float]]:
         """The intensity statistics of each of a file's channels."""
         if header is None or grid is None:
             return []
         try:
             array = image_voxels(header)
-        except FileFault as fault:
+        except ImageFileError as fault:
             self.report.refused(file, fault)
             return []
         self._digest(file, array, header.grid)
         if self.task.resample_channels and grid_difference(grid, header.grid):
-            array = regrid(array, header.grid, grid)
+            array = resample_to_grid(array, header.grid, grid)
         rows, channels = [], self.task.manifest.channels
         for i, channel in enumerate(array):
             which = f" of volume {i}" if len(array) > 1 else ""
@@ -163,7 +163,7 @@ class _Check:
                 fits = foreground is not None and foreground.shape == channel.shape
                 rows.append(intensity(channel, foreground if fits else None))
                 if len(self.nonzero) < len(channels):  # more than that is a fault of its own
-                    self.nonzero.append(nonzero_lines(channel, channels[len(self.nonzero)].modality))
+                    self.nonzero.append(foreground_profiles(channel, channels[len(self.nonzero)].modality))
         return rows
 
     def _foreground(self, label: NDArray | None, grid: Grid | None) -> NDArray | None:
@@ -189,7 +189,7 @@ class _Check:
                 self.report.add("fatal", file, "changed", found, cure)
 
     def _sha256(self, file: str) -> str:
-        return file_digest(inside(self.task.root, file))
+        return file_digest(safe_join(self.task.root, file))
 
     def _measured(self, grid: Grid, label: NDArray | None, rows: list[dict[str, float]]) -> dict[str, Any]:
         manifest, files = self.task.manifest, [*self.case.images, *([self.case.label] if self.case.label else [])]

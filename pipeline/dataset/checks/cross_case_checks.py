@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.dataset.checks.check_case import Finding
-from pipeline.dataset.checks.duplicates_and_leaks import copies, fold_gaps, leaks
+from pipeline.dataset.checks.duplicates_and_leaks import find_duplicates, find_fold_gaps, find_split_leaks
 from pipeline.dataset.checks.faults import Fault
 from pipeline.dataset.checks.intensity_units import intensity_outliers
 from pipeline.dataset.checks.outliers import extent_outliers, label_outliers, missing_structures
 from pipeline.dataset.manifest import Manifest
 
 
-def between_cases(findings: Sequence[Finding], manifest: Manifest) -> list[Fault]:
+def check_across_cases(findings: Sequence[Finding], manifest: Manifest) -> list[Fault]:
     """All faults between cases, in the order of the manifest."""
     measured = [finding.measured for finding in findings if finding.measured is not None]
     extents = list(extent_outliers(measured))
     off_scale = {fault.case for fault in extents}  # then volumes in ml say nothing new
     faults = [
-        *copies(findings),
-        *leaks([finding.case for finding in findings]),
-        *fold_gaps([finding.case for finding in findings]),
+        *find_duplicates(findings),
+        *find_split_leaks([finding.case for finding in findings]),
+        *find_fold_gaps([finding.case for finding in findings]),
         *label_outliers([case for case in measured if case["id"] not in off_scale], manifest),
         *missing_structures(measured, manifest),
         *intensity_outliers(measured, manifest),

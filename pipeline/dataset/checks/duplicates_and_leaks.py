@@ -13,7 +13,7 @@ from pipeline.dataset.manifest import ManifestCase
 _FLAT = {"constant", "empty-label"}
 
 
-def copies(findings: Sequence[Finding]) -> Iterator[Fault]:
+def find_duplicates(findings: Sequence[Finding]) -> Iterator[Fault]:
     """Images with the same voxels in two cases, or twice in one; label maps of two images."""
     flat = {(fault.case, fault.file) for f in findings for fault in f.faults if fault.code in _FLAT}
     images = [(f.case, file, f.content[file]) for f in findings for file in f.case.images if file in f.content]
@@ -73,7 +73,7 @@ def _repeated(
             seen[content] = case, file
 
 
-def leaks(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
+def find_split_leaks(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
     """One subject in training and testing, or validated in two folds."""
     by_subject: dict[str, list[ManifestCase]] = defaultdict(list)
     for case in cases:
@@ -106,7 +106,7 @@ def leaks(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
                 )
 
 
-def fold_gaps(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
+def find_fold_gaps(cases: Sequence[ManifestCase]) -> Iterator[Fault]:
     """Folds of the manifest that are not counted from 0 on: `make_folds` closes the gaps."""
     given = given_folds(case for case in cases if case.split == "training")
     if given != list(range(len(given))):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Literal
 
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 
 Severity = Literal["fatal", "fixable", "warning"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "fixable", "warning")
@@ -35,7 +35,7 @@ class Fault:
     cure: str
 
     @classmethod
-    def of_file(cls, case: str, file: str, fault: FileFault) -> Fault:
+    def of_file(cls, case: str, file: str, fault: ImageFileError) -> Fault:
         """The fault of a file that was refused; paths outside the data set are left out."""
         return cls(case, file, "fatal", fault.code, fault.found, fault.cure)
 
@@ -55,7 +55,7 @@ class Report:
         """file: relative to the data root; None where no one file is at fault."""
         self.faults.append(Fault(self.case, file or "", severity, code, found, cure))
 
-    def refused(self, file: str, fault: FileFault) -> None:
+    def refused(self, file: str, fault: ImageFileError) -> None:
         """A file that cannot be used at all."""
         self.faults.append(Fault.of_file(self.case, file, fault))
 

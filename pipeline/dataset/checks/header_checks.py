@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.base.files import inside
+from pipeline.base.files import safe_join
 from pipeline.dataset.checks.faults import Report
 from pipeline.io.formats import grid_difference, read_header
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import FileFault, Header
+from pipeline.io.image_header import ImageFileError, ImageHeader
 
 _SPACING_LIMITS_MM = 0.02, 50.0
 
 
-def check_header(report: Report, root: Path, file: str) -> Header | None:
+def check_header(report: Report, root: Path, file: str) -> ImageHeader | None:
     """The header of a file below `root`, with what it says of itself that is doubtful; None where it is refused."""
     try:
-        header = read_header(inside(root, file))
-    except FileFault as fault:
+        header = read_header(safe_join(root, file))
+    except ImageFileError as fault:
         report.refused(file, fault)
         return None
     except DataError:
@@ -34,7 +34,7 @@ def check_header(report: Report, root: Path, file: str) -> Header | None:
 
 def check_channels(
     report: Report,
-    headers: Sequence[Header | None],
+    headers: Sequence[ImageHeader | None],
     files: Sequence[str],
     channels: Sequence[str],
     resampled: bool,
@@ -73,7 +73,7 @@ def _check_plausible(report: Report, grid: Grid, file: str) -> None:
         report.add("warning", file, "single-slice", "it has a single slice", "check that a 3D scan is meant")
 
 
-def _check_count(report: Report, known: Sequence[tuple[Header, str]], channels: Sequence[str]) -> None:
+def _check_count(report: Report, known: Sequence[tuple[ImageHeader, str]], channels: Sequence[str]) -> None:
     count, listed = sum(header.channels for header, _ in known), ", ".join(channels)
     if count < len(channels):
         report.add(

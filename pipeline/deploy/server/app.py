@@ -27,16 +27,16 @@ try:
     from starlette.requests import ClientDisconnect
     from starlette.types import ASGIApp
 
-    from pipeline.deploy.server.middleware import Manners
+    from pipeline.deploy.server.middleware import SafeResponseMiddleware
     from pipeline.deploy.server.predict_endpoint import Form, Service, answer_upload
-    from pipeline.deploy.server.prometheus_metrics import Meters
+    from pipeline.deploy.server.prometheus_metrics import ServiceMetrics
 except ImportError as error:
     raise missing_extra(str(error.name), "serve", "segpipe serve") from None
 
-from pipeline.base.log_privacy import keep_values_from_the_log
-from pipeline.deploy.server.server_settings import Limits, limits_from
+from pipeline.base.log_privacy import silence_dicom_logging
+from pipeline.deploy.server.server_settings import ServiceLimits, read_limits
 from pipeline.deploy.server.supervisor import Busy, Supervisor, WorkerLost
-from pipeline.deploy.server.uploads import Refused
+from pipeline.deploy.server.uploads import UploadRejected
 from pipeline.packaging.model_package import ModelPackage, load_package
 from pipeline.web.browser_volumes import planned_windows
 from pipeline.web.static_files import DROP, asset
@@ -52,8 +52,8 @@ def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str 
 
     Raises DataError for a package that is not whole, ConfigError for a limit that is no number.
     """
-    keep_values_from_the_log()
-    limits = limits_from(os.environ)
+    silence_dicom_logging()
+    limits = read_limits(os.environ)
     model = load_package(package)
     supervisor = Supervisor(model.folder, device, limits.queue, limits.timeout_s)
     app = make_app(model, supervisor, limits)
@@ -63,7 +63,7 @@ def serve(package: Path, host: str = "127.0.0.1", port: int = 8000, device: str 
     )  # fmt: skip
     log.info("serving %s %s on http://%s:%d", model.name, model.version, host, port)
     server = _Server(config, supervisor)
-    supervisor.on_no_start = server.give_up
+    supervisor.on_startup_failure = server.give_up
     server.run()
     return server.exit_code
 
@@ -87,7 +87,7 @@ class _Server(uvicorn.Server):
         self._captured_signals.clear()  # a clean end: the signal is not raised again
 
 
-def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> ASGIApp:
+def make_app(model: ModelPackage, supervisor: Supervisor, limits: ServiceLimits) -> ASGIApp:
     """The application: routes around one supervisor."""
 
     @asynccontextmanager
@@ -96,7 +96,7 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> ASG
         yield
         await supervisor.stop()
 
-    service = Service(model, supervisor, limits, Meters(supervisor))
+    service = Service(model, supervisor, limits, ServiceMetrics(supervisor))
     app = FastAPI(
         title=model.name, version=model.version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
@@ -104,7 +104,7 @@ def make_app(model: ModelPackage, supervisor: Supervisor, limits: Limits) -> ASG
     app.include_router(_probes(supervisor))
     app.include_router(_work(service))
     _answer_errors(app, service)
-    return Manners(app, limits)
+    return SafeResponseMiddleware(app, limits)
 
 
 def _page() -> APIRouter:
@@ -160,7 +160,7 @@ def _work(service: Service) -> APIRouter:
             return
         # Headers are decoded as latin-1; a token is UTF-8.
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), wanted.encode()):
-            raise Refused(401, "this service needs a token: Authorization: Bearer TOKEN")
+            raise UploadRejected(401, "this service needs a token: Authorization: Bearer TOKEN")
 
     router = APIRouter(dependencies=[Depends(authorised)])
 
@@ -187,8 +187,8 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
             service.meters.count(status)
         return JSONResponse({"detail": sentence}, status, headers)
 
-    @app.exception_handler(Refused)
-    async def _refused(request: Request, refused: Refused) -> Response:
+    @app.exception_handler(UploadRejected)
+    async def _refused(request: Request, refused: UploadRejected) -> Response:
         headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
         return refusal(request, refused.status, str(refused), headers)
 
@@ -216,7 +216,7 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
         return refusal(request, 500, "a fault of the service, which its log describes; the scan is not kept")
 
 
-def describe(model: ModelPackage, limits: Limits) -> dict[str, Any]:
+def describe(model: ModelPackage, limits: ServiceLimits) -> dict[str, Any]:
     """What `/model` says: card, labels, figures, what scans must have and how large they may be."""
     return {
         "name": model.name,

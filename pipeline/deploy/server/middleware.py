@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.base.log_privacy import without_values
-from pipeline.deploy.server.server_settings import Limits
+from pipeline.base.log_privacy import traceback_without_message
+from pipeline.deploy.server.server_settings import ServiceLimits
 from pipeline.web.static_files import SAFE_HEADERS
 
 log = logging.getLogger(__name__)
 
 
-class Manners:
+class SafeResponseMiddleware:
     """ASGI middleware around the whole service."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +49,7 @@ class Manners:
         try:
             await self.app(scope, body.receive, answer)
         except Exception as error:  # already answered with 500
-            log.error("a fault of the service:\n%s", without_values(error))
+            log.error("a fault of the service:\n%s", traceback_without_message(error))
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Body:
         self.over = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
-    async def drop_rest(self, limits: Limits) -> None:
+    async def drop_rest(self, limits: ServiceLimits) -> None:
         left = limits.upload_bytes
         try:
             async with asyncio.timeout(limits.upload_s):

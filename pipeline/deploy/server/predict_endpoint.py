@@ -19,12 +19,12 @@ from fastapi import Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from pipeline.deploy.server.prometheus_metrics import Meters
-from pipeline.deploy.server.request_body import receive, while_there
-from pipeline.deploy.server.server_settings import Limits
+from pipeline.deploy.server.prometheus_metrics import ServiceMetrics
+from pipeline.deploy.server.request_body import cancel_on_disconnect, receive
+from pipeline.deploy.server.server_settings import ServiceLimits
 from pipeline.deploy.server.supervisor import Supervisor
-from pipeline.deploy.server.uploads import SCAN, Refused, Upload, accept
-from pipeline.deploy.server.worker_task import Task
+from pipeline.deploy.server.uploads import SCAN, Upload, UploadRejected, unpack_upload
+from pipeline.deploy.server.worker_task import ServiceTask
 from pipeline.packaging.model_package import ModelPackage
 from pipeline.web.browser_volumes import OVERLAY, scan_name
 
@@ -47,8 +47,8 @@ class Service:
 
     model: ModelPackage
     supervisor: Supervisor
-    limits: Limits
-    meters: Meters
+    limits: ServiceLimits
+    meters: ServiceMetrics
 
 
 async def answer_upload(request: Request, service: Service, strict: bool, form: Form) -> Response:
@@ -57,13 +57,13 @@ async def answer_upload(request: Request, service: Service, strict: bool, form: 
     strict: a scan unlike the training data is refused. Raises Busy, WorkerLost, Refused and ClientDisconnect.
     """
     async with AsyncExitStack() as held:
-        await held.enter_async_context(service.supervisor.place())
+        await held.enter_async_context(service.supervisor.queue_slot())
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix=REQUEST_FOLDER))
         try:
             answer = await _answer(request, service, Path(folder), strict, form)
         except OSError as error:
             if error.errno in _DISK_FULL:
-                raise Refused(507, "the service has no room left for this scan; try again later") from None
+                raise UploadRejected(507, "the service has no room left for this scan; try again later") from None
             raise
         service.meters.count(200)
         return _WithPlace(answer, held.pop_all(), service.limits.upload_s)
@@ -72,10 +72,10 @@ async def answer_upload(request: Request, service: Service, strict: bool, form: 
 async def _answer(request: Request, service: Service, folder: Path, strict: bool, form: Form) -> Response:
     model, received = service.model, folder / "received"
     await receive(request, received, service.limits)
-    upload = await asyncio.to_thread(accept, received, folder, model.plan, service.limits.unpacked_bytes)
+    upload = await asyncio.to_thread(unpack_upload, received, folder, model.plan, service.limits.unpacked_bytes)
     if form == "dicom-seg" and not upload.is_series:
-        raise Refused(422, "answer=dicom-seg needs a zip of a DICOM series, which it refers to")
-    task = Task(
+        raise UploadRejected(422, "answer=dicom-seg needs a zip of a DICOM series, which it refers to")
+    task = ServiceTask(
         images=upload.images,
         output=folder / f"segmentation{upload.ending}",
         strict=strict,
@@ -83,12 +83,12 @@ async def _answer(request: Request, service: Service, folder: Path, strict: bool
         dicom_seg=upload.is_series and form in {"dicom-seg", "view"},
     )
     with service.meters.case():
-        result = await while_there(request, service.supervisor.segment(task))
+        result = await cancel_on_disconnect(request, service.supervisor.segment(task))
     # Before the answer is read, which may take its time.
     await asyncio.to_thread(shutil.rmtree, folder / SCAN, ignore_errors=True)
     message = _without_places(result["message"], folder, upload)
     if result["status"] != "done":
-        raise Refused(422, message)
+        raise UploadRejected(422, message)
     about = {"volumes_ml": result["volumes_ml"], "warning": message, "model": f"{model.name} {model.version}"}
     if result["uncertainty"] is not None:
         about["uncertainty"] = result["uncertainty"]
@@ -97,18 +97,18 @@ async def _answer(request: Request, service: Service, folder: Path, strict: bool
     return _in_form(form, about, task, upload, len(model.plan.channels))
 
 
-def _in_form(form: Form, about: Mapping[str, Any], task: Task, upload: Upload, channels: int) -> Response:
+def _in_form(form: Form, about: Mapping[str, Any], task: ServiceTask, upload: Upload, channels: int) -> Response:
     if form == "json":
         return JSONResponse(about)
     if form == "view":
         return _parts(about, task, upload, channels)
     if form == "dicom-seg" and about["no_dicom_seg"]:
-        raise Refused(422, about["no_dicom_seg"])
+        raise UploadRejected(422, about["no_dicom_seg"])
     path = task.dicom_seg_path if form == "dicom-seg" else task.output
     return FileResponse(path, filename=path.name, headers={"X-Segpipe-Result": _header(about)})
 
 
-def _parts(about: Mapping[str, Any], task: Task, upload: Upload, channels: int) -> Response:
+def _parts(about: Mapping[str, Any], task: ServiceTask, upload: Upload, channels: int) -> Response:
     """A form (multipart/form-data, which browsers take apart themselves): what was found, and files to see and keep."""
     folder = task.output.parent
     files = {"segmentation": task.output, "overlay": folder / OVERLAY}

@@ -11,7 +11,7 @@ from pipeline.deploy.server.supervisor import Supervisor
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
-class Meters:
+class ServiceMetrics:
     """Counters of one service, in a registry of their own."""
 
     def __init__(self, supervisor: Supervisor) -> None:

@@ -12,14 +12,14 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from pipeline.deploy.server.server_settings import Limits
-from pipeline.deploy.server.uploads import Refused
+from pipeline.deploy.server.server_settings import ServiceLimits
+from pipeline.deploy.server.uploads import UploadRejected
 
 _BLOCK = 2**20
 T = TypeVar("T")
 
 
-async def receive(request: Request, target: Path, limits: Limits) -> None:
+async def receive(request: Request, target: Path, limits: ServiceLimits) -> None:
     """Writes the request's body, or the one file of its form, to `target` as it comes.
 
     Raises Refused: 413 beyond the limit (at once where the length is announced), 408 where it takes too long, 400 for a
@@ -34,10 +34,10 @@ async def receive(request: Request, target: Path, limits: Limits) -> None:
             else:
                 await _receive_body(request, target, limits)
     except TimeoutError:
-        raise Refused(408, f"the upload took over {limits.upload_s:g} s") from None
+        raise UploadRejected(408, f"the upload took over {limits.upload_s:g} s") from None
 
 
-async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; it is cancelled, and ClientDisconnect raised, when the client leaves before."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_has_left(request.receive))
     try:
@@ -56,7 +56,7 @@ async def _has_left(receive: Receive) -> None:
         pass
 
 
-async def _receive_body(request: Request, target: Path, limits: Limits) -> None:
+async def _receive_body(request: Request, target: Path, limits: ServiceLimits) -> None:
     written = 0
     with target.open("wb") as out:
         async for block in request.stream():
@@ -66,7 +66,7 @@ async def _receive_body(request: Request, target: Path, limits: Limits) -> None:
             out.write(block)
 
 
-async def _receive_form(request: Request, target: Path, limits: Limits) -> None:
+async def _receive_form(request: Request, target: Path, limits: ServiceLimits) -> None:
     raw_receive, seen = request.receive, 0
 
     async def bounded() -> Message:
@@ -81,13 +81,13 @@ async def _receive_form(request: Request, target: Path, limits: Limits) -> None:
         async with Request(request.scope, bounded).form(max_files=1, max_fields=8) as form:
             files = [value for value in form.values() if not isinstance(value, str)]
             if not files:
-                raise Refused(400, "the form has no file; send one, for instance curl -F file=@scan.nii.gz")
+                raise UploadRejected(400, "the form has no file; send one, for instance curl -F file=@scan.nii.gz")
             with target.open("wb") as out:
                 while block := await files[0].read(_BLOCK):
                     out.write(block)
     except MultiPartException as fault:
-        raise Refused(400, f"the form cannot be read: {fault.message}") from None
+        raise UploadRejected(400, f"the form cannot be read: {fault.message}") from None
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the upload is too large: at most {limits.upload_mib} MiB are taken")
+def _too_large(limits: ServiceLimits) -> UploadRejected:
+    return UploadRejected(413, f"the upload is too large: at most {limits.upload_mib} MiB are taken")

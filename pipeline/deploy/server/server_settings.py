@@ -9,7 +9,7 @@ from pipeline.base.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServiceLimits:
     """Each comes from an environment variable (in brackets)."""
 
     queue: int = 8
@@ -34,7 +34,7 @@ class Limits:
         return self.unpacked_mib * 2**20
 
 
-def limits_from(environment: Mapping[str, str]) -> Limits:
+def read_limits(environment: Mapping[str, str]) -> ServiceLimits:
     """The limits that the environment asks for; a ConfigError names the variable that is no positive number."""
 
     def number(name: str, default: float) -> float:
@@ -46,7 +46,7 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
             raise ConfigError(f"{name}={environment[name]!r} must be a positive number, for instance {default:g}")
         return value
 
-    standard = Limits()
+    standard = ServiceLimits()
 
     def whole(name: str, default: int) -> int:
         value = number(name, default)
@@ -54,7 +54,7 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
             raise ConfigError(f"{name}={environment[name]!r} must be a whole number, for instance {default}")
         return int(value)
 
-    return Limits(
+    return ServiceLimits(
         queue=whole("SEGPIPE_QUEUE", standard.queue),
         upload_mib=whole("SEGPIPE_MAX_UPLOAD_MIB", standard.upload_mib),
         unpacked_mib=whole("SEGPIPE_MAX_UNPACKED_MIB", standard.unpacked_mib),

@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline.base.errors import EXIT_DATA, EXIT_USAGE
 from pipeline.base.heap import ONE_POOL
-from pipeline.base.machine import with_this_program
-from pipeline.deploy.server.worker_task import Task
+from pipeline.base.machine import subprocess_env
+from pipeline.deploy.server.worker_task import ServiceTask
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Supervisor:
     peak_memory_gib: float = 0.0
     seconds_per_case: float | None = None
     """A moving average, once there is a case."""
-    on_no_start: Callable[[int], object] = lambda code: None  # noqa: ARG005
+    on_startup_failure: Callable[[int], object] = lambda code: None  # noqa: ARG005
     """Told the exit code of a first worker that never came so far as to be ready: no other one will."""
     _process: asyncio.subprocess.Process | None = None
     _keeper: asyncio.Task[None] | None = None
@@ -75,7 +75,7 @@ class Supervisor:
         await self._end_worker()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def queue_slot(self) -> AsyncIterator[None]:
         """A place in the queue for as long as the context lasts; raises Busy at once where there is none."""
         if self.draining:
             raise Busy(_ENDING, 5)
@@ -92,7 +92,7 @@ class Supervisor:
         """About how long until a place is free."""
         return max(1, round(_FIRST_GUESS_S if self.seconds_per_case is None else self.seconds_per_case))
 
-    async def segment(self, task: Task) -> dict[str, Any]:
+    async def segment(self, task: ServiceTask) -> dict[str, Any]:
         """The worker's answer for one case. Raises Busy where the service ends before its turn, and WorkerLost.
 
         Cancelled while it waits, it gives up its turn; later, the worker is ended too: a new one is there sooner than
@@ -127,7 +127,7 @@ class Supervisor:
         except TimeoutError:
             raise WorkerLost("no worker could be started; the service's log says why") from None
 
-    async def _ask(self, task: Task) -> dict[str, Any]:
+    async def _ask(self, task: ServiceTask) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise WorkerLost("the worker ended before the case began; try again")
@@ -162,7 +162,7 @@ class Supervisor:
             if not ever_ready and code in (EXIT_USAGE, EXIT_DATA):
                 self.draining = True
                 self._became_ready.set()  # who waits for a worker learns that there will be none
-                self.on_no_start(code)
+                self.on_startup_failure(code)
                 return
             log.warning("worker %d ended with code %d; starting another", self.started, code)
             if not first:
@@ -174,7 +174,7 @@ class Supervisor:
             sys.executable, "-P", "-m", "pipeline.deploy.server.worker_process",
             str(self.package.absolute()), self.device,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=_LONGEST_ANSWER, start_new_session=True, env=with_this_program() | ONE_POOL,
+            limit=_LONGEST_ANSWER, start_new_session=True, env=subprocess_env() | ONE_POOL,
         )  # fmt: skip
 
     async def _end_worker(self) -> None:

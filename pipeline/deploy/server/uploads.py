@@ -23,7 +23,7 @@ from pipeline.deploy.list_scans import list_scans
 from pipeline.io.dicom_file import is_dicom
 from pipeline.io.formats import CHANNEL_SUFFIX, image_ending, read_header
 from pipeline.io.geometry import to_canonical
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from pipeline.preprocessing.plan import Plan
 
 SCAN = "scan"
@@ -45,7 +45,7 @@ _APART = {".mhd", ".nhdr", ".hdr", ".img"}
 """Kinds of file whose voxels lie in another one."""
 
 
-class Refused(Exception):
+class UploadRejected(Exception):
     """An upload that is not taken: an HTTP status and a sentence."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -63,7 +63,7 @@ class Upload:
     """Whether it is a DICOM series: one folder of files."""
 
 
-def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
+def unpack_upload(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     """Makes the received file into one case below `folder`.
 
     most_bytes: how large it may be when unpacked, and on the model's grid. Raises Refused: 415 for what is no scan, 413
@@ -81,12 +81,12 @@ def accept(received: Path, folder: Path, plan: Plan, most_bytes: int) -> Upload:
     try:
         scans = list_scans(place, channels)
     except DataError:
-        raise Refused(415, f"there is no scan in it; send {_TAKEN}") from None
+        raise UploadRejected(415, f"there is no scan in it; send {_TAKEN}") from None
     if len(scans) != 1:
         several = f"; a case's channels are files that end in {_endings(channels)}" if len(channels) > 1 else ""
-        raise Refused(422, f"{len(scans)} cases in it; send one at a time{several}")
+        raise UploadRejected(422, f"{len(scans)} cases in it; send one at a time{several}")
     if scans[0].fault:
-        raise Refused(422, scans[0].fault)
+        raise UploadRejected(422, scans[0].fault)
     for path in scans[0].images:
         _refuse_other_files(path)
     _check_headers(scans[0].images, plan, most_bytes)
@@ -113,26 +113,28 @@ def kind_of(path: Path) -> str:
     if head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] == b"n+2\0":
         return ".nii"
     what = "is empty" if not head else "is of another kind"
-    raise Refused(415, f"the upload {what}; send {_TAKEN}")
+    raise UploadRejected(415, f"the upload {what}; send {_TAKEN}")
 
 
 def _check_headers(images: tuple[Path, ...], plan: Plan, most_bytes: int) -> None:
     try:
         headers = [read_header(path) for path in images]
-    except FileFault as fault:
-        raise Refused(422, f"{fault.found}; {fault.cure}") from None
+    except ImageFileError as fault:
+        raise UploadRejected(422, f"{fault.found}; {fault.cure}") from None
     names = [channel.name for channel in plan.channels]
     if (found := sum(header.channels for header in headers)) != len(names):
-        raise Refused(422, f"{found} channel(s) or time points; the model takes {len(names)}: {', '.join(names)}")
+        raise UploadRejected(
+            422, f"{found} channel(s) or time points; the model takes {len(names)}: {', '.join(names)}"
+        )
     if (size := sum(header.voxel_bytes for header in headers)) > most_bytes:
-        raise Refused(413, f"{size:,} bytes of voxels by its header; at most {most_bytes:,} are taken")
+        raise UploadRejected(413, f"{size:,} bytes of voxels by its header; at most {most_bytes:,} are taken")
     _, grid = to_canonical(headers[0].grid)
     extent_mm = np.array(grid.shape, float) * grid.spacing_mm
     planned_bytes = _BYTES_A_VOXEL * len(names) * float(np.prod(extent_mm / plan.spacing_mm))
     if planned_bytes > most_bytes:
         extent = " × ".join(f"{mm:,.0f}" for mm in extent_mm)
         what = f"its header says {extent} mm, which are {planned_bytes:,.0f} bytes at the model's voxel size"
-        raise Refused(413, f"{what}; at most {most_bytes:,} are taken: check its spacing")
+        raise UploadRejected(413, f"{what}; at most {most_bytes:,} are taken: check its spacing")
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -148,7 +150,7 @@ def _refuse_other_files(path: Path) -> None:
         named = re.findall(rb"(?i:elementdatafile)", head)
         whole = len(named) == 1 and re.search(rb"\nElementDataFile *= *(LOCAL|Local|local) *\r?\n", head) is not None
     if not whole:
-        raise Refused(422, "its voxels lie in another file; send one file with header and voxels")
+        raise UploadRejected(422, "its voxels lie in another file; send one file with header and voxels")
 
 
 def _unzip(archive: Path, folder: Path, most_bytes: int, channels: tuple[str, ...]) -> None:
@@ -158,21 +160,21 @@ def _unzip(archive: Path, folder: Path, most_bytes: int, channels: tuple[str, ..
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
             if len(entries) > MOST_ENTRIES:
-                raise Refused(413, f"{len(entries)} files in the zip; at most {MOST_ENTRIES} are taken")
+                raise UploadRejected(413, f"{len(entries)} files in the zip; at most {MOST_ENTRIES} are taken")
             if (size := sum(entry.file_size for entry in entries)) > most_bytes:
-                raise Refused(413, f"the zip unpacks to {size:,} bytes; at most {most_bytes:,} are taken")
+                raise UploadRejected(413, f"the zip unpacks to {size:,} bytes; at most {most_bytes:,} are taken")
             if any(entry.flag_bits & _ENCRYPTED for entry in entries):
-                raise Refused(422, "the zip is encrypted; send it without a password")
+                raise UploadRejected(422, "the zip is encrypted; send it without a password")
             if any(entry.compress_type not in _METHODS for entry in entries):
-                raise Refused(422, "the zip is packed in an unusual way; pack it again as a plain zip")
+                raise UploadRejected(422, "the zip is packed in an unusual way; pack it again as a plain zip")
             ours = _our_names([entry.filename for entry in entries], channels)
             for entry, name in zip(entries, ours, strict=True):
                 left -= _extract(opened, entry, folder / name, left)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        raise Refused(422, _DAMAGED_ZIP) from None
+        raise UploadRejected(422, _DAMAGED_ZIP) from None
     except OSError as error:
         if error.errno == errno.EINVAL:  # an entry that begins before the file does
-            raise Refused(422, _DAMAGED_ZIP) from None
+            raise UploadRejected(422, _DAMAGED_ZIP) from None
         raise
     for path in sorted(folder.iterdir()):  # licences, DICOMDIR, previews
         if image_ending(path) in _APART or not (image_ending(path) or is_dicom(path)):
@@ -186,14 +188,14 @@ def _refuse_large_directory(archive: Path) -> None:
         tail = stream.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise Refused(422, _DAMAGED_ZIP)
+        raise UploadRejected(422, _DAMAGED_ZIP)
     entries, size = struct.unpack_from("<HI", tail, at + 10)
     if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):  # a second end, for more than any scan has
-        raise Refused(413, "the zip has the form for over 4 GiB or 65535 files; pack it again as a plain zip")
+        raise UploadRejected(413, "the zip has the form for over 4 GiB or 65535 files; pack it again as a plain zip")
     if entries > MOST_ENTRIES:
-        raise Refused(413, f"{entries} files in the zip; at most {MOST_ENTRIES} are taken")
+        raise UploadRejected(413, f"{entries} files in the zip; at most {MOST_ENTRIES} are taken")
     if size > _LARGEST_DIRECTORY:
-        raise Refused(413, f"the zip's directory has {size:,} bytes; at most {_LARGEST_DIRECTORY:,} are taken")
+        raise UploadRejected(413, f"the zip's directory has {size:,} bytes; at most {_LARGEST_DIRECTORY:,} are taken")
 
 
 def _our_names(theirs: Sequence[str], channels: tuple[str, ...]) -> list[str]:
@@ -230,11 +232,13 @@ def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most
     """Writes one entry and returns its size; a zip that lies about sizes is stopped where it passes the limit."""
     written = 0
     if target.exists():
-        raise Refused(422, "two files in the zip are one case's and channel's by their names; send one case at a time")
+        raise UploadRejected(
+            422, "two files in the zip are one case's and channel's by their names; send one case at a time"
+        )
     with opened.open(entry) as source, target.open("wb") as out:
         while block := source.read(_PIECE):
             written += len(block)
             if written > most_bytes:
-                raise Refused(413, f"the zip unpacks to more than {most_bytes:,} bytes")
+                raise UploadRejected(413, f"the zip unpacks to more than {most_bytes:,} bytes")
             out.write(block)
     return written

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.base.errors import SegpipeError
-from pipeline.base.log_privacy import keep_values_from_the_log
+from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.deploy.result_tables import structure_volumes_ml
-from pipeline.deploy.server.worker_task import Task
-from pipeline.inference.build_predictors import EngineSpec, open_predictors
-from pipeline.inference.domain_check import unlike_training
-from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment
+from pipeline.deploy.server.worker_task import ServiceTask
+from pipeline.inference.build_predictors import EngineSpec, build_predictors
+from pipeline.inference.domain_check import domain_shift_reasons
+from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment_cases
 from pipeline.io.formats import read_image, read_label
 from pipeline.io.volume import Volume
 from pipeline.packaging.model_package import ModelPackage, load_package
-from pipeline.web.browser_volumes import write_shown
+from pipeline.web.browser_volumes import write_viewer_volumes
 
 
 def main(package: Path, device: str) -> None:
@@ -35,34 +35,34 @@ def main(package: Path, device: str) -> None:
     there is none, or empty). The first line says {"status": "ready"}.
     """
     answers = _take_over_stdout()
-    keep_values_from_the_log()
+    silence_dicom_logging()
     model = load_package(package)
-    predictors = open_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
-    guard = partial(unlike_training, plan=model.plan, fingerprint=model.fingerprint)
+    predictors = build_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
+    guard = partial(domain_shift_reasons, plan=model.plan, fingerprint=model.fingerprint)
     _answer(answers, {"status": "ready"})
     for line in sys.stdin:
-        task = Task.from_line(line)
-        (result,) = segment([Job("scan", task.images, task.output, texts=False)], predictors, guard, task.strict)
+        task = ServiceTask.from_line(line)
+        (result,) = segment_cases([Job("scan", task.images, task.output, texts=False)], predictors, guard, task.strict)
         answer: dict[str, Any] = {"status": result.status, "message": result.message, "seconds": result.seconds}
         if result.status == "done":
             answer |= {"uncertainty": result.score, **_completed(task, model)}
         _answer(answers, {**answer, "peak_memory_gib": peak_memory_gib()})
 
 
-def _completed(task: Task, model: ModelPackage) -> dict[str, Any]:
+def _completed(task: ServiceTask, model: ModelPackage) -> dict[str, Any]:
     """Volumes of a finished case, and the files that were asked for beside its segmentation."""
     try:
         segmentation = read_label(task.output)
         if task.shown:
             image = read_image(task.images, model.plan.resample_channels)
-            write_shown(task.output.parent, image, segmentation, model.labels)
+            write_viewer_volumes(task.output.parent, image, segmentation, model.labels)
         no_dicom_seg = _write_dicom_seg(task, segmentation, model) if task.dicom_seg else ""
     except CASE_FAULTS as error:
         return {"status": "failed", "message": f"the result could not be written: {error}"}
     return {"volumes_ml": structure_volumes_ml(segmentation, model.labels), "no_dicom_seg": no_dicom_seg}
 
 
-def _write_dicom_seg(task: Task, segmentation: Volume, model: ModelPackage) -> str:
+def _write_dicom_seg(task: ServiceTask, segmentation: Volume, model: ModelPackage) -> str:
     """Why there is no DICOM-SEG; empty where there is one."""
     from pipeline.deploy.dicom_seg import write_dicom_seg
 

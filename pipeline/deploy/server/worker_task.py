@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Task:
+class ServiceTask:
     """One case. strict: refuse a scan unlike the training data. shown: write what a browser page shows, too.
 
     dicom_seg: the case is a DICOM series whose segmentation is wanted as DICOM-SEG, too.
@@ -28,7 +28,7 @@ class Task:
         return json.dumps({**vars(self), "images": [str(path) for path in self.images], "output": str(self.output)})
 
     @classmethod
-    def from_line(cls, line: str) -> Task:
+    def from_line(cls, line: str) -> ServiceTask:
         content = json.loads(line)
         images = tuple(Path(path) for path in content["images"])
         return cls(images, Path(content["output"]), content["strict"], content["shown"], content["dicom_seg"])

@@ -27,7 +27,7 @@ def structure_boxes(
     return boxes
 
 
-def surrounding(boxes: Sequence[Box]) -> Box:
+def union_box(boxes: Sequence[Box]) -> Box:
     """The smallest box around boxes, empty ones left out; an empty one around none."""
     full = [box for box in boxes if box[0].stop > box[0].start]
     if not full:

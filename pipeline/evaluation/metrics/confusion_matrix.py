@@ -16,7 +16,7 @@ from pipeline.evaluation.metrics.bounding_boxes import slabs, slowest_axis
 _SLAB_VOXELS = 2**18
 
 
-def parts(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def disjoint_label_sets(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Sets of label values that have none in common: the structures themselves where none shares a value.
 
     Else the values that belong to the same structures make a part: `tumour + core`, or `tumour only`.
@@ -45,7 +45,7 @@ def confusion(
 
     Values of no structure count as background, and so does the prediction where the reference has `ignore_value`.
     """
-    groups = parts(structures).values()
+    groups = disjoint_label_sets(structures).values()
     index_of = np.zeros(max(value for group in groups for value in group) + 2, np.intp)  # last: every larger value
     for index, group in enumerate(groups, start=1):
         index_of[list(group)] = index

@@ -11,7 +11,7 @@ Emptiness = Literal["both_empty", "ref_empty", "pred_empty"]
 DISTANCES = ("hd_mm", "hd95_mm", "assd_mm")
 
 
-def emptiness(n_pred: int, n_ref: int) -> Emptiness | None:
+def which_side_empty(n_pred: int, n_ref: int) -> Emptiness | None:
     """Which side is empty; None where both have voxels."""
     if n_ref and n_pred:
         return None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 _FEW_VALUES, _ENOUGH_VOXELS = 50, 2**20
 
 
-def many_values(labels: NDArray[np.integer]) -> int | None:
+def value_count_if_image(labels: NDArray[np.integer]) -> int | None:
     """How many values there are where they are too many and too mixed for a label map; None for label maps.
 
     A parcellation has hundreds of values, but in it most voxels equal their neighbours; an intensity image is the other

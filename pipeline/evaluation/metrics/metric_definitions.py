@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.evaluation.metrics.score_case import MetricSettings
+from pipeline.evaluation.metrics.score_case import MetricConfig
 
 _ELEMENT = {
     "surfel": "surface elements weighted by area (equal to google-deepmind/surface-distance)",
@@ -24,7 +24,7 @@ _EMPTY = {
 }
 
 
-def definitions(settings: MetricSettings, structures: Sequence[str], resamples: int) -> dict[str, object]:
+def definitions(settings: MetricConfig, structures: Sequence[str], resamples: int) -> dict[str, object]:
     """One sentence or value for each figure in `summary.json`, and the settings it was made with."""
     return {
         "dice": "2|P∩R| / (|P|+|R|)",

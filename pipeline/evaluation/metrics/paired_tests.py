@@ -17,7 +17,7 @@ TIE = 1e-9
 """Differences up to this are rounding."""
 
 
-def paired(
+def paired_differences(
     metric: str,
     baseline: NDArray[np.float64],
     other: NDArray[np.float64],

@@ -9,9 +9,9 @@ from math import prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.metrics.bounding_boxes import structure_boxes, surrounding
+from pipeline.evaluation.metrics.bounding_boxes import structure_boxes, union_box
 from pipeline.evaluation.metrics.confusion_matrix import confusion
-from pipeline.evaluation.metrics.empty_policy import DISTANCES, EmptyPolicy, emptiness, empty_values
+from pipeline.evaluation.metrics.empty_policy import DISTANCES, EmptyPolicy, empty_values, which_side_empty
 from pipeline.evaluation.metrics.lesion_counts import Connectivity, lesion_counts
 from pipeline.evaluation.metrics.overlap import overlap
 from pipeline.evaluation.metrics.surface_distances import Element, surface_distances
@@ -27,7 +27,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class MetricSettings:
+class MetricConfig:
     """How metrics are defined. tolerance_mm: of the NSD, per structure; `default_tolerance_mm` for the others."""
 
     tolerance_mm: Mapping[str, float] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def score_case(
     ref: NDArray[np.integer],
     structures: Mapping[str, tuple[int, ...]],
     spacing_mm: tuple[float, float, float],
-    settings: MetricSettings,
+    settings: MetricConfig,
     ignore_value: int | None = None,
 ) -> CaseScore:
     """Every metric of every structure, for label maps (X, Y, Z) with the original label values.
@@ -71,7 +71,7 @@ def score_case(
         if ignore_value is not None:
             pred_mask &= ref[box] != ignore_value
         rows[name] = score_masks(pred_mask, ref_mask, spacing_mm, settings, settings.tolerance_of(name), diagonal_mm)
-    around = surrounding(list(boxes.values()))
+    around = union_box(list(boxes.values()))
     counts = confusion(pred[around], ref[around], structures, ignore_value)
     counts[0, 0] += ref.size - ref[around].size
     return CaseScore(rows, counts)
@@ -81,7 +81,7 @@ def score_masks(
     pred: NDArray[np.bool_],
     ref: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
-    settings: MetricSettings,
+    settings: MetricConfig,
     tolerance_mm: float,
     diagonal_mm: float,
 ) -> Row:
@@ -89,7 +89,7 @@ def score_masks(
     counts = overlap(pred, ref)
     voxel_ml = prod(spacing_mm) / 1000
     row: Row = dict.fromkeys(METRICS)
-    row["empty"] = kind = emptiness(counts.n_pred, counts.n_ref)
+    row["empty"] = kind = which_side_empty(counts.n_pred, counts.n_ref)
     row["volume_ref_ml"], row["volume_pred_ml"] = counts.n_ref * voxel_ml, counts.n_pred * voxel_ml
     row["volume_difference_ml"] = (counts.n_pred - counts.n_ref) * voxel_ml
     lesions = lesion_counts(pred, ref, settings.connectivity)

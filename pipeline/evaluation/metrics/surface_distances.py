@@ -30,7 +30,7 @@ far apart): smooth masks need few look-ups, scattered ones are faster by the tra
 
 
 @dataclass(frozen=True)
-class Directed:
+class DirectedDistances:
     """For each element of one surface its distance to the nearest of the other, and its weight."""
 
     distances_mm: NDArray[np.float64]
@@ -41,8 +41,8 @@ class Directed:
 class SurfaceDistances:
     """Both directions between two surfaces, neither of them empty."""
 
-    pred_to_ref: Directed
-    ref_to_pred: Directed
+    pred_to_ref: DirectedDistances
+    ref_to_pred: DirectedDistances
     element: Element
 
     def hausdorff_mm(self, percent: float = 100.0) -> float:
@@ -62,7 +62,7 @@ class SurfaceDistances:
         near = sum(float(side.weights[side.distances_mm <= limit].sum()) for side in sides)
         return near / sum(float(side.weights.sum()) for side in sides)
 
-    def _percentile(self, side: Directed, percent: float) -> float:
+    def _percentile(self, side: DirectedDistances, percent: float) -> float:
         if percent >= 100:
             return float(side.distances_mm.max())
         if self.element == "voxel":
@@ -91,7 +91,7 @@ def surface_distances(
     box = tuple(size + 1 for size in ref.shape)
     to_ref = _nearest_mm(points_pred, points_ref, box, spacing_mm)
     to_pred = _nearest_mm(points_ref, points_pred, box, spacing_mm)
-    return SurfaceDistances(Directed(to_ref, weights_pred), Directed(to_pred, weights_ref), element)
+    return SurfaceDistances(DirectedDistances(to_ref, weights_pred), DirectedDistances(to_pred, weights_ref), element)
 
 
 def _surface(

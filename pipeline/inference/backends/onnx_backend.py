@@ -36,7 +36,7 @@ class OnnxModel:
         self.views = [axes for size in sizes for axes in itertools.combinations(mirror_axes, size)]
         self.arrays = NumpyArrays()
 
-    def working(self) -> AbstractContextManager[None]:
+    def inference_context(self) -> AbstractContextManager[None]:
         """Nothing is needed around the work with it."""
         return nullcontext()
 

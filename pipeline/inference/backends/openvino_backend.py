@@ -40,7 +40,7 @@ class OpenVinoModel:
         self.arrays = NumpyArrays()
         self.backend = f"openvino, cpu, {'bf16' if bf16 else 'fp32'}"
 
-    def working(self) -> AbstractContextManager[None]:
+    def inference_context(self) -> AbstractContextManager[None]:
         """Nothing is needed around the work with it."""
         return nullcontext()
 

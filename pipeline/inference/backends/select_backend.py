@@ -40,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What there is to do: so many windows, most of them by `model`; `window` gives one (1, C, *roi) of a real scan."""
 
     model: str
@@ -56,7 +56,9 @@ class _Measured:
     labels: NDArray
 
 
-def choose(candidates: Sequence[Candidate], work: Work, overlapping: bool, empty_window: NDArray[np.float32]) -> Models:
+def select_backend(
+    candidates: Sequence[Candidate], work: Workload, overlapping: bool, empty_window: NDArray[np.float32]
+) -> Models:
     """The opened models of the candidate that is best for this work; candidates come in the order of their start-up.
 
     A candidate that cannot be opened or run, or whose labels equal those of no reference in EQUAL_SHARE of the voxels,
@@ -132,15 +134,15 @@ def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) ->
 
 def _measure(name: str, models: Models, model: str, window: NDArray, overlapping: bool) -> _Measured:
     network = models[model]
-    with network.working():
-        logits = network.arrays.give(network(window))
+    with network.inference_context():
+        logits = network.arrays.to_numpy(network(window))
         labels = logits > 0 if overlapping else logits.argmax(axis=1)
     return _Measured(name, models, _seconds(network, window), labels)
 
 
 def _seconds(network: WindowModel, window: NDArray, warm: bool = True) -> float:
     """Of one window; `warm`: after the network has run before."""
-    with network.working():
+    with network.inference_context():
         if not warm:
             network(window)
         started = time.perf_counter()

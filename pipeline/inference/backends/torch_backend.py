@@ -24,7 +24,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def mirrorings(axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def mirror_axis_sets(axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Every set of spatial axes to mirror along, the empty one first: 2ⁿ of them."""
     return tuple(itertools.chain.from_iterable(itertools.combinations(axes, n) for n in range(len(axes) + 1)))
 
@@ -43,14 +43,14 @@ class TorchModel:
     ) -> None:
         self.networks = [_ready(network, device) for network in networks]
         self.device, self.precision = device, precision
-        self.views = mirrorings(mirror_axes)
+        self.views = mirror_axis_sets(mirror_axes)
         self.overlapping = overlapping
         self.disagreement = disagreement and len(networks) > 1
         self.arrays = TorchArrays(device)
         self.backend = f"torch, {device.type}, {precision}"
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def inference_context(self) -> Iterator[None]:
         """Around all work with this model: no gradients are kept."""
         with torch.inference_mode():
             yield

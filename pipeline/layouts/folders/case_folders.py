@@ -19,9 +19,9 @@ from pipeline.io.formats import read_label
 from pipeline.layouts.dataset_listing import stem
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.name_vocabulary import (
-    says_channel,
-    says_part,
-    says_role_alone,
+    is_channel_name,
+    is_only_role_name,
+    is_split_name,
     words_of,
     words_without_role,
 )
@@ -119,7 +119,7 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bo
     structures = {structure for own in masks.values() for structure in own}
     if 2 * len(others) >= len(labels) or all(_names_nothing(structure) for structure in structures):
         return {}, []
-    if all(says_channel(structure.split("_")[0]) for structure in structures):  # `1_t1_seg` is of the scan `1_t1`
+    if all(is_channel_name(structure.split("_")[0]) for structure in structures):  # `1_t1_seg` is of the scan `1_t1`
         return {}, []
     if len(structures) == 1 and (are_maps or any(has_several_values(*own.values()) for own in masks.values())):
         return {}, []
@@ -128,7 +128,7 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bo
 
 def _names_nothing(structure: str) -> bool:
     """True for a mask that is only counted, or named by who drew it, or by a part of the data set."""
-    return bool(_COUNTED.fullmatch(structure)) or says_part(structure) or without_drawer(structure) == ("", True)
+    return bool(_COUNTED.fullmatch(structure)) or is_split_name(structure) or without_drawer(structure) == ("", True)
 
 
 def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
@@ -152,12 +152,12 @@ def _above_images(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
     A folder called `images` with several images, or the only one with several, holds several cases and is not one.
     """
     images = Counter(name.path.parent for name in names if not name.is_label)
-    if any(count > 1 and (len(images) == 1 or says_role_alone(place.name)) for place, count in images.items()):
+    if any(count > 1 and (len(images) == 1 or is_only_role_name(place.name)) for place, count in images.items()):
         return {}
     case_of = {name.path: _case_folder(folder, name.path) for name in names if not name.is_label}
     if _hold_persons(folder, names, case_of):
         return {}
-    cases = {case for case in case_of.values() if case != folder and not says_role_alone(case.name)}
+    cases = {case for case in case_of.values() if case != folder and not is_only_role_name(case.name)}
     for name in (name for name in names if name.is_label):
         case = next((above for above in name.path.parents if above in cases), None)
         if case is None:
@@ -180,7 +180,7 @@ def _hold_persons(folder: Path, names: Sequence[Name], case_of: Mapping[Path, Pa
 def _case_folder(folder: Path, image: Path) -> Path:
     """The folder of an image's case where each has one: `c1` of `c1/ct`, and of `c1/images/ct`."""
     place = image.parent
-    return place.parent if says_role_alone(place.name) and folder not in (place, place.parent) else place
+    return place.parent if is_only_role_name(place.name) and folder not in (place, place.parent) else place
 
 
 def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
@@ -198,7 +198,7 @@ def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
         case_of[name.path] = case
     cases = set(case_of.values())
     labels = Counter(_called_in(case_of[name.path], name) for name in names if name.is_label)
-    if len(cases) < 2 or any(says_role_alone(case.name) or set(case.parents) & cases for case in cases):
+    if len(cases) < 2 or any(is_only_role_name(case.name) or set(case.parents) & cases for case in cases):
         return {}
     if 2 * min(labels.values()) <= len(cases) or any(structure.isdigit() for _, structure in labels):
         return {}

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.layouts.folders.file_names import Name
-from pipeline.layouts.folders.name_vocabulary import says_side_or_time
+from pipeline.layouts.folders.name_vocabulary import is_side_or_time
 
 
-def with_a_label_map_each(names: list[Name]) -> list[Name]:
+def split_labelled_channels(names: list[Name]) -> list[Name]:
     """`names`, where each channel of a scan has a label map of its own, as cases of one subject (`1_t1`, `1_t2`)."""
     keys = [name.key for name in names if name.is_label]
     labels, images = ({(name.key, name.channel) for name in names if name.is_label == kind} for kind in (True, False))
@@ -37,7 +37,7 @@ def with_more_channels(names: Sequence[Name], labels: Collection[str]) -> list[N
     more = {
         path: told
         for path, told in rests.items()
-        if 2 * counts[told[1]] >= len(labels) and not says_side_or_time(told[1]) and not told[1].isdigit()
+        if 2 * counts[told[1]] >= len(labels) and not is_side_or_time(told[1]) and not told[1].isdigit()
     }
     whose = {name.key: name.shared_id for name in names if not name.is_label and name.key in spoken}
     return [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.io.formats import read_label, stem
-from pipeline.io.image_header import FileFault
+from pipeline.io.image_header import ImageFileError
 from pipeline.parallel.threads import in_threads
 
 MOST_VALUES = 10
@@ -126,7 +126,7 @@ def content_of(path: Path) -> Content:
     try:
         voxels = read_label(path).array
     except DataError as fault:
-        return Content.IMAGE if isinstance(fault, FileFault) and fault.code in _OF_IMAGES else Content.UNDECIDED
+        return Content.IMAGE if isinstance(fault, ImageFileError) and fault.code in _OF_IMAGES else Content.UNDECIDED
     if voxels.min() < 0:
         return Content.IMAGE
     thin = np.unique(voxels[(slice(None, None, _THINNED),) * voxels.ndim])

@@ -19,7 +19,7 @@ _LOOKED_AT = 3
 Groups = Mapping[str, Sequence[Name]]
 
 
-def without_other_images(images: Groups) -> tuple[Groups, list[str]]:
+def drop_extra_images(images: Groups) -> tuple[Groups, list[str]]:
     """Images by case, without those that are none of its channels, and what was left out.
 
     A film holds several volumes where the case's other images hold one. A label map is known by its voxels, and as a

@@ -13,8 +13,8 @@ from pipeline.layouts.folders.name_vocabulary import (
     IMAGE_WORD,
     LABEL_FOLDER,
     LABEL_WORD,
-    says_role,
-    says_side_or_time,
+    is_role_name,
+    is_side_or_time,
     words_of,
 )
 
@@ -49,8 +49,8 @@ class Name:
         """
         words, own = words_of(stem(self.path)), words_of(case.name)
         words = words[len(own) :] if words[: len(own)] == own else words
-        rest = [word for word in words if not says_role(word)]
-        return "" if all(says_side_or_time(word) and re.search(r"\d", word) for word in rest) else "_".join(rest)
+        rest = [word for word in words if not is_role_name(word)]
+        return "" if all(is_side_or_time(word) and re.search(r"\d", word) for word in rest) else "_".join(rest)
 
     def of_case_folder(self, folder: Path, case: Path, case_id: str, subject: str) -> Name:
         """This name where `case`, a folder above the file, is the case: what that folder's name does not say is the
@@ -79,9 +79,9 @@ def read_name(folder: Path, path: Path, suffixes: bool, labels: Collection[Path]
     folders = path.relative_to(folder).parent.parts
     is_label = _is_label(words_of(text), folders) if labels is None else path in labels
     suffix = CHANNEL_SUFFIX.search(text) if suffixes and not is_label else None
-    rest = [word for word in words_of(text[: suffix.start()] if suffix else text) if not says_role(word)]
+    rest = [word for word in words_of(text[: suffix.start()] if suffix else text) if not is_role_name(word)]
     spoken = rest.pop() if not suffix and len(rest) > 1 and CHANNEL_WORD.fullmatch(rest[-1]) else ""
-    roles = [i for i, part in enumerate(folders) if says_role(part) or LABEL_FOLDER.fullmatch(part)]
+    roles = [i for i, part in enumerate(folders) if is_role_name(part) or LABEL_FOLDER.fullmatch(part)]
     places = [part for i, part in enumerate(folders) if i not in roles]
     return Name(
         path=path,
@@ -101,12 +101,12 @@ def _without_channel(text: str, rest: Sequence[str], spoken: str) -> str:
 
 def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
     """What the file's own name says; where it says nothing, the nearest folder that does."""
-    if any(says_role(word) for word in words):
+    if any(is_role_name(word) for word in words):
         return any(LABEL_WORD.fullmatch(word) for word in words)
     for part in reversed(folders):
         if LABEL_FOLDER.fullmatch(part):
             return True
-        if spoken := [word for word in words_of(part) if says_role(word)]:
+        if spoken := [word for word in words_of(part) if is_role_name(word)]:
             return any(LABEL_WORD.fullmatch(word) for word in spoken)
     return False
 

@@ -20,7 +20,7 @@ _PREDICTED = re.compile(r"(?<![A-Za-z])(pred(s|icted|ictions?)?|inferred|inferen
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FilePatterns:
     """What the user says of a folder's files: patterns of their paths below it; None where names tell.
 
     A pattern has * and ? (a * also stands for several folders), or is a part of the path; several are parted by commas.
@@ -33,7 +33,7 @@ class Chosen:
         return self.label_files is not None or self.image_files is not None
 
 
-NOTHING_CHOSEN = Chosen()
+NO_PATTERNS = FilePatterns()
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Roles:
     notes: list[str]
 
 
-def roles_of(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
+def roles_of(folder: Path, files: Sequence[Path], chosen: FilePatterns) -> Roles:
     """A ConfigError where a pattern names no file, or a file is named as both.
 
     Label maps that are predictions by their names are left out, and said; a DataError where there are no others.
@@ -83,7 +83,7 @@ def _is_label(folder: Path, path: Path) -> bool:
     return read_name(folder, path, suffixes=False).is_label
 
 
-def _as_chosen(folder: Path, files: Sequence[Path], chosen: Chosen) -> Roles:
+def _as_chosen(folder: Path, files: Sequence[Path], chosen: FilePatterns) -> Roles:
     images = _named(folder, files, "--image-files", chosen.image_files)
     labels = _named(folder, files, "--label-files", chosen.label_files)
     if both := sorted(images & labels):

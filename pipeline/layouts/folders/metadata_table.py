@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.layouts.dataset_listing import Found, FoundCase, some_of, subject_of, without_personal
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of, subject_of, without_personal
 from pipeline.layouts.formats.csv_table import (
     PERSON,
     SPLIT,
@@ -41,7 +41,7 @@ class _Joined:
     rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def with_table(found: Found) -> Found:
+def add_table_columns(found: DatasetListing) -> DatasetListing:
     """`found` with the rows of the only table beside its cases that has one for each, by a column with their names.
 
     Columns of subject, split and fold say what they say in a table of cases; all others are kept as extra columns.
@@ -58,7 +58,7 @@ def with_table(found: Found) -> Found:
     return _with_rows(found, full[0].name, tables[full[0]])
 
 
-def _tables(found: Found) -> list[Path]:
+def _tables(found: DatasetListing) -> list[Path]:
     """Those in the folder, and on the way from it to where all cases lie."""
     common = Path(os.path.commonpath([case.images[0].parent for case in found.cases]))
     places = [common, *common.parents] if common.is_relative_to(found.folder) else [found.folder]
@@ -71,7 +71,7 @@ def _tables(found: Found) -> list[Path]:
     ]
 
 
-def _joined(path: Path, cases: Sequence[FoundCase]) -> _Joined | None:
+def _joined(path: Path, cases: Sequence[ListedCase]) -> _Joined | None:
     """The rows of a table by the column that names most cases, by id or else by subject; None for less than half."""
     try:
         header, rows = rows_of(path)
@@ -97,11 +97,11 @@ def _joined(path: Path, cases: Sequence[FoundCase]) -> _Joined | None:
     return replace(best, rows={case: rows[line][1] for case, line in best.lines.items()})
 
 
-def _id(case: FoundCase) -> str:
+def _id(case: ListedCase) -> str:
     return case.id
 
 
-def _subject(case: FoundCase) -> str:
+def _subject(case: ListedCase) -> str:
     return case.subject or subject_of(case.id)
 
 
@@ -110,7 +110,7 @@ def _nearly(path: Path, joined: _Joined) -> Problem:
     return Problem(path.name, f"{found}; not used: add rows, or take these cases out of the folder")
 
 
-def _with_rows(found: Found, name: str, joined: _Joined) -> Found:
+def _with_rows(found: DatasetListing, name: str, joined: _Joined) -> DatasetListing:
     split, subject = first_of(joined.header, SPLIT), first_of(joined.header, SUBJECT) or first_of(joined.header, PERSON)
     fold, notes, unknown = first_of(joined.header, ("fold",)), set[str](), Counter[str]()
     cases = []

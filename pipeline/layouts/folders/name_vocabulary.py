@@ -33,12 +33,12 @@ _NUMBER = re.compile(r"\d+")
 _GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
 
 
-def says_part(name: str) -> bool:
+def is_split_name(name: str) -> bool:
     """True for `train`, `imagesTs`, `val_set`: a part of the data set."""
     return any(part.fullmatch(name) for part in (_TRAINING, _TESTING, _VALIDATING))
 
 
-def tell_of_one_scan(image: str, label: str) -> bool:
+def compatible_scan_tokens(image: str, label: str) -> bool:
     """False where two names, or places, have a side, time, phase or channel each, and not the same one."""
     for kind in (_SIDE_OR_TIME, _PHASE, CHANNEL_WORD):
         here, there = (
@@ -50,24 +50,24 @@ def tell_of_one_scan(image: str, label: str) -> bool:
     return True
 
 
-def says_channel(word: str) -> bool:
+def is_channel_name(word: str) -> bool:
     """True for `t1`, `CT`: a word that names a channel."""
     return bool(CHANNEL_WORD.fullmatch(word))
 
 
-def says_side_or_time(name: str) -> bool:
+def is_side_or_time(name: str) -> bool:
     """True for `left`, `week-2`, `baseline`, `pre_op`: what tells scans of one person apart."""
     return bool(_SIDE_OR_TIME.fullmatch(name))
 
 
-def surely_says_side_or_time(name: str) -> bool:
+def is_unambiguous_side_or_time(name: str) -> bool:
     """True but for years, months and the like, which may as well be the numbers of persons."""
-    return says_side_or_time(name) and not _MAY_COUNT.fullmatch(name)
+    return is_side_or_time(name) and not _MAY_COUNT.fullmatch(name)
 
 
-def says_another_scan(word: str) -> bool:
+def is_other_scan(word: str) -> bool:
     """True too for `arterial` and channels: a label map with such a word is not of an image with another one."""
-    return says_side_or_time(word) or bool(_PHASE.fullmatch(word) or CHANNEL_WORD.fullmatch(word))
+    return is_side_or_time(word) or bool(_PHASE.fullmatch(word) or CHANNEL_WORD.fullmatch(word))
 
 
 def numbers_in(text: str) -> str:
@@ -78,23 +78,23 @@ def numbers_in(text: str) -> str:
 
 def without_numbers(text: str) -> str:
     """A name's words without those of channels and roles, and without numbers."""
-    words = (word for word in words_of(text) if not (CHANNEL_WORD.fullmatch(word) or says_role(word)))
+    words = (word for word in words_of(text) if not (CHANNEL_WORD.fullmatch(word) or is_role_name(word)))
     return "_".join(_NUMBER.sub("", word) for word in words)
 
 
 def words_without_role(text: str) -> list[str]:
     """A name's words, but for those that say image or label map."""
-    return [word for word in words_of(text) if not says_role(word)]
+    return [word for word in words_of(text) if not is_role_name(word)]
 
 
-def says_role(word: str) -> bool:
+def is_role_name(word: str) -> bool:
     """True for `seg`, `image`: a word that says what a file is."""
     return bool(LABEL_WORD.fullmatch(word) or IMAGE_WORD.fullmatch(word))
 
 
-def says_role_alone(name: str) -> bool:
+def is_only_role_name(name: str) -> bool:
     """True for `images`, `labelsTr`: a folder that says what is in it, and not of which case."""
-    return bool(LABEL_FOLDER.fullmatch(name)) or all(says_role(word) for word in words_of(name))
+    return bool(LABEL_FOLDER.fullmatch(name)) or all(is_role_name(word) for word in words_of(name))
 
 
 def is_testing(folder: Path, path: Path) -> bool:

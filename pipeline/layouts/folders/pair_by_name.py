@@ -14,17 +14,17 @@ from pipeline.layouts.folders.channel_grouping import (
     as_case,
     beginnings_of,
     labelled,
-    with_a_label_map_each,
+    split_labelled_channels,
     with_more_channels,
 )
 from pipeline.layouts.folders.file_names import Name, read_name
 from pipeline.layouts.folders.name_vocabulary import (
+    compatible_scan_tokens,
+    is_only_role_name,
+    is_other_scan,
+    is_side_or_time,
+    is_split_name,
     numbers_in,
-    says_another_scan,
-    says_part,
-    says_role_alone,
-    says_side_or_time,
-    tell_of_one_scan,
     without_numbers,
 )
 from pipeline.layouts.folders.subjects import subjects_of_folders
@@ -36,7 +36,7 @@ _MOST_CHANNELS = 8
 """Images of one label map, where they are known by their beginning alone."""
 
 
-def beside_label_maps(folder: Path, files: list[Path], labels: Collection[Path] | None = None) -> list[Path]:
+def drop_files_below_cases(folder: Path, files: list[Path], labels: Collection[Path] | None = None) -> list[Path]:
     """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
 
     In a folder that is called so (`c1/masks/`) are masks of its structures, which stay. labels: the label maps, where
@@ -51,7 +51,7 @@ def beside_label_maps(folder: Path, files: list[Path], labels: Collection[Path] 
     further = {
         name.path
         for name in below
-        if name.path.parent not in cases and not (name.is_label and says_role_alone(name.path.parent.name))
+        if name.path.parent not in cases and not (name.is_label and is_only_role_name(name.path.parent.name))
     }
     elsewhere = images - cases - unlabelled - {path.parent for path in further}
     return files if elsewhere or len(cases) == 1 else [path for path in files if path not in further]
@@ -70,9 +70,9 @@ def read_names(
     as_channels, as_names = ([read_name(folder, path, own, labels) for path in files] for own in (True, False))
     names = as_names if matches(as_names) >= max(matches(as_channels), 1) else as_channels
     if one_folder_per_case(folder, names):
-        return of_case_folders(folder, {name: name.path.parent for name in names})
+        return names_from_case_folders(folder, {name: name.path.parent for name in names})
     if matches(names):
-        return with_a_label_map_each(with_more_channels(names, labelled(names))), []
+        return split_labelled_channels(with_more_channels(names, labelled(names))), []
     guesses = (
         *map(_by_numbers, (as_channels, as_names)),
         *map(_by_beginning, (as_names, _without_folders(as_names))),
@@ -80,7 +80,7 @@ def read_names(
     return next((guess for guess in guesses if matches(guess)), names), []
 
 
-def of_case_folders(folder: Path, case_of: Mapping[Name, Path]) -> tuple[list[Name], list[str]]:
+def names_from_case_folders(folder: Path, case_of: Mapping[Name, Path]) -> tuple[list[Name], list[str]]:
     """Names of files whose case is a folder, and what was assumed about persons."""
     cases = set(case_of.values())
     ids = ids_of_folders(folder, cases)
@@ -99,7 +99,7 @@ def read_unlike_names(folder: Path, files: Sequence[Path], labels: Collection[Pa
         *_by_ending(as_names),
     )
     found = next((list(guess) for guess in guesses if matches(guess) and _tell_all_apart(guess)), [])
-    return with_a_label_map_each(with_more_channels(found, labelled(found)))
+    return split_labelled_channels(with_more_channels(found, labelled(found)))
 
 
 def _without_folders(names: Sequence[Name]) -> list[Name]:
@@ -126,20 +126,20 @@ def _folders_go_together(names: Sequence[Name]) -> bool:
         label = labels.get((key, image.channel)) or labels.get((key, ""))
         if image.is_label or label is None:
             continue
-        homes[image.place].add("/".join(part for part in label.place.split("/") if not says_part(part)))
-        if not of_one_place(image, label):
+        homes[image.place].add("/".join(part for part in label.place.split("/") if not is_split_name(part)))
+        if not same_session(image, label):
             return False
     return all(len(places) == 1 for places in homes.values())
 
 
-def of_one_place(image: Name, label: Name) -> bool:
+def same_session(image: Name, label: Name) -> bool:
     """False for `train/images/1` and `test/labels/1`, `baseline/anna` and `followup/anna`, `p1_left` and `p1_right`."""
     if image.above is not None and label.above is not None and image.above != label.above:
         return False
     places = [name.place.split("/") for name in (image, label)]
     if max(map(len, places)) > 1 and any(_are_siblings(here, there) for here in places[0] for there in places[1]):
         return False
-    return tell_of_one_scan(image.place, label.place) and tell_of_one_scan(image.id, label.id)
+    return compatible_scan_tokens(image.place, label.place) and compatible_scan_tokens(image.id, label.id)
 
 
 def _are_siblings(here: str, there: str) -> bool:
@@ -168,7 +168,7 @@ def _common_ending(labels: Sequence[Sequence[str]]) -> str:
     """The words that all of several label maps end with, up to one that tells scans apart."""
     ending: list[str] = []
     for last in zip(*(reversed(words[1:]) for words in labels), strict=False):
-        if len(labels) < 2 or len(set(last)) > 1 or says_another_scan(last[0]) or last[0].isdigit():
+        if len(labels) < 2 or len(set(last)) > 1 or is_other_scan(last[0]) or last[0].isdigit():
             break
         ending.insert(0, last[0])
     return "_".join(ending)
@@ -192,7 +192,7 @@ def _by_numbers(names: Sequence[Name]) -> list[Name]:
     pairs = [(placed[images[key].path], placed[labels[key].path]) for key in images.keys() & labels.keys()]
     if min(map(len, told)) > 1 and any(_letters(image) != _letters(label) for image, label in pairs):
         return []
-    return keyed if all(of_one_place(*pair) for pair in pairs) else []
+    return keyed if all(same_session(*pair) for pair in pairs) else []
 
 
 def _letters(name: Name) -> str:
@@ -215,7 +215,7 @@ def _by_beginning(names: Sequence[Name]) -> list[Name]:
     most = max(Counter(label for label in beginning.values() if label).values(), default=0)
     if len(labels) < len(keys) or labels - set(beginning.values()) or most > _MOST_CHANNELS:
         return []
-    if all(rest.isdigit() or (says_side_or_time(rest) and rest.lower() not in _CONTRAST) for rest in rests):
+    if all(rest.isdigit() or (is_side_or_time(rest) and rest.lower() not in _CONTRAST) for rest in rests):
         return []
     matched = []
     for name in names:

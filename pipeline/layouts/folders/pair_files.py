@@ -12,9 +12,14 @@ from pipeline.layouts.dataset_listing import image_files
 from pipeline.layouts.folders.case_folders import cases_of_files, labels_in_case_folders, masks_of_images
 from pipeline.layouts.folders.channel_grouping import with_more_channels
 from pipeline.layouts.folders.file_names import Name, read_name
-from pipeline.layouts.folders.file_roles import Chosen, roles_of
+from pipeline.layouts.folders.file_roles import FilePatterns, roles_of
 from pipeline.layouts.folders.name_vocabulary import words_without_role
-from pipeline.layouts.folders.pair_by_name import beside_label_maps, of_case_folders, read_names, read_unlike_names
+from pipeline.layouts.folders.pair_by_name import (
+    drop_files_below_cases,
+    names_from_case_folders,
+    read_names,
+    read_unlike_names,
+)
 
 Groups = Mapping[str, Sequence[Name]]
 
@@ -29,10 +34,10 @@ class Matched:
     notes: Sequence[str]
 
 
-def match(folder: Path, chosen: Chosen) -> Matched:
+def match(folder: Path, chosen: FilePatterns) -> Matched:
     """Label maps, else masks per structure, by the cases of images; a DataError where they belong to none."""
     roles = roles_of(folder, image_files(folder), chosen)
-    used = roles.files if chosen else beside_label_maps(folder, roles.files, roles.labels)
+    used = roles.files if chosen else drop_files_below_cases(folder, roles.files, roles.labels)
     names, assumed = read_names(folder, used, roles.labels)
     notes = (*_left_out(folder, roles.files, used), *roles.notes, *assumed)
     images, labels = _grouped(name for name in names if not name.is_label), _grouped(n for n in names if n.is_label)
@@ -46,7 +51,9 @@ def match(folder: Path, chosen: Chosen) -> Matched:
     are_maps = chosen.label_files is not None
     maps, masks = labels_in_case_folders(folder, names, case_of, are_maps)
     if maps or masks:
-        told, assumed = of_case_folders(folder, {name: case_of[name.path] for name in names if not name.is_label})
+        told, assumed = names_from_case_folders(
+            folder, {name: case_of[name.path] for name in names if not name.is_label}
+        )
         return Matched(_grouped(told), {case: [name] for case, name in maps.items()}, masks, (*notes, *assumed))
     if labels.keys() & images.keys():
         return plain

@@ -14,18 +14,25 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.case_index import Channel
-from pipeline.layouts.dataset_listing import Found, FoundCase, channel_stack, modality_of, refuse_shared_ids, some_of
-from pipeline.layouts.folders.extra_images import without_other_images
+from pipeline.layouts.dataset_listing import (
+    DatasetListing,
+    ListedCase,
+    channel_stack,
+    modality_of,
+    refuse_shared_ids,
+    some_of,
+)
+from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
-from pipeline.layouts.folders.file_roles import NOTHING_CHOSEN, Chosen
-from pipeline.layouts.folders.metadata_table import with_table
+from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
 from pipeline.layouts.folders.pair_files import Groups, match
-from pipeline.layouts.folders.subjects import with_subjects
-from pipeline.layouts.folders.suspicious_cases import doubts_about
+from pipeline.layouts.folders.subjects import add_subjects
+from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
 
 
-def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
+def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
     """Pairs images with label maps; an image without one becomes a testing case, and is said aloud.
 
     Raises a DataError where there is no image, or where two files would become one case (all are named), and a
@@ -33,7 +40,7 @@ def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
     """
     matched = match(folder, chosen)
     labels, masks = matched.labels, matched.masks
-    images, notes = (matched.images, []) if chosen.image_files else without_other_images(matched.images)
+    images, notes = (matched.images, []) if chosen.image_files else drop_extra_images(matched.images)
     refuse_shared_ids(
         {key: [str(name.path) for name in group] for key, group in labels.items()},
         "or name those that are meant with --label-files",
@@ -51,21 +58,21 @@ def read(folder: Path, chosen: Chosen = NOTHING_CHOSEN) -> Found:
         else case
         for key, case in zip(sorted(images), cases, strict=True)
     ]
-    cases = _with_validation(folder, with_subjects(folder, cases))
+    cases = _with_validation(folder, add_subjects(folder, cases))
     _refuse_shared(folder, cases, labelled=bool(labels or masks))
-    found = Found(
+    found = DatasetListing(
         layout="folders",
         folder=folder,
         name=folder.name,
         channels=tuple(_channel(name if len(channels) > 1 else "") for name in channels),
         cases=tuple(cases),
         notes=(*matched.notes, *notes, *_notes(folder, cases, channels)),
-        problems=(*problems, *doubts_about(folder, cases)),
+        problems=(*problems, *find_suspicious_cases(folder, cases)),
     )
-    return with_table(found)
+    return add_table_columns(found)
 
 
-def _refuse_shared(folder: Path, cases: Sequence[FoundCase], labelled: bool) -> None:
+def _refuse_shared(folder: Path, cases: Sequence[ListedCase], labelled: bool) -> None:
     """One id for several files; where nothing is known to be a label map, that is most likely why."""
     claims: dict[str, list[str]] = defaultdict(list)
     for case in cases:
@@ -99,7 +106,7 @@ def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
 
 def _case(
     folder: Path, group: Sequence[Name], labels: Sequence[Name], channels: Sequence[str], problems: list[Problem]
-) -> FoundCase:
+) -> ListedCase:
     """The case of one key: its only image, or its channels in order; others that lie beside these are named."""
     first = next((name for name in group if name.channel == channels[0]), group[0])
     case = first.id if len(channels) == 1 else first.shared_id
@@ -114,7 +121,7 @@ def _case(
         problems += [Problem(case, f"{name}: most cases have no such channel; left out") for name in others]
     label = labels[0].path if labels else None
     testing = label is None or is_testing(folder, first.path) or is_testing(folder, label)
-    return FoundCase(
+    return ListedCase(
         id=case,
         images=images,
         label=label,
@@ -123,7 +130,7 @@ def _case(
     )
 
 
-def _with_validation(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+def _with_validation(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
     """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
     training = [case for case in cases if case.split == "training"]
     validating = {case.id for case in training if is_validating(folder, case.images[0])}
@@ -145,7 +152,7 @@ def _channel(name: str) -> Channel:
     return Channel(name=words, modality=modality_of(name))
 
 
-def _notes(folder: Path, cases: Sequence[FoundCase], channels: Sequence[str]) -> list[str]:
+def _notes(folder: Path, cases: Sequence[ListedCase], channels: Sequence[str]) -> list[str]:
     notes = []
     places = [[path.parent for path in case.images] for case in cases]
     if several := next((own for own in places if len(set(own)) > 1), []):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.dataset_listing import FoundCase, some_of, subject_of
-from pipeline.layouts.folders.case_ids import ids_of_folders, parts_that_tell
+from pipeline.layouts.dataset_listing import ListedCase, some_of, subject_of
+from pipeline.layouts.folders.case_ids import distinguishing_parts, ids_of_folders
 from pipeline.layouts.folders.name_vocabulary import (
-    says_part,
-    says_role_alone,
-    says_side_or_time,
-    surely_says_side_or_time,
+    is_only_role_name,
+    is_side_or_time,
+    is_split_name,
+    is_unambiguous_side_or_time,
 )
 
 _SCANS_OF_A_PERSON, _STUDIES_OF_A_PERSON = 10, 5
@@ -27,7 +27,7 @@ _VERSION = re.compile(rf"{_RAW.pattern}|(pre|prep|proc|reg|norm|resampled|aligne
 _PARTS = {"train", "training", "tr", "test", "testing", "ts", "val", "valid", "validation"}
 
 
-def with_subjects(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+def add_subjects(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
     """`patient01/patient01_frame2` is of the subject patient01, where folders hold a few cases each.
 
     Those of `ct_train/ct_train_1001` are parts of the data set, and not persons. What is known stays.
@@ -42,7 +42,7 @@ def subjects_of_folders(folder: Path, cases: Collection[Path]) -> tuple[dict[Pat
     `anna/week-2` and `baseline/anna` are of anna; empty where one name tells. A DataError where they are versions of
     one scan, of which one is meant.
     """
-    parts = parts_that_tell(folder, cases)
+    parts = distinguishing_parts(folder, cases)
     if len({own[-1:] for own in parts.values()}) == len(parts):
         return {}, []
     lower, upper = {own[-1] for own in parts.values()}, {own[-2] for own in parts.values() if len(own) > 1}
@@ -52,15 +52,15 @@ def subjects_of_folders(folder: Path, cases: Collection[Path]) -> tuple[dict[Pat
             f"instance --image-files /{next((name for name in sorted(lower) if not _RAW.fullmatch(name)), min(lower))}/"
         )
     people = len(upper) > 1 and all(map(_PERSON.fullmatch, upper))
-    if people or all(map(surely_says_side_or_time, lower)):
+    if people or all(map(is_unambiguous_side_or_time, lower)):
         return {case: "_".join(own[:-1]) for case, own in parts.items()}, []
-    if all(map(says_side_or_time, upper)):
+    if all(map(is_side_or_time, upper)):
         return {case: own[-1] for case, own in parts.items()}, []
     shown = some_of(sorted("/".join(own[-2:]) for own in parts.values()))
     return {}, [f"cases are called by several folders ({shown}), and each is taken for another person; a table may say"]
 
 
-def _told(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+def _told(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
     folders = [case.images[0].parent for case in cases if _names_its_folder(folder, case.images[0])]
     if not folders:
         return _with_folders_of_studies(folder, cases)
@@ -70,7 +70,7 @@ def _told(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
     if many or (only and not re.search(r"\d", only)):
         return list(cases)
     persons = ids_of_folders(folder, set(folders))
-    if all(says_part(name.split("_")[0]) for name in persons.values()):
+    if all(is_split_name(name.split("_")[0]) for name in persons.values()):
         return list(cases)
     return [
         replace(case, subject=subject_of(persons[at])) if (at := case.images[0].parent) in persons else case
@@ -78,7 +78,7 @@ def _told(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
     ]
 
 
-def _with_folders_of_studies(folder: Path, cases: Sequence[FoundCase]) -> list[FoundCase]:
+def _with_folders_of_studies(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
     """`PETCT_01/study_2/CT` is of the subject PETCT_01, where many folders hold a few studies each.
 
     Its case is `study_2`, or `PETCT_01_study_2` where others have a study_2 too.
@@ -96,6 +96,6 @@ def _with_folders_of_studies(folder: Path, cases: Sequence[FoundCase]) -> list[F
 def _names_its_folder(folder: Path, path: Path) -> bool:
     """True for `patient01/patient01_frame2`: then the folder is the subject, unless it is called for its role."""
     parts = set(re.split(r"[_\-. ]+", path.parent.name.lower()))
-    if path.parent == folder or says_role_alone(path.parent.name) or parts & _PARTS:
+    if path.parent == folder or is_only_role_name(path.parent.name) or parts & _PARTS:
         return False
     return path.name.startswith(path.parent.name) or bool(_PERSON.fullmatch(path.parent.name))

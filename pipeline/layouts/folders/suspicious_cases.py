@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import Problem
-from pipeline.layouts.dataset_listing import FoundCase, stem
+from pipeline.layouts.dataset_listing import ListedCase, stem
 from pipeline.layouts.folders.detect_label_maps import Content, content_of
 from pipeline.layouts.folders.name_vocabulary import words_of
 
 _LOOKED_AT = 3
 
 
-def doubts_about(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+def find_suspicious_cases(folder: Path, cases: Sequence[ListedCase]) -> list[Problem]:
     """Label maps that are named for other cases, and images that look like label maps."""
     return [*_named_for_others(folder, cases), *_label_maps_among(folder, cases)]
 
 
-def _named_for_others(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+def _named_for_others(folder: Path, cases: Sequence[ListedCase]) -> list[Problem]:
     """Label maps whose names begin with the id of another case, and not with that of their own (`c1/c2_seg`)."""
     subjects = {case.subject or case.id for case in cases}
     problems = []
@@ -31,7 +31,7 @@ def _named_for_others(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]
     return problems
 
 
-def _label_maps_among(folder: Path, cases: Sequence[FoundCase]) -> list[Problem]:
+def _label_maps_among(folder: Path, cases: Sequence[ListedCase]) -> list[Problem]:
     """Images that look like label maps themselves; a few cases are looked at, with a label and without one."""
     labelled = [case.images[0] for case in cases if (case.label or case.masks) and len(case.images) == 1]
     unlabelled = [case.images[0] for case in cases if case.label is None and not case.masks]

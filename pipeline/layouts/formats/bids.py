@@ -14,8 +14,8 @@ from pipeline.base.files import read_json
 from pipeline.dataset.case_index import Channel
 from pipeline.io.formats import grid_difference, read_header
 from pipeline.layouts.dataset_listing import (
-    Found,
-    FoundCase,
+    DatasetListing,
+    ListedCase,
     image_files,
     modality_of,
     refuse_shared_ids,
@@ -25,7 +25,7 @@ from pipeline.layouts.dataset_listing import (
     without_personal,
 )
 from pipeline.layouts.folders.file_names import read_name
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.label_names import LabelNames
 
 _NO_VOLUMES = {"func", "fmap", "perf", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion"}
 _DATA_TYPES = {"anat", "dwi", "pet", "ct", *_NO_VOLUMES}
@@ -76,7 +76,7 @@ class Labelled:
 
     maps: Mapping[str, Path]
     masks: Mapping[str, Mapping[str, Path]]
-    labelling: Labelling | None
+    labelling: LabelNames | None
 
     @property
     def cases(self) -> set[str]:
@@ -98,7 +98,7 @@ def is_bids(folder: Path) -> bool:
     )
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path) -> DatasetListing:
     """Reads scans, the derivative that labels the most cases, its `dseg.tsv`, and participants.tsv as extra columns.
 
     Input channels are the suffixes that every labelled case has. Raises a DataError where no scan is found.
@@ -122,7 +122,7 @@ def read(folder: Path) -> Found:
     problems += [] if labelled.cases else _label_maps_unlike_bids(folder, [scan.path for scan in scans])
     people = _participants(folder, notes)
     cases = [
-        FoundCase(
+        ListedCase(
             id=key,
             images=tuple(by_suffix[channel] for channel in channels),
             label=labelled.maps.get(key),
@@ -137,7 +137,7 @@ def read(folder: Path) -> Found:
     description = (
         read_json(folder / "dataset_description.json") if (folder / "dataset_description.json").is_file() else {}
     )
-    return Found(
+    return DatasetListing(
         layout="bids",
         folder=folder,
         name=str(description.get("Name") or folder.name),
@@ -247,7 +247,7 @@ def _labelled(folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str], 
         return Labelled({}, found, None)
     single = {case: path for case, own in found.items() for path in own.values()}
     if chosen.suffix == "mask":
-        return Labelled(single, {}, Labelling({structures.pop(): (1,)}))
+        return Labelled(single, {}, LabelNames({structures.pop(): (1,)}))
     return Labelled(single, {}, _lookup(folder / chosen.pipeline, next(iter(single.values()))))
 
 
@@ -292,7 +292,7 @@ def _by_case(folder: Path, maps: Sequence[Scan], whole: bool, problems: list[Pro
     return dict(found)
 
 
-def _lookup(pipeline: Path, label: Path) -> Labelling | None:
+def _lookup(pipeline: Path, label: Path) -> LabelNames | None:
     """Names from the label map's own .tsv or from the pipeline's `*dseg.tsv` (columns index and name)."""
     places = [label.with_name(stem(label) + ".tsv"), *sorted(pipeline.glob("*dseg.tsv"))]
     path = next((place for place in places if place.is_file()), None)
@@ -307,7 +307,7 @@ def _lookup(pipeline: Path, label: Path) -> Labelling | None:
             )
         if int(index) != 0:
             structures[name] = (*structures.get(name, ()), int(index))
-    return Labelling(structures) if structures else None
+    return LabelNames(structures) if structures else None
 
 
 def _participants(folder: Path, notes: set[str]) -> dict[str, dict[str, str]]:

@@ -13,8 +13,8 @@ from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.case_index import Channel
 from pipeline.io.formats import image_ending
 from pipeline.layouts.dataset_listing import (
-    Found,
-    FoundCase,
+    DatasetListing,
+    ListedCase,
     Split,
     ids_of,
     image_files,
@@ -80,7 +80,7 @@ def lists_images(path: Path) -> bool:
     return any(_holds_files(path.parent, name, rows) for name in header if _IMAGE.match(name))
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> DatasetListing:
     """Reads a table; paths in it are relative to its folder (or absolute).
 
     Columns, in any case: image or image_T1, image_FLAIR, ... (also Channel_0, ...), label (mask, seg) or a mask per
@@ -108,7 +108,7 @@ def read(path: Path) -> Found:
     if not cases:
         raise DataError(f"{path}: has a header but no rows with an image")
     channels = tuple(Channel(name=name, modality=modality_of(name)) for name in columns.images)
-    return Found(
+    return DatasetListing(
         layout="csv",
         folder=path.parent,
         name=path.stem,
@@ -199,7 +199,7 @@ def first_of(header: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _case(
     path: Path, line: int, row: Mapping[str, str], columns: Columns, notes: set[str], problems: list[Problem]
-) -> FoundCase | None:
+) -> ListedCase | None:
     where = f"{path.name} line {line}"
     images = [row[column] for column in columns.images.values()]
     if not any(row.values()):
@@ -221,7 +221,7 @@ def _case(
     if missing := [str(file.name) for file in files if not file.exists()]:
         problems.append(Problem(where, f"no such file: {', '.join(missing)}"))
     extra = {key: value for key, value in row.items() if key not in columns.known}
-    return FoundCase(
+    return ListedCase(
         id=row.get(columns.id or "", ""),
         images=paths,
         label=label,

@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
 from pipeline.dataset.case_index import Channel
 from pipeline.layouts.dataset_listing import modality_of
-from pipeline.layouts.label_names import Labelling, from_descriptor
+from pipeline.layouts.label_names import LabelNames, labels_from_dataset_json
 
 NAME = "dataset.json"
 
@@ -51,7 +51,7 @@ class Listed(BaseModel):
 Items = tuple[Annotated[Item, BeforeValidator(_item)], ...]
 
 
-class Descriptor(BaseModel):
+class DatasetJson(BaseModel):
     """The keys that are used; all others (such as the misspelt `relase`) are left alone."""
 
     name: str = ""
@@ -76,7 +76,7 @@ class Descriptor(BaseModel):
         names = distinct([name for _, name in sorted(self.channel_names.items())])
         return tuple(Channel(name=name, modality=modality_of(name)) for name in names)
 
-    def labelling(self, path: Path, labelled: bool) -> Labelling | None:
+    def labelling(self, path: Path, labelled: bool) -> LabelNames | None:
         """The declared labels, in whichever direction they are written; None where there are none.
 
         labelled: some case has a label map, so that a structure must be declared; else the background alone will do.
@@ -84,13 +84,13 @@ class Descriptor(BaseModel):
         words = {str(word).strip().lower() for word in (*self.labels, *self.labels.values())}
         if not self.labels or (not labelled and words == {"0", "background"}):
             return None
-        return from_descriptor(self.labels, str(path))
+        return labels_from_dataset_json(self.labels, str(path))
 
 
-def read_descriptor(path: Path) -> Descriptor:
+def read_dataset_json(path: Path) -> DatasetJson:
     """Reads a dataset.json; a DataError lists every value that cannot be used, with its place."""
     try:
-        return Descriptor.model_validate(read_json(path))
+        return DatasetJson.model_validate(read_json(path))
     except ValidationError as error:
         problems = [Problem(".".join(map(str, e["loc"])) or path.name, e["msg"]) for e in error.errors()]
         raise DataError(problem_list(str(path), problems)) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.dataset.case_index import Channel
 from pipeline.io.dicom_file import holds_dicom, is_dicom
-from pipeline.layouts.dataset_listing import Found, FoundCase, modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, modality_of
 from pipeline.layouts.list_files import folders_below
 
 _NAME, _ID, _MODALITY = "PatientName", "PatientID", "Modality"
@@ -45,7 +45,7 @@ def has_series(folder: Path) -> bool:
     return next(_series_folders(folder), None) is not None
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path) -> DatasetListing:
     """Each folder with DICOM files becomes a testing case: `series_001`, of subject `patient_001`, ...
 
     Numbers follow the sorted folders; no identifier, name or date of the files enters the result, and where folders
@@ -61,14 +61,14 @@ def read(folder: Path) -> Found:
         others = sorted({one.modality for one in series} - {modality})
         notes.append(f"series of {', '.join(others)} are among those of {modality}; take them out or keep them apart")
     patients = {one: f"patient_{i:03d}" for i, one in enumerate(dict.fromkeys(one.patient for one in series), 1)}
-    return Found(
+    return DatasetListing(
         layout="dicom",
         folder=folder,
         name="DICOM series" if identify else folder.name,
         channels=(Channel(name=modality, modality=modality_of(modality)),),
         paths_identify=identify,
         cases=tuple(
-            FoundCase(id=f"series_{i:03d}", images=(one.folder,), split="testing", subject=patients[one.patient])
+            ListedCase(id=f"series_{i:03d}", images=(one.folder,), split="testing", subject=patients[one.patient])
             for i, one in enumerate(series, 1)
         ),
         notes=tuple(notes),

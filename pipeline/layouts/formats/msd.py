@@ -8,21 +8,21 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.case_index import Channel
 from pipeline.io.formats import image_ending
-from pipeline.layouts.dataset_listing import Found, FoundCase, Split, ids_of, stem, without_personal
-from pipeline.layouts.formats.dataset_json import NAME, Descriptor, Item, read_descriptor
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split, ids_of, stem, without_personal
+from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Item, read_dataset_json
 from pipeline.layouts.infer_channels import UNNAMED
 
 VALIDATION_FOLD = 0
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path) -> DatasetListing:
     """Reads `dataset.json`: channels from `modality`, labels in either direction, and the cases that it lists.
 
     Paths are relative to the descriptor. Items are strings or dicts and may carry MONAI's `fold`; what stands under
     `validation` is validated in fold 0. Raises a DataError where the descriptor is not of this kind.
     """
     path = folder / NAME
-    descriptor = read_descriptor(path)
+    descriptor = read_dataset_json(path)
     problems: list[Problem] = []
     notes: set[str] = set() if descriptor.labels else {"dataset.json declares no labels"}
     channels = descriptor.channels or (Channel(name=UNNAMED),)
@@ -36,7 +36,7 @@ def read(folder: Path) -> Found:
         raise DataError(f'{path}: \'training\' lists no cases; expected [{{"image": ..., "label": ...}}, ...]')
     ids = ids_of([Path(item.image[0]) for item, _, _ in listed])
     cases = tuple(
-        FoundCase(
+        ListedCase(
             id=case,
             images=_existing_channels(case, tuple(folder / image for image in item.image), len(channels), problems),
             label=_existing_label(case, folder, item, problems),
@@ -47,7 +47,7 @@ def read(folder: Path) -> Found:
         for case, (item, split, fold) in zip(ids, listed, strict=True)
     )
     _compare_counts(descriptor, cases, problems)
-    return Found(
+    return DatasetListing(
         layout="msd",
         folder=folder,
         name=descriptor.name or folder.name,
@@ -82,7 +82,7 @@ def _existing_channels(case: str, images: tuple[Path, ...], channels: int, probl
     return images
 
 
-def _compare_counts(descriptor: Descriptor, cases: Sequence[FoundCase], problems: list[Problem]) -> None:
+def _compare_counts(descriptor: DatasetJson, cases: Sequence[ListedCase], problems: list[Problem]) -> None:
     promised = {"numTraining": (descriptor.num_training, "training"), "numTest": (descriptor.num_test, "testing")}
     for key, (number, split) in promised.items():
         count = sum(case.split == split for case in cases)

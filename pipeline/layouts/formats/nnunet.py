@@ -10,17 +10,17 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
 from pipeline.io.formats import IMAGE_ENDINGS
-from pipeline.layouts.dataset_listing import Found, FoundCase, by_channel, channel_stack, image_files
-from pipeline.layouts.formats.dataset_json import NAME, Descriptor, Listed, read_descriptor
-from pipeline.layouts.label_names import Labelling
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, by_channel, channel_stack, image_files
+from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Listed, read_dataset_json
+from pipeline.layouts.label_names import LabelNames
 
 SPLITS = "splits_final.json"
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path) -> DatasetListing:
     """Reads imagesTr, labelsTr, imagesTs (labelsTs where it is there) and `splits_final.json` where it is found."""
     path = folder / NAME
-    descriptor = read_descriptor(path)
+    descriptor = read_dataset_json(path)
     listed, channels = descriptor.dataset, descriptor.channels
     labelled = any(_files(folder / name) for name in ("labelsTr", "labelsTs")) or any(e.label for e in listed.values())
     labelling = descriptor.labelling(path, labelled)
@@ -38,7 +38,7 @@ def read(folder: Path) -> Found:
     cases += _testing(folder, len(channels), problems)
     if not cases:
         raise DataError(_nothing_in(folder))
-    notes += _class_order_note(descriptor, labelling or Labelling())
+    notes += _class_order_note(descriptor, labelling or LabelNames())
     notes += [
         f"channel {channel.name}: nnU-Net does not normalise it; set plan.normalisation: {{{channel.name}: none}}"
         for channel in channels
@@ -48,7 +48,7 @@ def read(folder: Path) -> Found:
     count = sum(case.split == "training" for case in cases)
     if descriptor.num_training not in (None, count):
         problems.append(Problem(NAME, f"numTraining is {descriptor.num_training}, but {count} cases were found"))
-    return Found(
+    return DatasetListing(
         layout="nnunet",
         folder=folder,
         name=descriptor.name or folder.name,
@@ -76,19 +76,19 @@ def _nothing_in(folder: Path) -> str:
     )
 
 
-def _listed(folder: Path, listed: Mapping[str, Listed], problems: list[Problem]) -> list[FoundCase]:
+def _listed(folder: Path, listed: Mapping[str, Listed], problems: list[Problem]) -> list[ListedCase]:
     """Cases under `dataset`; their paths are absolute or relative to the folder."""
     cases = []
     for name, entry in listed.items():
         label = folder / entry.label if entry.label else None
-        case = FoundCase(id=name, images=tuple(folder / image for image in entry.images), label=label)
+        case = ListedCase(id=name, images=tuple(folder / image for image in entry.images), label=label)
         if missing := [str(file) for file in case.files if not file.exists()]:
             problems.append(Problem(name, f"listed under 'dataset', but not there: {', '.join(missing)}"))
         cases.append(case)
     return cases
 
 
-def _training(folder: Path, channels: int, problems: list[Problem]) -> list[FoundCase]:
+def _training(folder: Path, channels: int, problems: list[Problem]) -> list[ListedCase]:
     images = by_channel(_files(folder / "imagesTr"), channels)
     labels = labels_by_case(_files(folder / "labelsTr"))
     problems += [
@@ -99,7 +99,7 @@ def _training(folder: Path, channels: int, problems: list[Problem]) -> list[Foun
         for case in sorted(images.keys() - labels.keys())
     ]
     return [
-        FoundCase(
+        ListedCase(
             id=case,
             images=channel_stack(case, files, suffixes(channels), problems),
             label=labels.get(case),
@@ -109,10 +109,10 @@ def _training(folder: Path, channels: int, problems: list[Problem]) -> list[Foun
     ]
 
 
-def _testing(folder: Path, channels: int, problems: list[Problem]) -> list[FoundCase]:
+def _testing(folder: Path, channels: int, problems: list[Problem]) -> list[ListedCase]:
     labels = labels_by_case(_files(folder / "labelsTs"))
     return [
-        FoundCase(
+        ListedCase(
             id=case,
             images=channel_stack(case, files, suffixes(channels), problems),
             label=labels.get(case),
@@ -136,7 +136,7 @@ def labels_by_case(paths: Sequence[Path]) -> dict[str, Path]:
     return {case: files["0000"] for case, files in by_channel(paths, channels=0).items()}
 
 
-def region_order(labelling: Labelling) -> list[int]:
+def region_order(labelling: LabelNames) -> list[int]:
     """nnU-Net's `regions_class_order`: for each region the value that it alone adds to those behind it.
 
     Later regions overwrite earlier ones, so whole = 1+2+4, core = 1+4, enhancing = 4 gives 2, 1, 4.
@@ -150,7 +150,7 @@ def region_order(labelling: Labelling) -> list[int]:
     return order
 
 
-def _class_order_note(descriptor: Descriptor, labelling: Labelling) -> list[str]:
+def _class_order_note(descriptor: DatasetJson, labelling: LabelNames) -> list[str]:
     given = descriptor.regions_class_order
     if given is None or list(given) == region_order(labelling):
         return []
@@ -194,5 +194,5 @@ def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[
     return folds
 
 
-def _with_fold(case: FoundCase, folds: Mapping[str, int]) -> FoundCase:
+def _with_fold(case: ListedCase, folds: Mapping[str, int]) -> ListedCase:
     return replace(case, fold=folds.get(case.id)) if case.split == "training" else case

@@ -25,8 +25,8 @@ from pipeline.models.losses.loss_config import (
     FocalConfig,
     GeneralizedDiceConfig,
     TverskyConfig,
+    resolve_class_weights,
     uses_sigmoid,
-    weights_of_classes,
 )
 
 Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -45,7 +45,7 @@ def build_loss(
     label value of voxels that do not count. Raises a ConfigError where loss and data do not go together.
     """
     sigmoid = uses_sigmoid(config, overlapping)
-    given = weights_of_classes(config, out_channels, inverse_frequency)
+    given = resolve_class_weights(config, out_channels, inverse_frequency)
     weights = None if given is None else torch.tensor(given, dtype=torch.float32)
     if isinstance(config, DiceCEConfig) and not sigmoid:
         lambda_dice, lambda_ce = config.weights
@@ -60,7 +60,7 @@ def build_loss(
             class_weights=weights,
             ignore=ignore,
         )
-    return TargetLoss(_terms(config, sigmoid, overlapping, weights), out_channels, overlapping, ignore)
+    return WeightedLossSum(_terms(config, sigmoid, overlapping, weights), out_channels, overlapping, ignore)
 
 
 def sums_over_batch(config: AnyLoss) -> bool:
@@ -77,7 +77,7 @@ def is_mean_of_samples(config: AnyLoss, ignore: int | None) -> bool:
     return getattr(config, "class_weights", None) is None or isinstance(config, DiceConfig | FocalConfig)
 
 
-class TargetLoss(nn.Module):
+class WeightedLossSum(nn.Module):
     """A weighted sum of terms, each of them term(logits_BKV, target_BKV) with a target of zeros and ones."""
 
     def __init__(
@@ -242,7 +242,7 @@ def _over_weights(losses_BV: torch.Tensor, weight_sum: torch.Tensor) -> torch.Te
     return torch.where(weight_sum > 0, mean, torch.zeros_like(mean))
 
 
-def reduced_label(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def downsample_label(label_BXYZ: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """The label at the size of a coarser level: the nearest voxel's, untouched, whatever its type and meaning.
 
     By index: as floats, 24 bits would be left of a mask of overlapping structures, and not all marks of ignored voxels.

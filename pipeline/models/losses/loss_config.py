@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 ClassWeights = tuple[Annotated[float, Field(ge=0)], ...] | Literal["inverse_frequency"] | None
 
 
-class _Loss(Strict):
+class _Loss(StrictModel):
     """What every loss has."""
 
     activation: Literal["auto", "softmax", "sigmoid"] = "auto"
@@ -176,7 +176,7 @@ def uses_sigmoid(config: AnyLoss, overlapping: bool) -> bool:
     return overlapping or config.one_vs_rest
 
 
-def weights_of_classes(
+def resolve_class_weights(
     config: AnyLoss, out_channels: int, inverse_frequency: Sequence[float] | None
 ) -> tuple[float, ...] | None:
     """The weight of each channel, None where the loss has none; a ConfigError where they do not suit the channels."""

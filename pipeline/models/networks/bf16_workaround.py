@@ -23,7 +23,7 @@ class GuardedConv3d(nn.Conv3d):
         return super().forward(input)
 
 
-def guard_convolutions(network: nn.Module) -> nn.Module:
+def guard_bf16_convolutions(network: nn.Module) -> nn.Module:
     """Makes every Conv3d of `network` a GuardedConv3d, in place; weights and their names stay."""
     for module in network.modules():
         if type(module) is nn.Conv3d:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 Triple = tuple[int, int, int]
 
 
-class UNetConfig(Strict):
+class UNetConfig(StrictModel):
     """3D U-Net (Çiçek 2016) as nnU-Net builds it: MONAI's DynUNet, with weights that are interchangeable with it."""
 
     name: Literal["unet"] = "unet"
@@ -68,7 +68,7 @@ class UNetConfig(Strict):
         return self
 
 
-class VNetConfig(Strict):
+class VNetConfig(StrictModel):
     """V-Net (Milletari 2016): residual, 5×5×5 kernels, PReLU as in the paper. MONAI's, five levels from 16 channels.
 
     Any number of input channels works: where it does not divide 16, a 1×1×1 convolution projects it to one that does.
@@ -82,7 +82,7 @@ class VNetConfig(Strict):
     """Probability with which whole channels are dropped; the paper used none, MONAI's default is 0.5."""
 
 
-class SegResNetConfig(Strict):
+class SegResNetConfig(StrictModel):
     """SegResNet (Myronenko 2018) without its autoencoder branch: MONAI's, group norm, residual encoder."""
 
     name: Literal["segresnet"] = "segresnet"
@@ -104,7 +104,7 @@ class SegResNetConfig(Strict):
         return self
 
 
-class SwinUNETRConfig(Strict):
+class SwinUNETRConfig(StrictModel):
     """Swin UNETR (Hatamizadeh 2022): MONAI's; needs the extra `swinunetr` and sizes divisible by 32."""
 
     name: Literal["swinunetr"] = "swinunetr"

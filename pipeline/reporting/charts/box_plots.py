@@ -18,7 +18,7 @@ _REACH = 2.5
 
 
 @dataclass(frozen=True)
-class Box:
+class BoxStatistics:
     """Quartiles, and whiskers that reach to the furthest value within 1.5 interquartile ranges (Tukey)."""
 
     q1: float
@@ -28,12 +28,12 @@ class Box:
     high: float
 
 
-def box_of(values: NDArray[np.float64]) -> Box:
+def box_of(values: NDArray[np.float64]) -> BoxStatistics:
     """The box of at least one defined value."""
     q1, median, q3 = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
     reach = 1.5 * (q3 - q1)
     inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
-    return Box(q1, median, q3, float(inside.min()), float(inside.max()))
+    return BoxStatistics(q1, median, q3, float(inside.min()), float(inside.max()))
 
 
 def box_strip(
@@ -108,7 +108,9 @@ def _row(
     return join(parts)
 
 
-def _points(scale: Scale, y: float, half: float, values: NDArray[np.float64], names: Sequence[str], box: Box) -> Html:
+def _points(
+    scale: Scale, y: float, half: float, values: NDArray[np.float64], names: Sequence[str], box: BoxStatistics
+) -> Html:
     """Points inside the whiskers as one path (a few bytes each), those outside as marks with a name."""
     lifts = _swarm(np.array([scale(v) for v in values]), half)
     path, marks = [], []
@@ -147,7 +149,7 @@ def _swarm(x: NDArray[np.float64], half: float) -> NDArray[np.float64]:
     return lifts * min(1.0, half / largest) if largest > 0 else lifts
 
 
-def _box(scale: Scale, y: float, half: float, box: Box) -> Html:
+def _box(scale: Scale, y: float, half: float, box: BoxStatistics) -> Html:
     x1, x3 = scale(box.q1), scale(box.q3)
     median = coordinate(scale(box.median))
     top, height = coordinate(y - half), coordinate(2 * half)

@@ -11,16 +11,22 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.base.rng import Purpose, between, generator, seed_of
+from pipeline.base.rng import RandomPurpose, derive_seed, generator, uniform_between
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.sampling.augmentation import intensity_transforms as intensity
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
-from pipeline.sampling.augmentation.spatial_transforms import SPATIAL_NUMBERS, Spatial, draw_spatial, flip, resample
-from pipeline.sampling.patches import Surroundings
+from pipeline.sampling.augmentation.spatial_transforms import (
+    SPATIAL_NUMBERS,
+    SpatialParams,
+    draw_spatial_params,
+    flip,
+    resample,
+)
+from pipeline.sampling.patches import PatchWithMargin
 
 
 @dataclass(frozen=True)
-class Intensity:
+class IntensityParams:
     """What happens to the values of one sample; None: nothing. Tuples have one entry per channel."""
 
     noise: tuple[float, int] | None = None
@@ -34,16 +40,16 @@ class Intensity:
 
 
 @dataclass(frozen=True)
-class Change:
+class AugmentParams:
     """What happens to one sample."""
 
-    spatial: Spatial
-    intensity: Intensity
+    spatial: SpatialParams
+    intensity: IntensityParams
 
 
-def apply_changes(
-    samples: Sequence[Surroundings],
-    changes: Sequence[Change | None],
+def augment_batch(
+    samples: Sequence[PatchWithMargin],
+    changes: Sequence[AugmentParams | None],
     size: Shape,
     spacing_mm: Spacing,
     swaps: Sequence[tuple[int, int]] = (),
@@ -71,7 +77,7 @@ def apply_changes(
     return image, label
 
 
-def draw_change(
+def draw_params(
     config: AugmentConfig,
     seed: int,
     index: int,
@@ -80,7 +86,7 @@ def draw_change(
     spacing_mm: Spacing,
     patch_size: Shape,
     swaps: Sequence[tuple[int, int]] = (),
-) -> Change | None:
+) -> AugmentParams | None:
     """What happens to the sample number `index`, counted over all steps; None: nothing.
 
     mirror_axes: axes that may be flipped; with `swaps`, axis 0 may be even if it is none of them. Every number is drawn
@@ -89,41 +95,43 @@ def draw_change(
     if not config.enabled:
         return None
     # All at once: thirty calls of a generator take as long as turning a patch's labels.
-    numbers = generator(seed, Purpose.AUGMENT, index).random(SPATIAL_NUMBERS + 11 + 3 * channels).tolist()
-    spatial = draw_spatial(numbers, config, {*mirror_axes, *([0] if swaps else [])}, spacing_mm, patch_size)
+    numbers = generator(seed, RandomPurpose.AUGMENT, index).random(SPATIAL_NUMBERS + 11 + 3 * channels).tolist()
+    spatial = draw_spatial_params(numbers, config, {*mirror_axes, *([0] if swaps else [])}, spacing_mm, patch_size)
     noise, noise_std, noise_seed, blur, sigma, low_resolution, zoom, *rest = numbers[SPATIAL_NUMBERS:]
     brightness, contrast, gamma, inverted, *each = rest
     factors, stretches, gammas = (each[first : first + channels] for first in (0, channels, 2 * channels))
-    values = Intensity(
-        noise=(between(noise_std, config.noise.std), seed_of(noise_seed)) if noise < config.noise.prob else None,
-        blur=between(sigma, config.blur.sigma) if blur < config.blur.prob else None,
+    values = IntensityParams(
+        noise=(uniform_between(noise_std, config.noise.std), derive_seed(noise_seed))
+        if noise < config.noise.prob
+        else None,
+        blur=uniform_between(sigma, config.blur.sigma) if blur < config.blur.prob else None,
         brightness=_several(factors, config.brightness.factor) if brightness < config.brightness.prob else None,
         contrast=_several(stretches, config.contrast.factor) if contrast < config.contrast.prob else None,
-        low_resolution=between(zoom, config.low_resolution.zoom)
+        low_resolution=uniform_between(zoom, config.low_resolution.zoom)
         if low_resolution < config.low_resolution.prob
         else None,
         gamma=_several(gammas, config.gamma.gamma) if gamma < config.gamma.prob else None,
         inverted=inverted < config.gamma.invert_prob,
     )
-    return Change(spatial, values)
+    return AugmentParams(spatial, values)
 
 
 def _several(numbers: Sequence[float], limits: tuple[float, float]) -> tuple[float, ...]:
-    return tuple(between(number, limits) for number in numbers)
+    return tuple(uniform_between(number, limits) for number in numbers)
 
 
-def _with_values(image_CXYZ: torch.Tensor, drawn: Intensity) -> torch.Tensor:
+def _with_values(image_CXYZ: torch.Tensor, drawn: IntensityParams) -> torch.Tensor:
     """The intensity operations in nnU-Net's order."""
     if drawn.noise is not None:
         image_CXYZ = intensity.add_noise(image_CXYZ, *drawn.noise)
     if drawn.blur is not None:
         image_CXYZ = intensity.blur(image_CXYZ, drawn.blur)
     if drawn.brightness is not None:
-        image_CXYZ = intensity.multiply(image_CXYZ, drawn.brightness)
+        image_CXYZ = intensity.scale_brightness(image_CXYZ, drawn.brightness)
     if drawn.contrast is not None:
-        image_CXYZ = intensity.stretch(image_CXYZ, drawn.contrast)
+        image_CXYZ = intensity.adjust_contrast(image_CXYZ, drawn.contrast)
     if drawn.low_resolution is not None:
-        image_CXYZ = intensity.lower_resolution(image_CXYZ, drawn.low_resolution)
+        image_CXYZ = intensity.simulate_low_resolution(image_CXYZ, drawn.low_resolution)
     if drawn.gamma is not None:
         image_CXYZ = intensity.adjust_gamma(image_CXYZ, drawn.gamma, drawn.inverted)
     return image_CXYZ

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.base.strict_model import Strict
+from pipeline.base.strict_model import StrictModel
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,7 +31,7 @@ Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_rising), AfterValidator(_positive)]
 
 
-class AffineConfig(Strict):
+class AffineConfig(StrictModel):
     """Rotation and scaling in millimetres, so that thick slices are not sheared."""
 
     prob: Probability = 0.5
@@ -44,7 +44,7 @@ class AffineConfig(Strict):
     """Each axis its own magnification."""
 
 
-class ElasticConfig(Strict):
+class ElasticConfig(StrictModel):
     """Smooth random displacement, on top of the affine map and through the same sampling grid."""
 
     prob: Probability = 0.2
@@ -54,14 +54,14 @@ class ElasticConfig(Strict):
     """Standard deviation of a control point's displacement."""
 
 
-class NoiseConfig(Strict):
+class NoiseConfig(StrictModel):
     """Gaussian noise. Images have standard deviation 1."""
 
     prob: Probability = 0.2
     std: Range = (0.0, 0.3)
 
 
-class BlurConfig(Strict):
+class BlurConfig(StrictModel):
     """Gaussian blur."""
 
     prob: Probability = 0.1
@@ -69,21 +69,21 @@ class BlurConfig(Strict):
     """In voxels."""
 
 
-class BrightnessConfig(Strict):
+class BrightnessConfig(StrictModel):
     """Multiplies all values of a channel."""
 
     prob: Probability = 0.3
     factor: PositiveRange = (0.7, 1.3)
 
 
-class ContrastConfig(Strict):
+class ContrastConfig(StrictModel):
     """Stretches a channel's values around their mean, within their old range."""
 
     prob: Probability = 0.3
     factor: PositiveRange = (0.7, 1.4)
 
 
-class GammaConfig(Strict):
+class GammaConfig(StrictModel):
     """x ^ gamma on values scaled to 0..1; mean and standard deviation are kept."""
 
     prob: Probability = 0.3
@@ -92,14 +92,14 @@ class GammaConfig(Strict):
     """How often the image is inverted before and after, among those that are changed."""
 
 
-class LowResolutionConfig(Strict):
+class LowResolutionConfig(StrictModel):
     """Samples down (nearest) and up again (linear), as if scanned with larger voxels."""
 
     prob: Probability = 0.1
     zoom: PositiveRange = (0.5, 1.0)
 
 
-class AugmentConfig(Strict):
+class AugmentConfig(StrictModel):
     """All augmentations; each is off with prob: 0."""
 
     enabled: bool = True

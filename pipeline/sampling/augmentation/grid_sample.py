@@ -20,7 +20,7 @@ _EXACT = 2**24
 """Below it every whole number is a float32."""
 
 
-class Places:
+class SamplingGrid:
     """Places (3, X, Y, Z), in voxels of a volume of `shape`; results are of their size. They are not to be changed."""
 
     def __init__(self, places_3XYZ: torch.Tensor, shape: tuple[int, ...]) -> None:

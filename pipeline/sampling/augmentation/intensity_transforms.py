@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from pipeline.sampling.augmentation.separable_resize import interpolated
+from pipeline.sampling.augmentation.separable_resize import resize_separable
 
 _TRUNCATE = 3.0
 _TO_ONE = 2**-31 * (1 - 2**-24)
@@ -50,12 +50,12 @@ def blur(image_CXYZ: torch.Tensor, sigma: float) -> torch.Tensor:
     return image_CXYZ
 
 
-def multiply(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+def scale_brightness(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
     """Each channel times its factor."""
     return _by_channel(torch.mul, image_CXYZ, factors)
 
 
-def stretch(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+def adjust_contrast(image_CXYZ: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
     """Each channel's distance to its mean times its factor, clamped to the channel's old range."""
     return _by_channel(_stretched, image_CXYZ, factors)
 
@@ -67,12 +67,12 @@ def _stretched(channel: torch.Tensor, factor: float) -> torch.Tensor:
     return torch.minimum(torch.maximum(stretched, low, out=stretched), high, out=stretched)
 
 
-def lower_resolution(image_CXYZ: torch.Tensor, zoom: float) -> torch.Tensor:
+def simulate_low_resolution(image_CXYZ: torch.Tensor, zoom: float) -> torch.Tensor:
     """Sampled down by `zoom` (nearest) and back up (linear), as MONAI's RandSimulateLowResolution."""
     size = [max(round(n * zoom), 1) for n in image_CXYZ.shape[1:]]
     small = F.interpolate(image_CXYZ[None], size, mode="nearest")[0]
     x, y, z = image_CXYZ.shape[1:]
-    return interpolated(small, (x, y, z), 1)
+    return resize_separable(small, (x, y, z), 1)
 
 
 def adjust_gamma(image_CXYZ: torch.Tensor, gammas: Sequence[float], inverted: bool) -> torch.Tensor:

@@ -13,10 +13,10 @@ import torch
 
 from pipeline.io.geometry import Shape
 from pipeline.preprocessing.resample import Order, axis_matrix
-from pipeline.sampling.to_device import send
+from pipeline.sampling.to_device import to_device
 
 
-def interpolated(source_CXYZ: torch.Tensor, size: Shape, order: Order) -> torch.Tensor:
+def resize_separable(source_CXYZ: torch.Tensor, size: Shape, order: Order) -> torch.Tensor:
     """(C, a, b, c) as (C, *size): linear (order 1, as `interpolate` does it) or a cubic spline (3) along each axis."""
     x, y, z = (_matrix(n, m, order, source_CXYZ.device) for n, m in zip(source_CXYZ.shape[1:], size, strict=True))
     # From the last axis to the first, so that most of the work is one product of small matrices.
@@ -27,4 +27,4 @@ def interpolated(source_CXYZ: torch.Tensor, size: Shape, order: Order) -> torch.
 @lru_cache(maxsize=512)
 def _matrix(n_source: int, n_target: int, order: Order, device: torch.device) -> torch.Tensor:
     """The matrix of an axis of a patch; there are few, and all are small."""
-    return send(np.array(axis_matrix(n_source, n_target, order), np.float32), device)
+    return to_device(np.array(axis_matrix(n_source, n_target, order), np.float32), device)

@@ -14,23 +14,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.base.rng import between, seed_of
+from pipeline.base.rng import derive_seed, uniform_between
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
-from pipeline.sampling.augmentation.grid_sample import Places
-from pipeline.sampling.augmentation.separable_resize import interpolated
-from pipeline.sampling.patches import NO_MARGIN, Surroundings
-from pipeline.sampling.to_device import send
+from pipeline.sampling.augmentation.grid_sample import SamplingGrid
+from pipeline.sampling.augmentation.separable_resize import resize_separable
+from pipeline.sampling.patches import NO_MARGIN, PatchWithMargin
+from pipeline.sampling.to_device import to_device
 
 # Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
 _THICK = 3.0
 
 SPATIAL_NUMBERS = 13
-"""How many random numbers `draw_spatial` takes, whatever the settings."""
+"""How many random numbers `draw_spatial_params` takes, whatever the settings."""
 
 
 @dataclass(frozen=True)
-class Spatial:
+class SpatialParams:
     """What happens to the positions of one sample.
 
     matrix: from the result's to the input's position, in mm around the centre; None for the identity. displacement:
@@ -47,13 +47,13 @@ class Spatial:
         return self.matrix is not None or self.displacement is not None
 
 
-def draw_spatial(
+def draw_spatial_params(
     numbers: Sequence[float],
     config: AugmentConfig,
     mirror_axes: Collection[int],
     spacing_mm: Spacing,
     patch_size: Shape,
-) -> Spatial:
+) -> SpatialParams:
     """What happens to one sample, from the first `SPATIAL_NUMBERS` of `numbers`, which are evenly spread over 0..1."""
     affine, elastic = config.affine, config.elastic
     turned, a, b, c, *scales, bent, strength, points_seed, flip_x, flip_y, flip_z = numbers[:SPATIAL_NUMBERS]
@@ -62,19 +62,21 @@ def draw_spatial(
         points = [
             max(math.ceil(n * s / elastic.spacing_mm) + 1, 2) for n, s in zip(patch_size, spacing_mm, strict=True)
         ]
-        source = np.random.default_rng(seed_of(points_seed))
-        displacement = source.normal(0.0, between(strength, elastic.magnitude_mm), (3, *points)).astype(np.float32)
+        source = np.random.default_rng(derive_seed(points_seed))
+        displacement = source.normal(0.0, uniform_between(strength, elastic.magnitude_mm), (3, *points)).astype(
+            np.float32
+        )
     matrix = None
     if turned < affine.prob:
         most, low, high = math.radians(affine.rotation_degrees), math.log(affine.scale[0]), math.log(affine.scale[1])
-        angles = [between(number, (-most, most)) for number in (a, b, c)]
-        scale = [math.exp(between(number, (low, high))) for number in scales]
+        angles = [uniform_between(number, (-most, most)) for number in (a, b, c)]
+        scale = [math.exp(uniform_between(number, (low, high))) for number in scales]
         scale = scale if affine.scale_per_axis else scale[:1] * 3
         matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
     x, y, z = (
         number < config.flip_prob and axis in mirror_axes for axis, number in enumerate((flip_x, flip_y, flip_z))
     )
-    return Spatial(matrix, displacement, (x, y, z))
+    return SpatialParams(matrix, displacement, (x, y, z))
 
 
 def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,7 +88,7 @@ def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float6
     return about_z @ about_y @ about_x
 
 
-def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
+def margin(drawn: SpatialParams, patch_size: Shape, spacing_mm: Spacing) -> Shape:
     """Voxels around a patch that a result of its size shows, at the most a quarter of the patch.
 
     Beyond it the edge is repeated: the furthest corners are rare, and reading them costs more than they teach.
@@ -104,16 +106,18 @@ def margin(drawn: Spatial, patch_size: Shape, spacing_mm: Spacing) -> Shape:
 
 
 def resample(
-    whole: Surroundings, drawn: Spatial, size: Shape, spacing_mm: Spacing, linear_label: bool = False
+    whole: PatchWithMargin, drawn: SpatialParams, size: Shape, spacing_mm: Spacing, linear_label: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (linear) and label (nearest, or linear per class) of `size` at the same places; edges are repeated."""
-    places_3XYZ = source_places(drawn, size, whole.first, spacing_mm, whole.image.device)
-    places = Places(places_3XYZ, tuple(whole.label.shape))
+    places_3XYZ = sampling_coordinates(drawn, size, whole.first, spacing_mm, whole.image.device)
+    places = SamplingGrid(places_3XYZ, tuple(whole.label.shape))
     moved = _largest_share(whole.label, places) if linear_label else places.nearest(whole.label)
     return places.linear(whole.image), moved
 
 
-def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing, device: torch.device) -> torch.Tensor:
+def sampling_coordinates(
+    drawn: SpatialParams, size: Shape, first: Shape, spacing_mm: Spacing, device: torch.device
+) -> torch.Tensor:
     """For each voxel of a result of `size` its place in the source in voxels, (3, X, Y, Z); flips are left out.
 
     first: where the patch begins in the source; it is turned and bent around its centre.
@@ -126,11 +130,11 @@ def source_places(drawn: Spatial, size: Shape, first: Shape, spacing_mm: Spacing
     # pieces as short as the last one.
     along_x = centre[:, None] + matrix[:, :1] * x
     along_yz = (matrix[:, 1:2] * y)[:, :, None] + (matrix[:, 2:] * z)[:, None]
-    on_x, on_yz = (send(table.astype(np.float32), device) for table in (along_x, along_yz))
+    on_x, on_yz = (to_device(table.astype(np.float32), device) for table in (along_x, along_yz))
     places = (on_x[:, :, None] + on_yz.flatten(1)[:, None]).view(3, *size)
     if drawn.displacement is not None:
         bent = (drawn.displacement / spacing[:, None, None, None]).astype(np.float32)
-        places += interpolated(send(bent, device), size, 3)
+        places += resize_separable(to_device(bent, device), size, 3)
     return places
 
 
@@ -166,7 +170,7 @@ def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:
     return np.array([not thick or axis == thickest for axis in range(3)])
 
 
-def _largest_share(label_XYZ: torch.Tensor, places: Places) -> torch.Tensor:
+def _largest_share(label_XYZ: torch.Tensor, places: SamplingGrid) -> torch.Tensor:
     """Each class interpolated linearly; the one with the largest share wins."""
     best, share = None, None
     for value in label_XYZ.unique():

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from pipeline.base.machine import Runtime
 from pipeline.dataset.checks import check_case
 from pipeline.dataset.manifest import Manifest, read_manifest
-from pipeline.io.image_header import Header
+from pipeline.io.image_header import ImageHeader
 from pipeline.stages.load import LoadConfig, check
 from tests.dataset.small_datasets import SHAPE, affine, dataset, label, manifest, save, scan, with_case
 
@@ -540,7 +540,7 @@ def test_a_case_that_memory_does_not_hold_is_a_fault_of_that_case(
 ) -> None:
     sound, read = dataset(tmp_path), check_case.image_voxels
 
-    def image_voxels(header: Header) -> np.ndarray:
+    def image_voxels(header: ImageHeader) -> np.ndarray:
         if header.path.name == "c3.nii.gz":
             raise MemoryError
         return read(header)
@@ -553,20 +553,20 @@ def test_a_case_that_memory_does_not_hold_is_a_fault_of_that_case(
 def test_what_lacked_memory_is_told_from_what_is_faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one is worth another try with nothing beside it, the other is not."""
     sound = dataset(tmp_path, cases=1)
-    task = check_case.Task(sound.cases[0], sound, tmp_path)
+    task = check_case.CheckTask(sound.cases[0], sound, tmp_path)
     with monkeypatch.context() as little:
         little.setattr("pipeline.io.image_header.available_memory_gib", lambda: 1e-6)
         finding = check_case.check_case(task)
     assert "larger-than-memory" in {fault.code for fault in finding.faults}
-    assert finding.starved
+    assert finding.out_of_memory
     (tmp_path / "images/c0.nii.gz").write_bytes(b"")
     assert check_case.check_case(task).fatal
-    assert not check_case.check_case(task).starved
+    assert not check_case.check_case(task).out_of_memory
 
 
 def test_a_case_whose_process_was_killed_is_a_fault_of_that_case(tmp_path: Path) -> None:
     sound = dataset(tmp_path, cases=1)
-    finding = check_case.killed_case(check_case.Task(sound.cases[0], sound, tmp_path))
+    finding = check_case.finding_for_killed_worker(check_case.CheckTask(sound.cases[0], sound, tmp_path))
     assert finding.measured is None
     assert [(fault.case, fault.severity, fault.code) for fault in finding.faults] == [("c0", "fatal", "memory")]
 

@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect
 from pipeline.base.errors import ConfigError
 from pipeline.deploy import container_entrypoint
 from pipeline.deploy.server import predict_endpoint
-from pipeline.deploy.server.middleware import Manners
-from pipeline.deploy.server.request_body import receive, while_there
-from pipeline.deploy.server.server_settings import Limits, limits_from
-from pipeline.deploy.server.uploads import Refused, _our_names
+from pipeline.deploy.server.middleware import SafeResponseMiddleware
+from pipeline.deploy.server.request_body import cancel_on_disconnect, receive
+from pipeline.deploy.server.server_settings import ServiceLimits, read_limits
+from pipeline.deploy.server.uploads import UploadRejected, _our_names
 
 
 def _request(*messages: dict | None) -> Request:
@@ -44,14 +44,14 @@ def _piece(size: int, more: bool = True) -> dict:
 
 
 def test_an_upload_that_takes_too_long_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"took over 0\.05 s") as refused:
-        asyncio.run(receive(_request(_piece(10), None), tmp_path / "a", Limits(upload_s=0.05)))
+    with pytest.raises(UploadRejected, match=r"took over 0\.05 s") as refused:
+        asyncio.run(receive(_request(_piece(10), None), tmp_path / "a", ServiceLimits(upload_s=0.05)))
     assert refused.value.status == 408
 
 
 def test_an_upload_without_a_length_is_stopped_at_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="at most 1 MiB") as refused:
-        asyncio.run(receive(_request(*[_piece(2**19)] * 5), tmp_path / "a", Limits(upload_mib=1)))
+    with pytest.raises(UploadRejected, match="at most 1 MiB") as refused:
+        asyncio.run(receive(_request(*[_piece(2**19)] * 5), tmp_path / "a", ServiceLimits(upload_mib=1)))
     assert refused.value.status == 413
     assert (tmp_path / "a").stat().st_size <= 2**20
 
@@ -67,7 +67,7 @@ def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
         return "never"
 
     with pytest.raises(ClientDisconnect):
-        asyncio.run(while_there(_request(), work()))
+        asyncio.run(cancel_on_disconnect(_request(), work()))
     assert ended == [True]
 
 
@@ -76,11 +76,11 @@ def test_what_work_gives_or_raises_comes_through() -> None:
         return 7
 
     async def raises() -> int:
-        raise Refused(422, "no")
+        raise UploadRejected(422, "no")
 
-    assert asyncio.run(while_there(_request(None), gives())) == 7
-    with pytest.raises(Refused):
-        asyncio.run(while_there(_request(None), raises()))
+    assert asyncio.run(cancel_on_disconnect(_request(None), gives())) == 7
+    with pytest.raises(UploadRejected):
+        asyncio.run(cancel_on_disconnect(_request(None), raises()))
 
 
 def test_a_full_disk_is_said_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_a_full_disk_is_said_and_nothing_is_kept(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(predict_endpoint, "receive", full)
     monkeypatch.setattr(predict_endpoint.tempfile, "tempdir", str(tmp_path))
-    service = SimpleNamespace(model=None, limits=Limits(), supervisor=SimpleNamespace(place=place))
-    with pytest.raises(Refused, match="no room left") as refused:
+    service = SimpleNamespace(model=None, limits=ServiceLimits(), supervisor=SimpleNamespace(queue_slot=place))
+    with pytest.raises(UploadRejected, match="no room left") as refused:
         asyncio.run(predict_endpoint.answer_upload(_request(), service, False, "json"))
     assert refused.value.status == 507
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_tak
         await send({"type": "http.response.start", "status": 429, "headers": []})
         await send({"type": "http.response.body", "body": b"busy"})
 
-    async def sent(limits: Limits, *messages: dict | None) -> tuple[list[dict], int]:
+    async def sent(limits: ServiceLimits, *messages: dict | None) -> tuple[list[dict], int]:
         answer, left = [], list(messages)
 
         async def source() -> dict:
@@ -119,14 +119,14 @@ def test_the_rest_of_a_refused_body_is_read_for_no_longer_than_an_upload_may_tak
         async def send(message: dict) -> None:
             answer.append(message)
 
-        await Manners(refuses, limits)({"type": "http", "headers": []}, source, send)
+        await SafeResponseMiddleware(refuses, limits)({"type": "http", "headers": []}, source, send)
         return answer, len(left)
 
     whole = [_piece(2**19)] * 3 + [_piece(0, more=False)]
-    answer, left = asyncio.run(sent(Limits(), *whole))
+    answer, left = asyncio.run(sent(ServiceLimits(), *whole))
     assert [message.get("body") for message in answer] == [None, b"busy", b""] and left == 0
-    assert asyncio.run(sent(Limits(upload_mib=1), *[_piece(2**19)] * 9))[1] == 7
-    assert asyncio.run(sent(Limits(upload_s=0.05), _piece(1), None))[1] == 0
+    assert asyncio.run(sent(ServiceLimits(upload_mib=1), *[_piece(2**19)] * 9))[1] == 7
+    assert asyncio.run(sent(ServiceLimits(upload_s=0.05), _piece(1), None))[1] == 0
 
 
 def test_an_answer_that_nobody_reads_is_cut_off_and_its_files_go(
@@ -160,16 +160,16 @@ def test_a_fault_of_ours_is_logged_by_place_and_kind_not_with_the_values_it_quot
     async def faulty(scope: dict, receive: object, send: object) -> None:
         raise ValueError("could not read 'Dumbledore^Albus'")
 
-    asyncio.run(Manners(faulty, Limits())({"type": "http", "headers": []}, None, None))
+    asyncio.run(SafeResponseMiddleware(faulty, ServiceLimits())({"type": "http", "headers": []}, None, None))
     assert "in faulty" in caplog.text and "ValueError" in caplog.text
     assert "Dumbledore" not in caplog.text.replace("could not read 'Dumbledore^Albus'\")", "")  # the line of this test
 
 
 def test_limits_come_from_the_environment_and_nonsense_is_named() -> None:
-    assert limits_from({"SEGPIPE_QUEUE": "0", "SEGPIPE_TOKEN": " a b\n"}) == Limits(queue=0, token="a b")
+    assert read_limits({"SEGPIPE_QUEUE": "0", "SEGPIPE_TOKEN": " a b\n"}) == ServiceLimits(queue=0, token="a b")
     for wrong in ("-1", "many", "nan", "inf", "0"):
         with pytest.raises(ConfigError, match="SEGPIPE_MAX_UPLOAD_MIB"):
-            limits_from({"SEGPIPE_MAX_UPLOAD_MIB": wrong})
+            read_limits({"SEGPIPE_MAX_UPLOAD_MIB": wrong})
 
 
 @pytest.mark.parametrize(

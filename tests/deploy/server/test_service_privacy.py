@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
-from pipeline.deploy.container_entrypoint import Places, predict_all
+from pipeline.deploy.container_entrypoint import ContainerPaths, predict_all
 from tests.deploy.server.running_service import Service, nifti
 from tests.packaging.small_package import small_package
 
@@ -180,7 +180,7 @@ def test_nothing_comes_out_of_a_batch_container(tmp_path, capfd, caplog, kind):
     image.header["descrip"] = NAME.encode()
     nib.save(image, tmp_path / "in" / "case_2.nii.gz")
     (tmp_path / "out").mkdir()
-    places = Places(tmp_path / "in", tmp_path / "out", small_package(tmp_path / "model"))
+    places = ContainerPaths(tmp_path / "in", tmp_path / "out", small_package(tmp_path / "model"))
     code = predict_all(places, "cpu", strict=False)
     assert code == (EXIT_DONE if kind == "sound" else EXIT_SOME_CASES)
     printed = capfd.readouterr()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.metrics.bounding_boxes import structure_boxes
-from pipeline.evaluation.metrics.confusion_matrix import parts
-from pipeline.evaluation.metrics.score_case import METRICS, MetricSettings, score_case, score_masks
+from pipeline.evaluation.metrics.confusion_matrix import disjoint_label_sets
+from pipeline.evaluation.metrics.score_case import METRICS, MetricConfig, score_case, score_masks
 from tests.evaluation.metrics.random_masks import blobs
 
 SPACING_MM = (0.7, 1.9, 3.1)
@@ -27,7 +27,7 @@ def two_label_maps() -> tuple[np.ndarray, np.ndarray]:
 def test_boxes_change_nothing() -> None:
     pred, ref = two_label_maps()
     structures = {"one": (1,), "large value": (700,), "region": (1, 2)}
-    settings = MetricSettings(tolerance_mm={"one": 2.0}, default_tolerance_mm=0.5)
+    settings = MetricConfig(tolerance_mm={"one": 2.0}, default_tolerance_mm=0.5)
     rows = score_case(pred, ref, structures, SPACING_MM, settings).rows
     diagonal_mm = float(np.linalg.norm(np.array(ref.shape) * SPACING_MM))
     for name, values in structures.items():
@@ -51,7 +51,7 @@ def test_label_values_outside_the_declared_ones_are_background(dtype: type) -> N
     pred[0, 0, 0], pred[1, 1, 1] = 1, 100
     if dtype is not np.uint8:
         pred[2, 2, 2] = -1
-    row = score_case(pred, pred, {"one": (1,)}, (1.0, 1.0, 1.0), MetricSettings())
+    row = score_case(pred, pred, {"one": (1,)}, (1.0, 1.0, 1.0), MetricConfig())
     assert row.rows["one"]["volume_pred_ml"] == pytest.approx(0.001)
     assert row.confusion.tolist() == [[63, 0], [0, 1]]
 
@@ -62,7 +62,7 @@ def test_ignored_voxels_belong_to_no_structure() -> None:
     pred = ref.copy()
     pred[4:, :, :] = 1  # wrong, but where nobody looked
     ref[4:, :, :] = 255
-    score = score_case(pred, ref, {"one": (1,)}, (1.0, 1.0, 1.0), MetricSettings(), ignore_value=255)
+    score = score_case(pred, ref, {"one": (1,)}, (1.0, 1.0, 1.0), MetricConfig(), ignore_value=255)
     assert score.rows["one"]["dice"] == 1
     assert score.rows["one"]["hd_mm"] == 0
     assert score.rows["one"]["volume_pred_ml"] == score.rows["one"]["volume_ref_ml"]
@@ -70,7 +70,7 @@ def test_ignored_voxels_belong_to_no_structure() -> None:
 
 def test_confusion_counts_every_voxel_once() -> None:
     pred, ref = two_label_maps()
-    matrix = score_case(pred, ref, {"a": (1,), "b": (2,), "c": (700,)}, SPACING_MM, MetricSettings()).confusion
+    matrix = score_case(pred, ref, {"a": (1,), "b": (2,), "c": (700,)}, SPACING_MM, MetricConfig()).confusion
     values = [0, 1, 2, 700]
     expected = [[int(((ref == r) & (pred == p)).sum()) for p in values] for r in values]
     assert matrix.tolist() == expected
@@ -81,10 +81,10 @@ def test_structures_that_share_values_are_confused_by_their_parts() -> None:
     ref = np.array([0, 1, 2, 2], np.uint8).reshape(4, 1, 1)
     pred = np.array([0, 1, 1, 2], np.uint8).reshape(4, 1, 1)
     structures = {"tumour": (1, 2), "core": (2,)}
-    assert parts(structures) == {"tumour only": (1,), "tumour + core": (2,)}
-    matrix = score_case(pred, ref, structures, SPACING_MM, MetricSettings()).confusion
+    assert disjoint_label_sets(structures) == {"tumour only": (1,), "tumour + core": (2,)}
+    matrix = score_case(pred, ref, structures, SPACING_MM, MetricConfig()).confusion
     assert matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
-    assert parts({"a": (1,), "b": (3, 2)}) == {"a": (1,), "b": (3, 2)}
+    assert disjoint_label_sets({"a": (1,), "b": (3, 2)}) == {"a": (1,), "b": (3, 2)}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_empty_rules(policy: str, kind: str, expected: tuple) -> None:
     one[1, 1, 1] = True
     pred, ref = {"both_empty": (empty, empty), "ref_empty": (one, empty), "pred_empty": (empty, one)}[kind]
     row = score_case(
-        pred.astype(np.uint8), ref.astype(np.uint8), {"one": (1,)}, (1.0, 1.0, 1.0), MetricSettings(empty_policy=policy)
+        pred.astype(np.uint8), ref.astype(np.uint8), {"one": (1,)}, (1.0, 1.0, 1.0), MetricConfig(empty_policy=policy)
     ).rows["one"]
     assert tuple(row[metric] for metric in ("dice", "iou", "nsd", "hd95_mm", "lesion_f1")) == expected
     assert row["empty"] == kind
@@ -137,7 +137,7 @@ def test_the_policy_monai_is_what_monai_does(kind: str | None) -> None:
         "hd95_mm": HausdorffDistanceMetric(include_background=True, percentile=95),
         "assd_mm": SurfaceDistanceMetric(include_background=True, symmetric=True),
     }
-    settings = MetricSettings(empty_policy="monai", surface="voxel")
+    settings = MetricConfig(empty_policy="monai", surface="voxel")
     row = score_masks(pred, ref, (1.0, 1.0, 1.0), settings, 1.0, 13.0)
     masks = [torch.from_numpy(mask)[None, None].float() for mask in (pred, ref)]
     for name, metric in theirs.items():
@@ -148,7 +148,7 @@ def test_the_policy_monai_is_what_monai_does(kind: str | None) -> None:
 def test_volume_difference_is_signed() -> None:
     ref, pred = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
     ref[0], pred[0, 0] = 1, 1
-    row = score_case(pred, ref, {"one": (1,)}, (10.0, 10.0, 10.0), MetricSettings()).rows["one"]
+    row = score_case(pred, ref, {"one": (1,)}, (10.0, 10.0, 10.0), MetricConfig()).rows["one"]
     assert (row["volume_ref_ml"], row["volume_pred_ml"]) == (16, 4)
     assert row["volume_difference_ml"] == -12
     assert row["volume_difference_percent"] == -75

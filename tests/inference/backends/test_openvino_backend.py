@@ -26,7 +26,7 @@ def test_logits_and_labels_are_torchs(tmp_path):
         openvino.save_model(model, files[-1], compress_to_fp16=False)
         networks.append(network)
     expected = TorchModel(networks, torch.device("cpu"), mirror_axes=(0, 2))
-    with expected.working():
+    with expected.inference_context():
         logits = expected(windows).numpy()
     found = OpenVinoModel(files, mirror_axes=(0, 2))(windows)
     np.testing.assert_allclose(found, logits, atol=1e-4)

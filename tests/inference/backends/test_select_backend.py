@@ -12,7 +12,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.inference import build_predictors
 from pipeline.inference.array_backend import NumpyArrays
-from pipeline.inference.backends.select_backend import Candidate, Work, choose
+from pipeline.inference.backends.select_backend import Candidate, Workload, select_backend
 from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
@@ -31,7 +31,7 @@ class Threshold:
     def __init__(self, seconds, at=0.5):
         self.seconds, self.at = seconds, at
 
-    def working(self):
+    def inference_context(self):
         return self
 
     def __enter__(self):
@@ -57,7 +57,7 @@ def candidate(name, model, is_reference=False):
 
 def work(windows):
     image = np.random.default_rng(0).uniform(size=EMPTY.shape).astype(np.float32)
-    return Work("", windows, lambda models: image)
+    return Workload("", windows, lambda models: image)
 
 
 def test_the_fastest_whose_labels_agree_is_taken_and_the_log_says_so(caplog):
@@ -65,7 +65,7 @@ def test_the_fastest_whose_labels_agree_is_taken_and_the_log_says_so(caplog):
     quick_but_wrong, _ = candidate("wrong", Threshold(0.0, at=0.9))
     slow, _ = candidate("reference", Threshold(0.05), is_reference=True)
     faster, _ = candidate("faster", Threshold(0.01))
-    models = choose([quick_but_wrong, slow, faster], work(10**9), False, EMPTY)
+    models = select_backend([quick_but_wrong, slow, faster], work(10**9), False, EMPTY)
     assert models[""].seconds == 0.01
     assert "backend   faster: 0.01" in caplog.text
     assert "faster: " in caplog.text and "100.00% of its labels equal those of reference (" in caplog.text
@@ -75,7 +75,7 @@ def test_the_fastest_whose_labels_agree_is_taken_and_the_log_says_so(caplog):
 def test_little_work_is_left_to_what_starts_first():
     first, _ = candidate("first", Threshold(0.02))
     second, opened = candidate("second", Threshold(0.0), is_reference=True)
-    assert choose([first, second], work(20), False, EMPTY)[""].seconds == 0.02
+    assert select_backend([first, second], work(20), False, EMPTY)[""].seconds == 0.02
     assert opened == []
 
 
@@ -85,7 +85,7 @@ def test_each_is_tried_where_it_may_still_pay():
     light, opened = candidate("light", Threshold(0.002))
     heavy, left = candidate("heavy", Threshold(0.0), is_reference=True)
     offered = [first, replace(light, loading_s=0.1), replace(heavy, loading_s=0.5)]
-    assert choose(offered, work(100), False, EMPTY)[""].seconds == 0.002
+    assert select_backend(offered, work(100), False, EMPTY)[""].seconds == 0.002
     assert opened == ["light"] and left == []
 
 
@@ -93,7 +93,7 @@ def test_where_two_disagree_the_reference_is_asked_whatever_it_costs():
     first, _ = candidate("first", Threshold(0.02))
     wrong, _ = candidate("wrong", Threshold(0.002, at=0.9))
     reference, opened = candidate("reference", Threshold(0.1), is_reference=True)
-    chosen = choose([first, replace(wrong, loading_s=0.1), reference], work(100), False, EMPTY)
+    chosen = select_backend([first, replace(wrong, loading_s=0.1), reference], work(100), False, EMPTY)
     assert chosen[""].seconds == 0.02 and opened == ["reference"]
 
 
@@ -125,24 +125,24 @@ BROKEN = {
 @pytest.mark.parametrize("said", BROKEN)
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
 def test_what_cannot_be_opened_or_run_is_left_out(caplog, said, place):
-    working, _ = candidate("working", Threshold(0.001), is_reference=True)
-    offered = [working]
+    inference_context, _ = candidate("working", Threshold(0.001), is_reference=True)
+    offered = [inference_context]
     offered.insert(place, BROKEN[said])
-    assert choose(offered, work(10**9), False, EMPTY)[""].seconds == 0.001
+    assert select_backend(offered, work(10**9), False, EMPTY)[""].seconds == 0.001
     assert f"backend   broken cannot be used: {said}\n" in caplog.text
     assert "trace" not in caplog.text
 
 
 def test_where_nothing_works_the_last_one_s_error_is_raised():
     with pytest.raises(NotImplementedHere, match="no such operator"):
-        choose([BROKEN["NotImplementedHere"], BROKEN["no such operator"]], work(1), False, EMPTY)
+        select_backend([BROKEN["NotImplementedHere"], BROKEN["no such operator"]], work(1), False, EMPTY)
 
 
 def test_what_a_person_can_repair_is_no_reason_to_take_another(caplog):
     """Weights that do not fit their plan, for instance."""
-    working, _ = candidate("working", Threshold(0.001), is_reference=True)
+    inference_context, _ = candidate("working", Threshold(0.001), is_reference=True)
     with pytest.raises(DataError, match="does not fit"):
-        choose([unopened(DataError("it does not fit")), working], work(10**9), False, EMPTY)
+        select_backend([unopened(DataError("it does not fit")), inference_context], work(10**9), False, EMPTY)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_without_exports_there_is_torch_and_an_export_that_is_asked_for_is_misse
     assert [c.name for c in build_predictors._candidates(spec)][:1] == ["torch"]
     asked = EngineSpec(spec.plan, spec.settings.model_copy(update={"backend": "onnx"}), spec.models, "cpu")
     with pytest.raises(DataError, match=r"exports/.*\.onnx: running the package by onnx needs it"):
-        build_predictors.open_predictors(asked)
+        build_predictors.build_predictors(asked)
 
 
 def test_exports_come_before_torch_in_fp32_and_planned_bf16_is_measured_against_fp32(spec, tmp_path, monkeypatch):
@@ -198,8 +198,8 @@ def test_the_window_that_is_measured_is_of_the_first_scan_that_can_be_read(spec,
 
     two = [Candidate(name, lambda: build_predictors._torch_models(spec, "fp32")) for name in ("a", "b")]
     monkeypatch.setattr(build_predictors, "_candidates", lambda spec: two)
-    monkeypatch.setattr(build_predictors, "choose", chosen)
-    build_predictors.open_predictors(spec, jobs)
+    monkeypatch.setattr(build_predictors, "select_backend", chosen)
+    build_predictors.build_predictors(spec, jobs)
     assert seen["window"].shape == (1, 1, *spec.plan.patch_size)
     assert seen["window"].std() > 0
     assert seen["windows"] >= 2

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.layouts.folders.file_roles import NOTHING_CHOSEN, Chosen
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 
@@ -42,9 +42,9 @@ def make(folder: Path, files: str, persons: tuple[str, ...]) -> None:
 PERSONS = ("anna", "bert", "carl")
 
 
-def cases_of(folder: Path, config: Path, chosen: Chosen = NOTHING_CHOSEN) -> dict[str, tuple[str, list[str], str]]:
+def cases_of(folder: Path, config: Path, chosen: FilePatterns = NO_PATTERNS) -> dict[str, tuple[str, list[str], str]]:
     """Case id to subject, images and label, the paths below `folder`; masks that were merged are called so."""
-    dataset = init(folder, config, chosen=chosen).dataset
+    dataset = init_dataset(folder, config, chosen=chosen).dataset
 
     def below(path: str) -> str:
         return "merged" if ".labels/" in path else path.removeprefix(f"{folder.name}/").removesuffix(".nii.gz")
@@ -82,7 +82,7 @@ def test_scans_of_one_person_are_of_one_subject(files, case, found, tmp_path):
 
 def test_cases_of_several_folders_whose_persons_nothing_tells_are_said(tmp_path):
     make(tmp_path / "data", "north/{}/t1:I north/{}/seg:L south/{}/t1:I south/{}/seg:L", PERSONS)
-    message = init(tmp_path / "data", tmp_path / "mine.yaml").message
+    message = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").message
     assert "cases are called by several folders (north/anna, north/bert, " in message
     assert "each is taken for another person" in message
 
@@ -131,7 +131,7 @@ def test_a_structure_that_each_case_may_lack_keeps_its_name(tmp_path):
         masks = "masks/{1}/{0}:B" if name == "flat" else "{0}/{1}_mask:B"
         make(folder, masks.format("{}", "liver"), PERSONS[:2])
         make(folder, masks.format("{}", "spleen"), PERSONS[2:])
-        dataset = init(folder, tmp_path / "mine.yaml").dataset
+        dataset = init_dataset(folder, tmp_path / "mine.yaml").dataset
         assert dict(dataset.labels) == {"liver": 1, "spleen": 2}
 
 
@@ -152,7 +152,7 @@ def test_a_template_above_the_cases_is_a_testing_case(tmp_path):
 def test_unreadable_channels_are_named_and_end_nothing(tmp_path):
     make(tmp_path / "data", "{}/t1:I {}/t2:I {}/seg:L", PERSONS)
     make(tmp_path / "data", "{}/t1:J", ("anna", "bert"))
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [problem.where for problem in result.problems] == ["anna", "bert"]
     assert [channel.name for channel in result.dataset.channels] == ["t1", "t2"]
 
@@ -162,14 +162,14 @@ def test_folders_for_testing(test, tmp_path):
     make(tmp_path / "data", "Training_Set/{}/ct:I Training_Set/{}/seg:L", PERSONS)
     image(tmp_path / f"data/{test}/dora/ct.nii.gz")
     label(tmp_path / f"data/{test}/dora/seg.nii.gz", 1, 2)
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert [case.id for case in dataset.cases if case.split == "testing"] == ["dora"]
 
 
 def test_a_label_map_in_a_folder_for_testing_makes_a_testing_case(tmp_path):
     make(tmp_path / "data", "images/{}:I labels/train/{}:L", ("anna", "bert"))
     make(tmp_path / "data", "images/{}:I labels/test/{}:L", ("carl",))
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert {case.id: case.split for case in dataset.cases} == {
         "anna": "training",
         "bert": "training",
@@ -204,7 +204,7 @@ NOTHING_MATCHES = "no label map has an image of its name"
 def test_what_does_not_belong_together_is_not_joined(files, said, tmp_path):
     make(tmp_path / "data", files, PERSONS)
     with pytest.raises(DataError, match=said):
-        init(tmp_path / "data", tmp_path / "mine.yaml")
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
 
 
 def test_numbers_of_persons_who_are_others_do_not_pair_them(tmp_path):
@@ -213,27 +213,35 @@ def test_numbers_of_persons_who_are_others_do_not_pair_them(tmp_path):
     for person, year in (("carl", 2019), ("dora", 2020)):
         label(tmp_path / f"labels/{person}_{year}.nii.gz", 1, 2)
     with pytest.raises(DataError, match=NOTHING_MATCHES):
-        init(tmp_path, tmp_path / "mine.yaml")
+        init_dataset(tmp_path, tmp_path / "mine.yaml")
 
 
 def test_a_label_map_that_names_another_case_is_named(tmp_path):
     for own, other in (("c1", "c2"), ("c2", "c1")):
         image(tmp_path / f"data/{own}/{own}_t1.nii.gz")
         label(tmp_path / f"data/{own}/{other}_seg.nii.gz", 1, 2)
-    (first, _) = init(tmp_path / "data", tmp_path / "mine.yaml").problems
+    (first, _) = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").problems
     assert (first.where, first.what.split(";")[0]) == ("c1", "its label map is c1/c2_seg.nii.gz, which names c2")
 
 
 @pytest.mark.parametrize(
     ("files", "chosen", "anna"),
     [
-        ("{}/raw/t1:I {}/raw/seg:L {}/pre/t1:I {}/pre/seg:L", Chosen(None, "/pre/"), (["anna/pre/t1"], "anna/pre/seg")),
-        ("{}/ct:I {}/pet:I {}/ct_seg:L {}/pet_seg:L", Chosen(None, "ct"), (["anna/ct"], "anna/ct_seg")),
-        ("x/{}:I y/{}:L", Chosen("y/anna"), (["x/anna"], "y/anna")),
-        ("{}/t1:I {}/wm:B {}/lesion:B", Chosen("lesion"), (["anna/t1"], "anna/lesion")),
-        ("{}.[ct]:I {}.[roi]:L", Chosen("*[roi]*"), (["anna.[ct]"], "anna.[roi]")),
-        ("{}/ct:I {}/seg_rater1:L {}/seg_rater2:L", Chosen("*/seg_rater1.*"), (["anna/ct"], "anna/seg_rater1")),
-        ("i/{}:I labels/readerA/{}:L labels/readerB/{}:L", Chosen("readerA"), (["i/anna"], "labels/readerA/anna")),
+        (
+            "{}/raw/t1:I {}/raw/seg:L {}/pre/t1:I {}/pre/seg:L",
+            FilePatterns(None, "/pre/"),
+            (["anna/pre/t1"], "anna/pre/seg"),
+        ),
+        ("{}/ct:I {}/pet:I {}/ct_seg:L {}/pet_seg:L", FilePatterns(None, "ct"), (["anna/ct"], "anna/ct_seg")),
+        ("x/{}:I y/{}:L", FilePatterns("y/anna"), (["x/anna"], "y/anna")),
+        ("{}/t1:I {}/wm:B {}/lesion:B", FilePatterns("lesion"), (["anna/t1"], "anna/lesion")),
+        ("{}.[ct]:I {}.[roi]:L", FilePatterns("*[roi]*"), (["anna.[ct]"], "anna.[roi]")),
+        ("{}/ct:I {}/seg_rater1:L {}/seg_rater2:L", FilePatterns("*/seg_rater1.*"), (["anna/ct"], "anna/seg_rater1")),
+        (
+            "i/{}:I labels/readerA/{}:L labels/readerB/{}:L",
+            FilePatterns("readerA"),
+            (["i/anna"], "labels/readerA/anna"),
+        ),
     ],
 )
 def test_what_the_user_says_holds(files, chosen, anna, tmp_path):
@@ -248,18 +256,18 @@ def test_what_the_user_says_holds(files, chosen, anna, tmp_path):
 def test_an_empty_pattern_is_refused(patterns, tmp_path):
     make(tmp_path, "{}/t1:I {}/seg:L", PERSONS)
     with pytest.raises(ConfigError, match=r"--label-files .* has an empty pattern"):
-        init(tmp_path, tmp_path / "mine.yaml", chosen=Chosen(patterns))
+        init_dataset(tmp_path, tmp_path / "mine.yaml", chosen=FilePatterns(patterns))
 
 
 def test_a_cure_can_be_followed_to_the_letter(tmp_path):
     """The pattern that is suggested is of the file's name in all cases, and of no other's."""
     make(tmp_path / "data", "{}/ct:I {}/{}_tumour_seg:L {}/brain_tumour_seg:B", PERSONS)
     with pytest.raises(DataError, match=r"name it with --label-files '\*_tumour_seg\.nii\.gz'"):
-        init(tmp_path / "data", tmp_path / "mine.yaml")
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     make(tmp_path / "other", "{}/ct:I {}/masks/tumour:L {}/masks/brain_tumour:B", PERSONS)
     with pytest.raises(DataError, match=r"name it with --label-files '\*/tumour\.nii\.gz'"):
-        init(tmp_path / "other", tmp_path / "mine.yaml")
-    found = cases_of(tmp_path / "other", tmp_path / "mine.yaml", Chosen("*/tumour.nii.gz"))
+        init_dataset(tmp_path / "other", tmp_path / "mine.yaml")
+    found = cases_of(tmp_path / "other", tmp_path / "mine.yaml", FilePatterns("*/tumour.nii.gz"))
     assert [own for _, _, own in found.values()] == [f"{person}/masks/tumour" for person in PERSONS]
 
 
@@ -306,14 +314,14 @@ def test_names_that_differ_in_a_separator_alone_are_equal(tmp_path):
 )
 def test_channels_of_unknown_words_beside_known_ones(files, channels, tmp_path):
     make(tmp_path / "data", files, PERSONS)
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert [channel.name for channel in dataset.channels] == channels
     assert [case.id for case in dataset.cases] == list(PERSONS)
 
 
 def test_numbers_of_channels_are_not_those_of_cases(tmp_path):
     make(tmp_path / "data", "{}/dce_1:I {}/dce_2:I {}/dce_3:I {}/seg:L", ("1", "2", "3"))
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert [channel.name for channel in dataset.channels] == ["dce_1", "dce_2", "dce_3"]
     assert [[Path(name).name for name in case.images] for case in dataset.cases] == [
         ["dce_1.nii.gz", "dce_2.nii.gz", "dce_3.nii.gz"]
@@ -322,7 +330,7 @@ def test_numbers_of_channels_are_not_those_of_cases(tmp_path):
 
 def test_ventricles_are_no_raters(tmp_path):
     make(tmp_path / "data", "{}/ct:I {}/masks/RV:B {}/masks/RA:B", PERSONS)
-    assert list(init(tmp_path / "data", tmp_path / "mine.yaml").dataset.labels) == ["RA", "RV"]
+    assert list(init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset.labels) == ["RA", "RV"]
 
 
 def test_one_name_with_a_word_for_predictions_costs_the_others_nothing(tmp_path):
@@ -337,13 +345,13 @@ def test_label_maps_of_many_structures_are_known_by_their_areas(tmp_path):
         image(tmp_path / f"data/{person}/t1.nii.gz")
         array = np.repeat(np.arange(20, dtype=np.uint8).reshape(1, 5, 4), 6, axis=0)
         nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / f"data/{person}/aseg.nii.gz")
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert len(dataset.labels) == 19 and [channel.name for channel in dataset.channels] == ["image"]
 
 
 def test_an_image_that_looks_like_a_label_map_is_named(tmp_path):
     make(tmp_path / "data", "images/{}-rib-cl:B images/{}-rib-seg:L", PERSONS)
-    (problem,) = init(tmp_path / "data", tmp_path / "mine.yaml").problems
+    (problem,) = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").problems
     assert problem.what.startswith("images/anna-rib-cl.nii.gz, ") and "have the voxels of label maps" in problem.what
 
 
@@ -351,7 +359,7 @@ def test_a_prefix_of_all_ids_is_no_person(tmp_path):
     for session in (1, 2, 3):
         image(tmp_path / f"data/images/MR_session{session}.nii.gz")
         label(tmp_path / f"data/labels/MR_session{session}.nii.gz", 1, 2)
-    subjects = [case.subject for case in init(tmp_path / "data", tmp_path / "mine.yaml").dataset.cases]
+    subjects = [case.subject for case in init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset.cases]
     assert subjects == ["MR_session1", "MR_session2", "MR_session3"]
 
 
@@ -360,12 +368,12 @@ def test_several_people_of_several_structures_are_chosen_by_person(tmp_path):
         tmp_path / "data", "{}/ct:I {}/liver_rater1:B {}/liver_rater2:B {}/spleen_rater1:B {}/spleen_rater2:B", PERSONS
     )
     with pytest.raises(DataError, match=r"for instance --label-files '\*rater1\*'"):
-        init(tmp_path / "data", tmp_path / "mine.yaml")
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=Chosen("*rater1*")).dataset
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml", chosen=FilePatterns("*rater1*")).dataset
     assert list(dataset.labels) == ["liver_rater1", "spleen_rater1"]
 
 
 def test_a_pattern_may_leave_out_the_ending(tmp_path):
     make(tmp_path / "data", "{}/ct:I {}/{}_roi:L", PERSONS)
-    found = cases_of(tmp_path / "data", tmp_path / "mine.yaml", Chosen("*_roi"))
+    found = cases_of(tmp_path / "data", tmp_path / "mine.yaml", FilePatterns("*_roi"))
     assert [own for _, _, own in found.values()] == [f"{person}/{person}_roi" for person in PERSONS]

@@ -9,7 +9,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.layouts.folders.read_folders import read
 from pipeline.layouts.formats.bids import read as read_bids
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 
@@ -37,7 +37,7 @@ def test_a_file_of_several_values_is_dropped_only_where_each_has_a_mask_of_its_o
         for name, values in others.items():
             planes(tmp_path / f"data/{case}/{name}.nii.gz", *values)
     with pytest.raises(DataError, match="where a mask has one; the case is left out"):
-        init(tmp_path / "data", tmp_path / "mine.yaml")
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
 
 
 def test_a_damaged_mask_does_not_cost_the_others_their_structure(tmp_path):
@@ -47,7 +47,7 @@ def test_a_damaged_mask_does_not_cost_the_others_their_structure(tmp_path):
         planes(tmp_path / f"data/{case}/masks/liver.nii.gz", 1, 2 if case == "c1" else 1)
         planes(tmp_path / f"data/{case}/masks/left.nii.gz", 0, 0, 1)
         planes(tmp_path / f"data/{case}/masks/right.nii.gz", 0, 0, 0, 1)
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert list(result.dataset.labels) == ["left", "liver", "right"]
     assert [case.id for case in result.dataset.cases] == ["c2", "c3"]
     assert [problem.where for problem in result.problems] == ["c1"]
@@ -62,7 +62,7 @@ def test_a_combined_file_is_dropped_where_it_holds_one_organ_too(tmp_path):
                 planes(
                     tmp_path / f"data/{case}/segmentations/{name}.nii.gz", *[int(i == k) for k in range(len(organs))]
                 )
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert list(result.dataset.labels) == ["aorta", "liver"]
     assert [case.id for case in result.dataset.cases] == ["c1", "c2"]
     assert [(p.where, p.what) for p in result.problems] == [
@@ -168,7 +168,7 @@ def test_a_channel_order_that_is_declared_stays_and_one_slipped_grid_changes_non
         label(tmp_path / f"data/{case}/seg.nii.gz")
     slipped = tmp_path / "data/p1/t1.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(nib.load(slipped).dataobj), 1.1 * AFFINE), slipped)
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     assert [channel.name for channel in dataset.channels] == ["t1", "t2"]
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
-from pipeline.layouts.folders.file_roles import Chosen
+from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.init_dataset import init_dataset
 from pipeline.stages.load import LoadConfig, check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
@@ -298,7 +298,7 @@ PUBLISHED = [
 def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
     for i in (1, 2, 3):
         made(tmp_path / "data", i)
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     training = [each for each in dataset.cases if each.split == "training"]
     assert (training[0].id, training[0].subject) == (case, subject)
     assert [channel.name for channel in dataset.channels] == channels
@@ -310,29 +310,35 @@ def test_a_label_map_a_case(tmp_path, made, case, subject, channels, count):
 @pytest.mark.parametrize(
     ("made", "said", "chosen", "case", "channels"),
     [
-        (two_versions, "orig/FLAIR.nii.gz, .*--image-files", Chosen(None, "/pre/"), "1", ["FLAIR", "T1"]),
+        (two_versions, "orig/FLAIR.nii.gz, .*--image-files", FilePatterns(None, "/pre/"), "1", ["FLAIR", "T1"]),
         (
             msseg,
             r"3 label maps by several people \(Consensus, Manual.*--label-files '\*/Consensus\.nii\.gz'",
-            Chosen("Consensus", "Preprocessed_Data"),
+            FilePatterns("Consensus", "Preprocessed_Data"),
             "Center_0_Patient_01",
             ["FLAIR_preprocessed", "T1_preprocessed"],
         ),
         (
             kits21,
             r"--label-files '\*/aggregated_AND_seg\.nii\.gz'",
-            Chosen("aggregated_MAJ_seg"),
+            FilePatterns("aggregated_MAJ_seg"),
             "case_00001",
             ["image"],
         ),
         (
             ucsf_pdgm,
             r"--label-files '\*_tumor_segmentation\.nii\.gz'",
-            Chosen("*_tumor_segmentation.*"),
+            FilePatterns("*_tumor_segmentation.*"),
             "UCSF-PDGM-0001_nifti",
             ["FLAIR", "T1"],
         ),
-        (mama_mia, "no label map has .*--label-files", Chosen("/expert/"), "duke_001", ["channel_0", "channel_1"]),
+        (
+            mama_mia,
+            "no label map has .*--label-files",
+            FilePatterns("/expert/"),
+            "duke_001",
+            ["channel_0", "channel_1"],
+        ),
     ],
 )
 def test_where_several_files_may_be_meant_the_user_says_which(tmp_path, made, said, chosen, case, channels):
@@ -340,8 +346,8 @@ def test_where_several_files_may_be_meant_the_user_says_which(tmp_path, made, sa
     for i in (1, 2, 3):
         made(tmp_path / "data", i)
     with pytest.raises(DataError, match=f"(?s){said}"):
-        init(tmp_path / "data", tmp_path / "mine.yaml")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
     assert result.dataset.cases[0].id == case and len(result.dataset.cases) == 3
     assert [channel.name for channel in result.dataset.channels] == channels
     assert all(each.label and len(each.images) == len(channels) for each in result.dataset.cases)
@@ -353,30 +359,30 @@ def test_where_several_files_may_be_meant_the_user_says_which(tmp_path, made, sa
     ("chosen", "said"),
     [
         (
-            Chosen("nowhere"),
+            FilePatterns("nowhere"),
             "--label-files 'nowhere' is in no file's path below .*; there are case_00001/aggregated",
         ),
-        (Chosen("MAJ_seg", "case_*"), "aggregated_MAJ_seg.nii.gz is named by --image-files and by --label-files"),
+        (FilePatterns("MAJ_seg", "case_*"), "aggregated_MAJ_seg.nii.gz is named by --image-files and by --label-files"),
     ],
 )
 def test_a_choice_that_fits_no_file_or_one_twice_is_refused(tmp_path, chosen, said):
     kits21(tmp_path / "data", 1)
     with pytest.raises(ConfigError, match=said):
-        init(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml", chosen=chosen)
 
 
 def test_a_choice_is_for_plain_folders(tmp_path):
     kits21(tmp_path / "data", 1)
     with pytest.raises(ConfigError, match="--label-files and --image-files are for plain folders"):
-        init(tmp_path / "data", tmp_path / "mine.yaml", format="bids", chosen=Chosen("MAJ_seg"))
+        init_dataset(tmp_path / "data", tmp_path / "mine.yaml", format="bids", chosen=FilePatterns("MAJ_seg"))
 
 
 def test_an_image_of_few_values_is_a_channel_where_the_user_says_so(tmp_path):
     for i in (1, 2, 3):
         ibsr(tmp_path / "data", i)
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert "segTRI_ana: label maps by their voxels, though not by their name; left out of the images" in result.message
-    chosen = init(tmp_path / "data", tmp_path / "mine.yaml", chosen=Chosen(None, "*strip*,segTRI"))
+    chosen = init_dataset(tmp_path / "data", tmp_path / "mine.yaml", chosen=FilePatterns(None, "*strip*,segTRI"))
     assert [channel.name for channel in chosen.dataset.channels] == ["ana_strip", "segTRI_ana"]
 
 
@@ -392,7 +398,7 @@ def test_series_of_one_person_are_of_one_subject(tmp_path):
 def test_a_mask_per_structure(tmp_path, made):
     for i in (1, 2, 3):
         made(tmp_path / "data", i)
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert dict(result.dataset.labels) == {name: i for i, name in enumerate(MASKS, start=1)}
     assert len(result.dataset.cases) == 3 and not result.problems
     assert ("combined holds the structures that have masks of their own" in result.message) == (made is abdomenatlas)
@@ -415,14 +421,14 @@ def test_what_is_left_out_is_said(tmp_path):
         acdc(tmp_path / "acdc", i)
     (note,) = [note for note in read(tmp_path / "kits").notes if "left out" in note]
     assert note.startswith("9 files lie below the folders of cases, such as dataset/case_00001/instances/kidney")
-    result = init(tmp_path / "acdc", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "acdc", tmp_path / "mine.yaml")
     assert "patient001_4d.nii.gz, patient002_4d.nii.gz, patient003_4d.nii.gz: not 1 volume(s)" in result.message
 
 
 def test_channels_of_the_labels_grid_come_first_and_the_way_for_the_others_is_said(tmp_path):
     for i in (1, 2, 3):
         isles22(tmp_path / "data", i)
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert "FLAIR: not on the grid of the label maps; load.resample_channels: true brings it there" in result.message
     assert [Path(name).name.split("_")[-1] for name in result.dataset.cases[2].images] == [
         "adc.nii.gz",
@@ -437,7 +443,7 @@ def test_channels_of_the_labels_grid_come_first_and_the_way_for_the_others_is_sa
 def test_validation_is_declared_by_a_folder(tmp_path):
     for i in (1, 2, 3):
         word(tmp_path / "data", i)
-    dataset = init(tmp_path / "data", tmp_path / "mine.yaml").dataset
+    dataset = init_dataset(tmp_path / "data", tmp_path / "mine.yaml").dataset
     folds = {case.id: case.fold for case in dataset.cases if case.split == "training"}
     assert folds == {f"word_{i:04d}": int(i < 10) for i in (1, 2, 3, 11, 12, 13)}
 

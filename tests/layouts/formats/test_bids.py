@@ -10,7 +10,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.dataset.manifest import read_manifest
 from pipeline.layouts.formats.bids import is_bids, read
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.init_dataset import init_dataset
 from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
@@ -129,7 +129,7 @@ def test_masks_of_several_structures_become_one_label_map(tmp_path):
     for subject in ("sub-01", "sub-02"):
         mask(folder, subject, "label-AM", 0, 2)
         mask(folder, subject, "hemi-L_label-HC", 3, 6, value=255)
-    result = init(folder, tmp_path / "mine.yaml")
+    result = init_dataset(folder, tmp_path / "mine.yaml")
     assert dict(result.dataset.labels) == {"AM": 1, "HC_L": 2}
     assert merged(result, "sub-01") == [1, 1, 0, 2, 2, 2]
     assert [case.split for case in result.dataset.cases] == ["training", "training", "testing"]
@@ -144,7 +144,7 @@ def test_masks_that_share_voxels_overlap_and_are_named(tmp_path):
     for subject in ("sub-01", "sub-02"):
         mask(folder, subject, "label-whole", 0, 4)
         mask(folder, subject, "label-core", 2, 3 if subject == "sub-01" else 5)
-    result = init(folder, tmp_path / "mine.yaml")
+    result = init_dataset(folder, tmp_path / "mine.yaml")
     assert result.dataset.overlapping
     assert dict(result.dataset.labels) == {"core": (1, 3), "whole": (2, 3)}
     assert merged(result, "sub-01") == [2, 2, 3, 2, 0, 0]
@@ -167,7 +167,7 @@ def test_masks_that_do_not_go_together_leave_their_case_out_by_name(tmp_path, fa
     mask(folder, "sub-01", "label-B", 3, 4)
     mask(folder, "sub-02", "label-A", 0, 2)
     fault(folder)
-    result = init(folder, tmp_path / "mine.yaml")
+    result = init_dataset(folder, tmp_path / "mine.yaml")
     assert [case.id for case in result.dataset.cases] == ["sub-01"]
     (problem,) = result.problems
     assert problem.where == "sub-02" and words in problem.what and "left out" in problem.what
@@ -177,14 +177,14 @@ def test_a_mask_that_one_case_lacks_is_said(tmp_path):
     folder = heads(tmp_path / "data", count=2)
     for subject, structure in (("sub-01", "A"), ("sub-01", "B"), ("sub-02", "A")):
         mask(folder, subject, f"label-{structure}", 0 if structure == "A" else 3, 3 if structure == "A" else 5)
-    result = init(folder, tmp_path / "mine.yaml")
+    result = init_dataset(folder, tmp_path / "mine.yaml")
     assert [(p.where, "has no mask of B" in p.what) for p in result.problems] == [("sub-02", True)]
 
 
 def test_a_table_of_names_that_fits_nothing_is_said_and_not_used(tmp_path):
     folder = bids(tmp_path)
     (folder / "derivatives/manual/dseg.tsv").write_text("index\tname\n40\tleft\n41\tright\n")
-    result = init(folder, tmp_path / "mine.yaml")
+    result = init_dataset(folder, tmp_path / "mine.yaml")
     assert dict(result.dataset.labels) == {"label_1": 1, "label_2": 2}
     assert any("has no value that occurs" in problem.what for problem in result.problems)
 
@@ -235,5 +235,5 @@ def test_a_data_set_of_which_no_case_is_left_is_refused_with_what_was_wrong(tmp_
     mask(folder, "sub-01", "label-A", 0, 2)
     mask(folder, "sub-01", "label-B", 3, 4, affine=2 * AFFINE)
     with pytest.raises(DataError, match=r"(?s)sub-01  .*lies on another grid.*cases   none is left"):
-        init(folder, tmp_path / "mine.yaml")
+        init_dataset(folder, tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.formats.dicom_folders import has_series, read
-from pipeline.layouts.init_dataset import init
+from pipeline.layouts.init_dataset import init_dataset
 
 PATIENT, UID = "Granger^Hermione", "1.2.826.0.1.3680043.2.1125.77"
 
@@ -62,7 +62,7 @@ def test_mixed_series_are_listed_and_end_nothing(tmp_path):
     series(tmp_path / "data" / "mixed")
     for file in series(tmp_path / "data" / "other", uid=UID + "9").iterdir():
         shutil.copy(file, tmp_path / "data" / "mixed" / f"other_{file.name}")
-    result = init(tmp_path / "data", tmp_path / "mine.yaml")
+    result = init_dataset(tmp_path / "data", tmp_path / "mine.yaml")
     assert [case.id for case in result.dataset.cases] == ["series_001", "series_002"]
     (problem,) = result.problems
     assert problem.where == "series_001"

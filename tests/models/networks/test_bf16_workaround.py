@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.networks.bf16_workaround import GuardedConv3d, guard_convolutions
+from pipeline.models.networks.bf16_workaround import GuardedConv3d, guard_bf16_convolutions
 
 
 def _weight_gradient(conv: nn.Conv3d, image: torch.Tensor, upstream: torch.Tensor, bf16: bool) -> torch.Tensor:
@@ -27,7 +27,7 @@ def _dirty_memory(conv: nn.Conv3d) -> None:
 def test_weight_gradients_are_those_of_fp32(size, kernel, stride):
     torch.manual_seed(0)
     conv = nn.Conv3d(16, 16, kernel, stride=stride, padding=kernel // 2, bias=False)
-    guard_convolutions(conv)
+    guard_bf16_convolutions(conv)
     image = torch.randn(2, 16, *size)
     upstream = torch.randn_like(conv(image))
     expected = _weight_gradient(conv, image, upstream, bf16=False)
@@ -42,6 +42,6 @@ def test_guarding_keeps_weights_names_and_results():
     network = nn.Sequential(nn.Conv3d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv3d(16, 2, 3, padding=1))
     image = torch.randn(1, 1, 8, 8, 8)
     before, names = network(image), list(network.state_dict())
-    guarded = guard_convolutions(network)
+    guarded = guard_bf16_convolutions(network)
     assert [type(module) for module in guarded] == [GuardedConv3d, nn.ReLU, GuardedConv3d]
     assert list(guarded.state_dict()) == names and torch.equal(guarded(image), before)

@@ -9,10 +9,10 @@ from monai.transforms import AdjustContrast, GaussianSmooth, RandGaussianNoise
 from scipy import ndimage, stats
 
 from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.augment_batch import apply_changes, draw_change
+from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
 from pipeline.sampling.augmentation.augmentation_config import AffineConfig, AugmentConfig, ElasticConfig
-from pipeline.sampling.augmentation.spatial_transforms import Spatial, flip, margin, resample, rotation
-from pipeline.sampling.patches import Surroundings
+from pipeline.sampling.augmentation.spatial_transforms import SpatialParams, flip, margin, resample, rotation
+from pipeline.sampling.patches import PatchWithMargin
 
 ALWAYS = AugmentConfig.model_validate(
     {name: {"prob": 1.0} for name in ("affine", "elastic", "noise", "blur", "brightness", "contrast", "gamma")}
@@ -36,11 +36,16 @@ def make_batch(batch: int = 3, shape: tuple = (10, 12, 8), channels: int = 2) ->
 
 
 def moved_by(
-    image: torch.Tensor, label: torch.Tensor, drawn: Spatial, size: tuple, spacing_mm: tuple, linear_label: bool = False
+    image: torch.Tensor,
+    label: torch.Tensor,
+    drawn: SpatialParams,
+    size: tuple,
+    spacing_mm: tuple,
+    linear_label: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`resample` around the centre of image and label."""
     x, y, z = ((n - length) // 2 for n, length in zip(label.shape, size, strict=True))
-    return resample(Surroundings(image, label, (x, y, z)), drawn, size, spacing_mm, linear_label)
+    return resample(PatchWithMargin(image, label, (x, y, z)), drawn, size, spacing_mm, linear_label)
 
 
 def augment(
@@ -56,11 +61,11 @@ def augment(
     """A batch without margins, varied as the step of a training would vary it."""
     (batch, channels), size = image_BCXYZ.shape[:2], tuple(image_BCXYZ.shape[2:])
     changes = [
-        draw_change(config, seed, step * batch + b, channels, mirror_axes, spacing_mm, size, swaps)
+        draw_params(config, seed, step * batch + b, channels, mirror_axes, spacing_mm, size, swaps)
         for b in range(batch)
     ]
-    samples = [Surroundings(image, label, (0, 0, 0)) for image, label in zip(image_BCXYZ, label_BXYZ, strict=True)]
-    return apply_changes(samples, changes, size, spacing_mm, swaps)
+    samples = [PatchWithMargin(image, label, (0, 0, 0)) for image, label in zip(image_BCXYZ, label_BXYZ, strict=True)]
+    return augment_batch(samples, changes, size, spacing_mm, swaps)
 
 
 def test_a_pure_function_of_seed_and_step() -> None:
@@ -102,7 +107,7 @@ def test_one_option_does_not_change_what_another_draws() -> None:
 def test_affine_equals_scipy(spacing_mm: tuple) -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     matrix_mm = rotation(np.deg2rad([10, -15, 25])) @ np.diag([1.1, 0.9, 1.2])
-    moved, moved_label = moved_by(image[0], label[0], Spatial(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
+    moved, moved_label = moved_by(image[0], label[0], SpatialParams(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
     spacing = np.diag(spacing_mm)
     matrix = np.linalg.inv(spacing) @ matrix_mm @ spacing
     centre = (np.array([14, 12, 9]) - 1) / 2
@@ -117,7 +122,7 @@ def test_elastic_equals_scipys_map_coordinates() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
     points = np.random.default_rng(0).normal(0, 1.0, (3, 4, 3, 5)).astype(np.float32)
     spacing_mm = (1.0, 1.5, 2.0)
-    moved, _ = moved_by(image[0], label[0], Spatial(None, points, NO_FLIPS), (14, 12, 9), spacing_mm)
+    moved, _ = moved_by(image[0], label[0], SpatialParams(None, points, NO_FLIPS), (14, 12, 9), spacing_mm)
     upward = [
         ndimage.zoom(p.astype(float), np.array([14, 12, 9]) / p.shape, order=3, mode="nearest", grid_mode=True)
         for p in points
@@ -132,7 +137,7 @@ def test_a_quarter_turn_moves_every_voxel_to_its_place() -> None:
     # A turn by 90 degrees about z takes x to y: the result at (x, y) is the input at (-y, x) seen from the centre.
     image = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
     label = image[0].to(torch.uint8)
-    turned = Spatial(rotation([0, 0, np.pi / 2]), None, NO_FLIPS)
+    turned = SpatialParams(rotation([0, 0, np.pi / 2]), None, NO_FLIPS)
     moved, moved_label = moved_by(image[0], label[0], turned, (3, 3, 3), (1.0, 1.0, 1.0))
     expected = torch.rot90(image[0, 0], k=-1, dims=(0, 1))
     assert torch.allclose(moved[0], expected, atol=1e-4)
@@ -155,7 +160,7 @@ def test_image_and_label_stay_together() -> None:
 
 def test_linear_labels_are_the_largest_linear_share() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(12, 12, 12))
-    spatial = Spatial(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)
+    spatial = SpatialParams(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)
     _, moved = moved_by(image[0], label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
     onehot = torch.stack([(label[0] == k).float() for k in range(3)])
     shares, _ = moved_by(onehot, label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0))
@@ -173,7 +178,7 @@ def test_thick_slices_are_not_mixed() -> None:
 
 def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(24, 24, 24))
-    turned = Spatial(rotation([0, 0, 0.35]), None, NO_FLIPS)
+    turned = SpatialParams(rotation([0, 0, 0.35]), None, NO_FLIPS)
     whole, whole_label = moved_by(image[0], label[0], turned, (24, 24, 24), (1.0, 1.0, 1.0))
     inner, inner_label = moved_by(image[0], label[0], turned, (12, 12, 12), (1.0, 1.0, 1.0))
     assert torch.allclose(inner, whole[:, 6:18, 6:18, 6:18], atol=1e-4)
@@ -185,13 +190,15 @@ def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
 
 def test_the_margin_is_as_wide_as_a_turn_needs_and_at_most_a_quarter() -> None:
     def around(angle: float, size: tuple, spacing_mm: tuple, scale: float = 1.0) -> tuple:
-        return margin(Spatial(rotation([0, 0, np.deg2rad(angle)]) / scale, None, NO_FLIPS), size, spacing_mm)
+        return margin(SpatialParams(rotation([0, 0, np.deg2rad(angle)]) / scale, None, NO_FLIPS), size, spacing_mm)
 
     assert around(10, (40, 40, 40), (1.0, 1.0, 1.0)) == (4, 4, 0)  # 19.5 (cos 10° + sin 10° - 1) = 3.1
     assert around(10, (40, 20, 8), (1.0, 2.0, 5.0)) == (4, 2, 0)  # 3.003 mm, and 3.1 mm of 2 mm a voxel
     assert around(0, (40, 40, 8), (1.0, 1.0, 5.0), scale=0.8) == (5, 5, 1)  # 19.5 / 0.8 - 19.5 = 4.9
     assert around(45, (40, 40, 8), (1.0, 1.0, 5.0), scale=0.5) == (10, 10, 2)
-    assert margin(Spatial(None, np.full((3, 2, 2, 2), -1.5, np.float32), NO_FLIPS), (40, 40, 8), (1.0, 1.0, 5.0)) == (
+    assert margin(
+        SpatialParams(None, np.full((3, 2, 2, 2), -1.5, np.float32), NO_FLIPS), (40, 40, 8), (1.0, 1.0, 5.0)
+    ) == (
         2,
         2,
         1,
@@ -246,7 +253,7 @@ def test_low_resolution_equals_monai() -> None:
 
     image, _ = make_batch(batch=1, shape=(16, 12, 10))
     monai = RandSimulateLowResolution(prob=1.0, zoom_range=(0.5, 0.5 + 1e-9))
-    assert torch.allclose(intensity.lower_resolution(image[0], 0.5), torch.as_tensor(monai(image[0])), atol=1e-5)
+    assert torch.allclose(intensity.simulate_low_resolution(image[0], 0.5), torch.as_tensor(monai(image[0])), atol=1e-5)
 
 
 def test_noise_is_distributed_as_monais() -> None:
@@ -271,9 +278,9 @@ def test_noise_has_the_deviation_asked_for_and_its_own_seed() -> None:
 
 def test_brightness_and_contrast_by_hand() -> None:
     image = torch.tensor([[0.0, 1.0, 2.0, 5.0]]).reshape(1, 4, 1, 1)
-    assert intensity.multiply(image, [1.5]).ravel().tolist() == [0.0, 1.5, 3.0, 7.5]
-    assert intensity.stretch(image, [0.5]).ravel().tolist() == [1.0, 1.5, 2.0, 3.5]
-    assert intensity.stretch(image, [2.0]).ravel().tolist() == [0.0, 0.0, 2.0, 5.0]  # -2, 0, 2, 8, clamped
+    assert intensity.scale_brightness(image, [1.5]).ravel().tolist() == [0.0, 1.5, 3.0, 7.5]
+    assert intensity.adjust_contrast(image, [0.5]).ravel().tolist() == [1.0, 1.5, 2.0, 3.5]
+    assert intensity.adjust_contrast(image, [2.0]).ravel().tolist() == [0.0, 0.0, 2.0, 5.0]  # -2, 0, 2, 8, clamped
 
 
 def test_probabilities_are_met() -> None:
