@@ -46,7 +46,9 @@ def read_text_header(path: Path) -> TextHeader:
     )
 
 
-def make_label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]], held: int) -> str:
+def make_label_header(
+    shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]], held: int
+) -> str:
     """The header of a label map whose `held` bytes of zlib data follow; `placement` as `TextHeader` has it."""
     direction = np.array(placement["direction"]).reshape(3, 3).T.ravel()
     types = {"u1": "MET_UCHAR", "u2": "MET_USHORT", "u4": "MET_UINT"}
