@@ -77,9 +77,12 @@ def main() -> None:
 
 def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
     """Rows of what was done, and the peak in GB (1e9 bytes) of this process."""
+    from pipeline.base.execute_stage import execute
     from pipeline.base.machine import Runtime
-    from pipeline.base.stage import execute
-    from pipeline.stages import load
+    from pipeline.config.data import DataConfig
+    from pipeline.config.load import LoadConfig
+    from pipeline.stages.stage_configs import LoadStageConfig
+    from pipeline.stages.stage_table import LOAD
 
     manifest = folder / "manifest.json"
     if not manifest.is_file():
@@ -89,8 +92,8 @@ def measured(folder: Path, quick: bool) -> tuple[list[tuple[str, ...]], float]:
     serial, out = Runtime(device="cpu", executor="serial"), folder / "run"
     rows: list[tuple[str, ...]] = [("start-up", "", f"{peak_gb():.2f}")]
     start = time.perf_counter()
-    reads = load.LoadReads(data=load.DataConfig(manifest=manifest), load=load.LoadConfig())
-    execute(load.STAGE, reads, {}, out / "load", serial, force=True)
+    reads = LoadStageConfig(data=DataConfig(manifest=manifest), load=LoadConfig())
+    execute(LOAD, reads, {}, out / "load", serial, force=True)
     rows.append(("load: read, check, hash, measure", f"{time.perf_counter() - start:.1f}", f"{peak_gb():.2f}"))
     start = time.perf_counter()
     prepare(folder, out)

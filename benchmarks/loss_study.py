@@ -23,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.base.execute_stage import execute
 from pipeline.base.files import write_json, write_text
 from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute
-from pipeline.config.pipeline_config import PipelineConfig, load_config, to_yaml
+from pipeline.config import load_config, to_yaml
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.runner import STAGES, settings_for
 

@@ -121,11 +121,12 @@ def measured(name: str) -> dict[str, float]:
     from pipeline.base.process_memory import peak_memory_gib
     from pipeline.config.train import TrainConfig
     from pipeline.stages import train
+    from pipeline.stages.stage_configs import TrainStageConfig
 
     planned = PLANS[name]
     inputs = prepare(planned, Path(tempfile.mkdtemp()))
     before = peak_memory_gib()
-    reads = train.TrainReads(train=TrainConfig(max_steps=STEPS, tensorboard=True), seed=0)
+    reads = TrainStageConfig(train=TrainConfig(max_steps=STEPS, tensorboard=True), seed=0)
     out = inputs["plan"].parent / "train"
     out.mkdir()
     train.run(reads, inputs, out, Runtime(device="cpu"))

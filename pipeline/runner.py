@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
-from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError, SegpipeError
+from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError
+from pipeline.base.execute_stage import execute
 from pipeline.base.files import read_json, write_text
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import (
-    RECORD,
-    Stage,
-    cache_key_config,
-    drop_ignored_keys,
-    execute,
-    failed_cases,
-    is_finished,
-    output_digest,
-    request_of,
-    staleness_reason,
-)
+from pipeline.base.run_folder import lock_run_folder, log_to_run_folder
+from pipeline.base.stage import RECORD, Stage
+from pipeline.base.stage_cache import cache_key_config, recorded_request, request_of, staleness_reason
+from pipeline.base.stage_outputs import failed_cases, is_finished, output_digest
 from pipeline.base.strict_model import StrictModel
-from pipeline.config.pipeline_config import PipelineConfig, to_yaml, value_at
-from pipeline.dataset.case_index import read_cases
-from pipeline.dataset.folds import make_folds
-from pipeline.preprocessing.plan import read_plan
-from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train
+from pipeline.config import PipelineConfig, to_yaml, value_at
+from pipeline.stages.stage_table import STAGES
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
 """Changes that a refusal names."""
-
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        load.STAGE,
-        plan.STAGE,
-        sample.STAGE,
-        train.STAGE,
-        infer.STAGE,
-        evaluate.STAGE,
-        report.STAGE,
-        package.STAGE,
-    )
-}
 
 
 def run(
@@ -68,18 +39,15 @@ def run(
     chosen = _chosen(first, only)
     if int(os.environ.get("RANK", "0")) > 0:
         return _train_as_nonzero_rank(config, folder, chosen, force)
-    with _lock(folder), _log_file(folder):
+    with lock_run_folder(folder), log_to_run_folder(folder):
         log.info("run %s in %s", config.name, folder)
         write_text(folder / "config.yaml", to_yaml(config))
         _require_earlier(config, folder, chosen)
         runtime = Runtime(config.device, config.executor.name, config.executor.workers)
         for stage in chosen:
-            if stage.name == "sample" and train.STAGE in chosen:
-                _check_training(config, folder)
-            if stage.name in ("sample", "train") and infer.STAGE in chosen:
-                infer.check_against_plan(config.infer, read_plan(folder / "plan"))
-            if stage.name in ("plan", "train") and evaluate.STAGE in chosen:
-                evaluate.check_against_data(config.evaluate, read_cases(folder / "load"))
+            for later in chosen:
+                if later.check is not None and stage.name in later.check_before:
+                    later.check(config, folder)
             inputs = {name: folder / name for name in stage.inputs}
             execute(
                 stage,
@@ -91,15 +59,6 @@ def run(
                 to_yaml(config),
             )
         return _exit_code(folder, chosen)
-
-
-def _check_training(config: PipelineConfig, folder: Path) -> None:
-    """Raises what training would refuse, as soon as there is a plan: after all cases are prepared would be late."""
-    cases, settings = read_cases(folder / "load").training(), config.train
-    folds = make_folds(cases, config.sample.folds, config.sample.seed)
-    if is_finished(folder / train.STAGE.name):  # where its curves went changes nothing any more
-        settings = settings.model_copy(update={"mlflow": None})
-    train.check_against_plan(settings, read_plan(folder / "plan"), len(folds["folds"]))
 
 
 def _train_as_nonzero_rank(config: PipelineConfig, folder: Path, chosen: list[Stage], force: bool) -> int:
@@ -146,10 +105,11 @@ def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) 
 
 def _changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[str]:
     """What a finished stage was made from and is another now, in words: keys, files, results of earlier stages."""
-    settings, request = settings_for(stage, config), read_json(folder / stage.name / RECORD)["request"]
-    if isinstance(settings, load.LoadReads):  # whose paths may be those of another machine
-        return load.changed_since(settings, folder / stage.name)
-    recorded, wanted = drop_ignored_keys(stage, request["config"]), cache_key_config(stage, settings)
+    settings = settings_for(stage, config)
+    if stage.changed_since is not None:  # the request holds paths, which may be those of another machine
+        return stage.changed_since(settings, folder / stage.name)
+    request = recorded_request(stage, read_json(folder / stage.name / RECORD)["request"])
+    recorded, wanted = request["config"], cache_key_config(stage, settings)
     keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
     inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(folder / name)]
     return [*keys, *(f"what {name} wrote" for name in inputs)]
@@ -168,46 +128,3 @@ def _exit_code(folder: Path, chosen: list[Stage]) -> int:
         if cases:
             log.warning("stage %s: %d case(s) failed: %s", name, len(cases), ", ".join(cases))
     return EXIT_SOME_CASES if any(failed.values()) else EXIT_DONE
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Holds the run folder's lock, which the kernel gives back however this process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a")
-    except OSError as error:
-        raise ConfigError(
-            f"the run folder {folder} cannot be written: {error.strerror}; choose another with --out"
-        ) from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another process works in {folder}; wait for it, or give this run a folder with --out"
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _log_file(folder: Path) -> Iterator[None]:
-    """Everything that is logged goes to `log.txt` too."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    package_log = logging.getLogger("pipeline")
-    package_log.addHandler(handler)
-    _write(folder / "log.txt", f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} $ {' '.join(sys.argv)}")
-    try:
-        yield
-    except SegpipeError as error:
-        _write(folder / "log.txt", str(error))
-        raise
-    finally:
-        package_log.removeHandler(handler)
-        handler.close()
-
-
-def _write(log_file: Path, line: str) -> None:
-    with log_file.open("a", encoding="utf-8") as stream:
-        stream.write(f"{line}\n")

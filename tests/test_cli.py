@@ -9,7 +9,8 @@ import textwrap
 
 import pytest
 
-from pipeline.cli import STAGE_HELP, main
+from pipeline.cli import main
+from pipeline.commands import STAGE_HELP
 from pipeline.dataset.manifest import write_manifest
 from tests.dataset.small_datasets import dataset, save
 from tests.dataset.small_datasets import label as boxes

@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.base.stage import is_finished
+from pipeline.base.stage_outputs import is_finished
 from pipeline.cli import main
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.runner import STAGES

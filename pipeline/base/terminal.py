@@ -25,6 +25,16 @@ def format_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> st
     return "\n".join([line(list(columns)), "  ".join("-" * w for w in widths), *map(line, cells)])
 
 
+def format_duration(seconds: float) -> str:
+    """Seconds as a person reads them: 4.2 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text.rstrip("%"))

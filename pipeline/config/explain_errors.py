@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.base.errors import Problem, did_you_mean
+from pipeline.base.strict_model import members, tag_of
 from pipeline.config.yaml_source import KeyPath, Source
 
 
@@ -116,20 +116,3 @@ def in_file_order(problem: Problem) -> tuple[int, str]:
     """Sorts problems by their line; those of overrides last."""
     found = re.match(r"line (\d+)", problem.where)
     return (int(found.group(1)) if found else 10**9, problem.where + problem.what)
-
-
-def tag_of(model: type[BaseModel]) -> Any:
-    """The `name` by which a model is chosen among others; None where it has none."""
-    name = model.model_fields.get("name")
-    return get_args(name.annotation)[0] if name is not None and get_origin(name.annotation) is Literal else None
-
-
-def members(annotation: Any) -> Iterable[Any]:
-    """The members of a union, through Annotated."""
-    if get_origin(annotation) is Annotated:
-        yield from members(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, UnionType):
-        for member in get_args(annotation):
-            yield from members(member)
-    else:
-        yield annotation

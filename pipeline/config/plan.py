@@ -69,7 +69,7 @@ class PlanConfig(StrictModel):
         return pairs
 
 
-class StepCost(StrictModel):
+class StepCostConfig(StrictModel):
     """What else of `train` decides how many steps fit into a budget.
 
     Of the optimiser its name alone, since no rate or momentum takes longer than another.

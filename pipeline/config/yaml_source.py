@@ -87,19 +87,6 @@ def parse_value(text: str) -> Any:
     return parse_yaml(f"value: {text}", repr(text)).values["value"]
 
 
-def portable_yaml(text: str) -> str:
-    """A configuration without the folders of the machine: of an absolute path only the name stays."""
-    return yaml.safe_dump(_without_folders(yaml.safe_load(text) or {}), sort_keys=False, allow_unicode=True, width=110)
-
-
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
 class _Walk:
     """Turns nodes into values and notes their lines and faults."""
 

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.files import atomic_write
+from pipeline.config.package import CodedConcept
 from pipeline.deploy.list_scans import Scan
 from pipeline.inference.segmentation_jobs import CaseResult
 from pipeline.io.dicom_series import LPS_TO_RAS, Series, open_series
 from pipeline.io.formats import image_ending, read_label
 from pipeline.io.volume import Volume
-from pipeline.packaging.label_metadata import Code, Label
+from pipeline.packaging.label_metadata import Label
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -231,7 +232,7 @@ def _description(number: int, label: Label, model: str) -> Any:
     )
 
 
-def _concept(code: Code) -> Any:
+def _concept(code: CodedConcept) -> Any:
     from highdicom.sr.coding import CodedConcept
 
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)

@@ -10,8 +10,7 @@ from typing import Literal
 from pipeline import __version__
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import digest_of
-from pipeline.base.stage import duration
-from pipeline.base.terminal import format_table, progress
+from pipeline.base.terminal import format_duration, format_table, progress
 from pipeline.deploy.list_scans import Scan, list_scans
 from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.inference_config import InferenceConfig
@@ -136,5 +135,8 @@ def _say(result: CaseResult) -> None:
         log.warning("%s  failed: %s", result.id, result.message)
     else:
         log.info(
-            "%s  done in %s%s", result.id, duration(result.seconds), f"; {result.message}" if result.message else ""
+            "%s  done in %s%s",
+            result.id,
+            format_duration(result.seconds),
+            f"; {result.message}" if result.message else "",
         )

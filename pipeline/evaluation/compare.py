@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,13 @@ MEAN = "mean"
 _MOST_DIFFERENT, _SHOWN = 10, 5
 
 
-def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000) -> dict[str, Any]:
-    """Writes `compare.json`, `compare.csv` (one row a structure and metric), `cases.csv` (every paired value) and
-    `compare.png`, logs a table, returns what `compare.json` holds.
+Draw = Callable[[Scores, Sequence[Scores], Sequence[dict[str, Any]], Path], None]
+"""Draws the paired differences: scores of the baseline and of the others, their comparisons, and the file to write."""
+
+
+def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000, draw: Draw | None = None) -> dict[str, Any]:
+    """Writes `compare.json`, `compare.csv` (one row a structure and metric), `cases.csv` (every paired value) and, if
+    `draw` is given, `compare.png`, logs a table, returns what `compare.json` holds.
 
     paths: two or more run folders, folders or files with scores, or nnU-Net's summary.json; the first is the
     baseline. p-values are Wilcoxon's, corrected by Holm over all structures and methods of one metric. Raises a
@@ -55,7 +59,8 @@ def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000) -> d
     write_json(output_dir / "compare.json", result)
     write_text(output_dir / "compare.csv", _csv(_rows(result)))
     write_text(output_dir / "cases.csv", _csv(_case_rows(baseline, others)))
-    _draw(baseline, others, comparisons, output_dir / "compare.png")
+    if draw is not None:
+        draw(baseline, others, comparisons, output_dir / "compare.png")
     log.info("%s\n\n%s", comparison_table(result), difference_table(result))
     return result
 
@@ -215,18 +220,3 @@ def _csv(rows: Iterator[list[Any]]) -> str:
     for row in rows:
         writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
     return stream.getvalue()
-
-
-def _draw(baseline: Scores, others: Sequence[Scores], comparisons: Sequence[dict[str, Any]], path: Path) -> None:
-    from pipeline.reporting.charts.comparison_chart import Differences, draw_differences
-
-    panels = []
-    for other, comparison in zip(others, comparisons, strict=True):
-        names = [name for name, metrics in comparison["structures"].items() if "dice" in metrics and name != MEAN]
-        rows = {}
-        for name in names:
-            values = other.column(name, "dice", baseline.cases) - baseline.column(name, "dice", baseline.cases)
-            entry = comparison["structures"][name]["dice"]["difference"]
-            rows[name] = Differences(values[~np.isnan(values)], entry["mean"], *entry["ci95"])
-        panels.append((other.name, rows))
-    draw_differences(panels, baseline.name, path)

@@ -47,7 +47,7 @@ def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[st
     if len(candidates) == 1 or not jobs:
         models = next((c for c in candidates if c.is_reference), candidates[0]).open()
     else:
-        empty = np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan)), np.float32)
+        empty = np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan.patch_size)), np.float32)
         work = Workload(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs, empty))
         models = select_backend(candidates, work, spec.plan.overlapping, empty)
     predictors = {name: Predictor(spec.plan, model, spec.settings) for name, model in models.items()}
@@ -109,7 +109,7 @@ def _count_windows(spec: EngineSpec, jobs: Sequence[Job]) -> int:
             continue
         planned = resampled_grid(canonical, spec.plan.spacing_mm).shape
         count += window_grid(
-            planned, spec.settings.window(spec.plan), spec.settings.overlap, spec.settings.starts
+            planned, spec.settings.window(spec.plan.patch_size), spec.settings.overlap, spec.settings.starts
         ).count
     return count
 
@@ -127,7 +127,7 @@ def _real_window(
             image = predictor.prepare(read_image(job.images, spec.plan.resample_channels)).conformed.image
         except CASE_FAULTS:
             continue  # the batch will say what is wrong with it
-        windows = window_grid(image.shape[1:], spec.settings.window(spec.plan), 0.5)
+        windows = window_grid(image.shape[1:], spec.settings.window(spec.plan.patch_size), 0.5)
         middle = tuple(starts[len(starts) // 2] for starts in windows.starts)
         return np.ascontiguousarray(windows.cut(image, middle)[None])
     return empty

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.base.strict_model import StrictModel
-from pipeline.io.geometry import Shape
-from pipeline.preprocessing.plan import Plan
 
 _Size = Annotated[int, Field(ge=4)]
 
@@ -58,6 +56,6 @@ class InferenceConfig(StrictModel):
     postprocess: PostprocessConfig | Literal["none", "auto"] = "none"
     """What is done to finished label maps; auto: what raises the Dice of the validation cases, and nothing else."""
 
-    def window(self, plan: Plan) -> Shape:
-        """The voxels of a window for the plan's network."""
-        return self.roi_size or plan.patch_size
+    def window(self, patch_size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The voxels of a window for a network whose plan has `patch_size`."""
+        return self.roi_size or patch_size

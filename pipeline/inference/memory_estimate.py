@@ -94,7 +94,7 @@ def estimate_memory(
         results += 4 * voxels * (1 + maps)
     if settings.probabilities:
         results += 4 * voxels * plan.out_channels
-    layout, axes = best_layout(planned_shape, settings.window(plan), settings, half)
+    layout, axes = best_layout(planned_shape, settings.window(plan.patch_size), settings, half)
     stored, tile = layout.voxels_kept()
     stores = stored * (channels * (2 if half else 4) + 4) + 4 * tile * (channels + 1)
     stores += 4 * channels * layout.voxels_finished()

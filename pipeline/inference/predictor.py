@@ -153,7 +153,7 @@ class Predictor:
     @cached_property
     def network_gib(self) -> float:
         """The memory that one call of the network takes, its result included, where its logits live: measured once."""
-        shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.settings.window(self.plan))
+        shape = (self.settings.sw_batch_size, len(self.plan.channels), *self.settings.window(self.plan.patch_size))
         with self.model.inference_context():
             give_back_freed_memory()  # else the call may take what the process has already, which no peak shows
             forget_peak()
@@ -220,7 +220,7 @@ class Predictor:
         """Fills the targets, views on the cropped canonical grid; returns how many windows it took."""
         image = conformed.image
         arrays, settings = self.model.arrays, self.settings
-        layout, axes = best_layout(image.shape[1:], settings.window(self.plan), settings, half)
+        layout, axes = best_layout(image.shape[1:], settings.window(self.plan.patch_size), settings, half)
         weight = importance_map(layout.windows.roi_size, settings.mode, settings.sigma_scale)
         channels = self.plan.out_channels + int(self.model.disagreement)
         competing = 0 if self.plan.overlapping else self.plan.out_channels

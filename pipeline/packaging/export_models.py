@@ -55,7 +55,7 @@ def export(
     networks = [_network(plan, path) for path in weights]
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         files = [Path(temporary) / f"{path.stem}{_ENDINGS[kind]}" for path in weights]
-        example = torch.zeros(1, len(plan.channels), *settings.window(plan))
+        example = torch.zeros(1, len(plan.channels), *settings.window(plan.patch_size))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what it may have missed, the check below sees
             for network, file in zip(networks, files, strict=True):

@@ -10,32 +10,15 @@ from pydantic import Field
 
 from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.strict_model import StrictModel
+from pipeline.config.package import CodedConcept, LabelConfig
 
 _GOLDEN_ANGLE = 137.508 / 360
 
 
-class Code(StrictModel):
-    """A coded concept, for instance SCT 10200004 "Liver"."""
-
-    value: str
-    scheme: str = "SCT"
-    """Designator of the coding scheme; SCT is SNOMED CT."""
-    meaning: str
-
-
-TISSUE = Code(value="85756007", meaning="Tissue")
-ANATOMICAL_STRUCTURE = Code(value="91723000", meaning="Anatomical Structure")  # as DICOM's context group 7150 has it
-
-
-class LabelConfig(StrictModel):
-    """How one structure is shown and coded; what is left out gets a colour by its place and the code for tissue."""
-
-    color: tuple[int, int, int] | None = None
-    """Red, green, blue, 0 to 255."""
-    category: Code | None = None
-    """SNOMED CT category for DICOM-SEG (default: Tissue, or Anatomical structure where a type is given)."""
-    type: Code | None = None
-    """SNOMED CT concept for DICOM-SEG, for instance {value: "10200004", meaning: Liver}."""
+TISSUE = CodedConcept(value="85756007", meaning="Tissue")
+ANATOMICAL_STRUCTURE = CodedConcept(
+    value="91723000", meaning="Anatomical Structure"
+)  # as DICOM's context group 7150 has it
 
 
 class Label(StrictModel):
@@ -45,8 +28,8 @@ class Label(StrictModel):
     values: tuple[int, ...]
     """The label values that it consists of in a segmentation (one, unless it is a region)."""
     color: tuple[int, int, int] = Field(examples=[(230, 25, 75)])
-    category: Code = TISSUE
-    type: Code = TISSUE
+    category: CodedConcept = TISSUE
+    type: CodedConcept = TISSUE
 
 
 def make_labels(structures: Mapping[str, tuple[int, ...]], configured: Mapping[str, LabelConfig]) -> tuple[Label, ...]:

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import available_memory_gib, usable_cores
-from pipeline.config.plan import PlanConfig, StepCost
+from pipeline.config.plan import PlanConfig, StepCostConfig
 from pipeline.dataset.case_index import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.models.networks.network_config import AnyNetwork, network_config
@@ -48,7 +48,7 @@ def make_plan(
     max_epochs: int | None = None,
     accumulate: int = 1,
     timer: Timer | None = None,
-    pace: StepCost | None = None,
+    pace: StepCostConfig | None = None,
 ) -> Plan:
     """Decides everything that `config` and `network` leave open.
 
@@ -58,7 +58,7 @@ def make_plan(
     """
     space = decide_grid(config, cases)
     threads = (config.num_threads or usable_cores()) if device.type == "cpu" else None
-    pace = pace or StepCost()
+    pace = pace or StepCostConfig()
     measured_threads = pace.num_threads or threads
     goal, goal_reason = TrainingGoal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
     goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
@@ -70,7 +70,7 @@ def make_plan(
     return _to_plan(task, _decide_patch(task), threads)
 
 
-def _validating(pace: StepCost, space: GridPlan) -> ValidationCost:
+def _validating(pace: StepCostConfig, space: GridPlan) -> ValidationCost:
     return ValidationCost(
         pace.validation_share,
         pace.validation_interval,
@@ -93,7 +93,7 @@ class _Task:
     goal: TrainingGoal
     goal_reason: str
     timer: Timer
-    pace: StepCost
+    pace: StepCostConfig
 
     def work(self, shaping: PatchPlan) -> StepSpec:
         """A step with two patches, and all that takes its time."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.files import read_json
-from pipeline.base.stage import CONFIG, RECORD, TIMING, output_digest
-from pipeline.config.yaml_source import portable_yaml
+from pipeline.base.portable_yaml import portable_yaml
+from pipeline.base.stage import CONFIG, RECORD, TIMING
+from pipeline.base.stage_outputs import output_digest
 from pipeline.dataset.case_index import Cases, data_root, read_cases
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.charts.training_curves import Fold, read_fold

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.base.stage import duration
+from pipeline.base.terminal import format_duration
 from pipeline.dataset.case_index import Case
 from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.charts.training_curves import dice_curves, loss_curves, rate_curves, time_shares
@@ -35,7 +35,7 @@ def summary_sentence(run: RunRecord) -> str:
     """What was run, in two sentences."""
     training, testing = len(run.cases.training()), len(run.cases.testing())
     seconds = next((stage.timing.get("seconds") for stage in run.stages if stage.name == "train"), None)
-    took = f" in {duration(seconds)}" if seconds is not None else ""
+    took = f" in {format_duration(seconds)}" if seconds is not None else ""
     folds = ", ".join(str(fold) for fold in run.train["folds"])
     network = run.train.get("network", {}).get("name", run.plan.network.get("name", "network"))
     loss = run.train.get("loss", {}).get("name", "")
@@ -113,7 +113,7 @@ def training_section(run: RunRecord) -> Html:
     shares = time_shares(run.folds)
     total = sum(seconds for _, seconds in shares)
     if total > 0:
-        rows = [[what, duration(seconds), f"{100 * seconds / total:.0f} %"] for what, seconds in shares]
+        rows = [[what, format_duration(seconds), f"{100 * seconds / total:.0f} %"] for what, seconds in shares]
         notes.append(table(["time went into", "", "share"], rows, "facts"))
     return join([curves, notes, _preview(run.preview)])
 
@@ -226,7 +226,7 @@ def _stage_row(stage: StageRecord) -> list[object]:
     return [
         stage.name,
         stage.version,
-        duration(timing["seconds"]) if "seconds" in timing else "–",
+        format_duration(timing["seconds"]) if "seconds" in timing else "–",
         f"{memory:.2f} GiB" if memory is not None else "–",
         str(timing.get("finished", "–"))[:16].replace("T", " "),
         _hash(stage.request),

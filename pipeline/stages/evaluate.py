@@ -6,68 +6,24 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
-
-from pipeline.base.errors import ConfigError, DataError, did_you_mean
-from pipeline.base.files import read_json
+from pipeline.base.errors import DataError
+from pipeline.base.files import read_json, safe_join
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Stage
-from pipeline.base.strict_model import StrictModel
-
-if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Case, Cases
+from pipeline.dataset.case_index import Case, read_cases, require_data_root
+from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
+from pipeline.evaluation.metrics.score_case import MetricConfig
+from pipeline.stages.stage_configs import EvaluateStageConfig
 
 log = logging.getLogger(__name__)
 
-Millimetres = Annotated[float, Field(gt=0)]
 
-
-class EvaluateConfig(StrictModel):
-    """How predictions are scored. Definitions: docs/definitions.md."""
-
-    nsd_tolerance_mm: Millimetres | dict[str, Millimetres] = 1.0
-    """Tolerance of the surface Dice: one number, or one per structure (1 mm for those not named)."""
-    empty_policy: Literal["segpipe", "reloaded", "nnunet", "monai"] = "segpipe"
-    """What a metric is where a structure is absent from reference or prediction, by whose rule."""
-    surface: Literal["surfel", "voxel"] = "surfel"
-    """surfel: surfaces weighted by area, as in surface-distance. voxel: edge voxels counted, as in MONAI."""
-    lesion_connectivity: Literal[6, 18, 26] = 26
-    """Voxels of one lesion join over faces (6), edges (18) or corners (26)."""
-    bootstrap_resamples: int = Field(default=2000, ge=100)
-    """Resamples of subjects behind each 95 % interval."""
-    groups: Literal["auto"] | tuple[str, ...] = "auto"
-    """Manifest columns with a table for each of their values; auto: those of 2 to 10 values that subjects share."""
-
-    @field_validator("nsd_tolerance_mm", mode="before")
-    @classmethod
-    def _millimetres(cls, given: Any) -> Any:
-        """One message for what is neither a number nor numbers by name, instead of one for each."""
-        numbers = given.values() if isinstance(given, dict) else [given]
-        if not all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers):
-            raise ValueError(
-                f"must be millimetres above 0, such as 1.0, or one per structure, {{liver: 2}}; got {given!r}"
-            )
-        return given
-
-
-class EvaluateReads(StrictModel):
-    """All of the configuration that this stage depends on."""
-
-    evaluate: EvaluateConfig
-
-
-def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
+def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
     """Scores every prediction that has a reference; cases without a prediction are listed in the summary.
 
     Cases whose files cannot be compared failed, and are listed there too.
     """
-    from pipeline.base.files import safe_join
-    from pipeline.dataset.case_index import read_cases, require_data_root
-    from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
-    from pipeline.evaluation.metrics.score_case import MetricConfig
-
     settings, cases = config.evaluate, read_cases(inputs["load"])
     tolerance = settings.nsd_tolerance_mm
     metrics = MetricConfig(
@@ -101,21 +57,6 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     evaluate_pairs(pairs, evaluation, out, runtime, not_scored)
 
 
-def check_against_data(settings: EvaluateConfig, cases: Cases) -> None:
-    """Refuses (ConfigError) structures and columns that the data does not have; `run` asks before training."""
-    tolerances = settings.nsd_tolerance_mm if isinstance(settings.nsd_tolerance_mm, dict) else {}
-    for name in tolerances:
-        if name not in cases.structures:
-            hint = did_you_mean(name, list(cases.structures))
-            raise ConfigError(f"evaluate.nsd_tolerance_mm: there is no structure {name!r}; {hint}")
-    columns = {"split", *(column for case in cases.cases for column in case.extra)}
-    for column in () if settings.groups == "auto" else settings.groups:
-        if column not in columns:
-            raise ConfigError(
-                f"evaluate.groups: no case has a column {column!r}; there are: {', '.join(sorted(columns))}"
-            )
-
-
 def _group(case: Case, column: str) -> str:
     return case.split if column == "split" else str(case.extra.get(column, ""))
 
@@ -134,14 +75,3 @@ def _makes_groups(cases: list[Case], column: str) -> bool:
     """Whether a column has 2 to 10 values, each of two subjects or more: what singles a patient out makes no groups."""
     subjects_of = Counter(group for group, _ in {(_group(case, column), case.subject) for case in cases})
     return 2 <= len(subjects_of) <= 10 and (column == "split" or min(subjects_of.values()) >= 2)
-
-
-STAGE = Stage(
-    name="evaluate",
-    version=3,
-    config=EvaluateReads,
-    reads={"evaluate": "evaluate"},
-    inputs=("infer", "load"),
-    outputs=("per_case.csv", "summary.json"),
-    run=run,
-)

@@ -9,19 +9,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.files import read_json, safe_join, write_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Stage, StageResult
-from pipeline.base.strict_model import StrictModel
-from pipeline.inference.inference_config import InferenceConfig
-
-if TYPE_CHECKING:
-    from pipeline.inference.inference_config import PostprocessConfig
-    from pipeline.inference.segmentation_jobs import CaseResult, Job
-    from pipeline.inference.select_postprocessing import SelectedSteps
-    from pipeline.preprocessing.plan import Plan
+from pipeline.base.stage import StageResult
+from pipeline.base.terminal import progress
+from pipeline.config.infer import InferConfig
+from pipeline.dataset.case_index import data_root, image_paths, read_cases, require_data_root
+from pipeline.inference.check_settings import check_inference_settings
+from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.inference_config import PostprocessConfig
+from pipeline.inference.output_paths import MAPS, map_path, output_names
+from pipeline.inference.postprocess import postprocess
+from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+from pipeline.inference.segmentation_jobs import CaseJournal, CaseResult, Job
+from pipeline.inference.select_postprocessing import (
+    FEWEST_CASES,
+    LabelPair,
+    SelectedSteps,
+    describe_steps,
+    dice_after,
+    measure_case,
+    select_steps,
+    verify_selection,
+)
+from pipeline.io.formats import read_label, write_label
+from pipeline.parallel.map_cases import map_cases
+from pipeline.preprocessing.plan import Plan, read_plan
+from pipeline.stages.stage_configs import InferStageConfig
 
 log = logging.getLogger(__name__)
 
@@ -30,33 +46,13 @@ _RAW = "raw"
 """Holds segmentations as the networks made them until postprocessing is chosen and done, whatever comes between."""
 
 
-class InferConfig(InferenceConfig):
-    """How trained networks are applied, and to which cases."""
-
-    cases: tuple[Literal["validation", "testing"], ...] = ("validation", "testing")
-    """validation: each by the fold that did not train on it. testing: by all trained folds together."""
-
-
-class InferReads(StrictModel):
-    """All of the configuration that this stage reads."""
-
-    infer: InferConfig
-
-
-def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:
+def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:
     """Writes `predictions/`, `cases.json`, `cases.csv`, `postprocess.json`; a failed case is named, the others go on.
 
     Raises ConfigError where postprocessing names a structure that there is not, or the network cannot take the window.
     """
-    from pipeline.base.files import read_json
-    from pipeline.base.terminal import progress
-    from pipeline.inference.engine_spec import EngineSpec
-    from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
-    from pipeline.inference.segmentation_jobs import CaseJournal
-    from pipeline.preprocessing.plan import read_plan
-
     plan = read_plan(inputs["plan"])
-    check_against_plan(config.infer, plan)
+    check_inference_settings(config.infer, plan)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
     weights = {fold: (inputs["train"] / f"fold_{fold}" / "last.safetensors",) for fold in folds}
     models = {**weights, ENSEMBLE: tuple(path for paths in weights.values() for path in paths)}
@@ -90,36 +86,8 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     return StageResult(failed)
 
 
-def check_against_plan(settings: InferenceConfig, plan: Plan) -> None:
-    """Refuses (ConfigError) a window that the network cannot take, structures that there are not, and mirroring
-    along axes that training did not mirror.
-
-    `run` asks as soon as there is a plan: hours of training later would be late.
-    """
-    from pipeline.inference.postprocess import check_structures
-    from pipeline.models.networks.network_config import size_divisor
-
-    check_structures(settings.postprocess, plan.structures)
-    if settings.mirror and not plan.mirror_axes:
-        why = plan.reasons.get("mirror_axes", "plan.mirror_axes names none")
-        raise ConfigError(f"infer.mirror: training mirrors along no axis ({why}); use infer.mirror: false")
-    steps = size_divisor(plan.network)
-    if (roi := settings.roi_size) is None or not any(size % step for size, step in zip(roi, steps, strict=True)):
-        return
-    x, y, z = (max(round(size / step), 1) * step for size, step in zip(roi, steps, strict=True))
-    raise ConfigError(
-        f"infer.roi_size: {list(roi)} is not divisible by {list(steps)}, as this {plan.network['name']} needs; use "
-        f"{[x, y, z]}, or leave it out for the plan's {list(plan.patch_size)}"
-    )
-
-
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
-    from pipeline.base.files import read_json
-    from pipeline.dataset.case_index import image_paths, read_cases, require_data_root
-    from pipeline.inference.output_paths import output_names
-    from pipeline.inference.segmentation_jobs import Job
-
     cases, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
     images = {case.id: image_paths(case, root) for case in cases.cases}
     chosen: dict[str, str] = {}
@@ -133,7 +101,7 @@ def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, fold
     return [Job(case, tuple(images[case]), out / "predictions" / names[case], model) for case, model in chosen.items()]
 
 
-def _is_auto(config: InferReads) -> bool:
+def _is_auto(config: InferStageConfig) -> bool:
     return config.infer.postprocess == "auto"
 
 
@@ -141,11 +109,6 @@ def _postprocess_all(
     jobs: list[Job], raw: Mapping[str, Path], inputs: Mapping[str, Path], out: Path, plan: Plan, runtime: Runtime
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
-    from pipeline.inference.output_paths import MAPS, map_path
-    from pipeline.inference.postprocess import postprocess
-    from pipeline.inference.select_postprocessing import FEWEST_CASES
-    from pipeline.io.formats import read_label, write_label
-
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
     grounds = {"asked": "auto", "cases": count, "fewest_cases": FEWEST_CASES, "structures": choice.structures}
@@ -166,18 +129,6 @@ def _choice(
     predictions: Mapping[str, Path], inputs: Mapping[str, Path], plan: Plan, runtime: Runtime
 ) -> tuple[SelectedSteps, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
-    from pipeline.base.files import safe_join
-    from pipeline.dataset.case_index import data_root, read_cases
-    from pipeline.inference.inference_config import PostprocessConfig
-    from pipeline.inference.select_postprocessing import (
-        LabelPair,
-        dice_after,
-        measure_case,
-        select_steps,
-        verify_selection,
-    )
-    from pipeline.parallel.map_cases import map_cases
-
     root, cases = data_root(inputs["load"]), read_cases(inputs["load"])
     labels = {case.id: safe_join(root, case.label) for case in cases.cases if case.label is not None}
     pairs = [
@@ -194,8 +145,6 @@ def _choice(
 
 
 def _log_choice(choice: SelectedSteps, count: int) -> None:
-    from pipeline.inference.select_postprocessing import FEWEST_CASES, describe_steps
-
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
         log.warning("infer     postprocessing: %s, so nothing is done", found)
@@ -214,16 +163,12 @@ def _log_choice(choice: SelectedSteps, count: int) -> None:
 
 def _write_choice(out: Path, settings: PostprocessConfig | Literal["none", "auto"], seen: dict[str, Any]) -> None:
     """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
-    from pipeline.base.files import write_json
-    from pipeline.inference.inference_config import PostprocessConfig
-
     none = PostprocessConfig()
     applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")
     write_json(out / "postprocess.json", {"applied": applied, **seen})
 
 
 def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[str, CaseResult]) -> None:
-    from pipeline.base.files import write_json
 
     (out / "predictions").mkdir(exist_ok=True)
     entries = []
@@ -247,16 +192,3 @@ def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[
             score = "" if result.score is None else f"{result.score:.6f}"
             table.writerow([job.id, "+".join(used), result.status, *measured, score, result.backend, result.message])
     write_json(out / "cases.json", {"cases": entries})
-
-
-STAGE = Stage(
-    name="infer",
-    version=3,
-    config=InferReads,
-    reads={"infer": "infer"},
-    inputs=("train", "plan", "load", "sample"),
-    outputs=("predictions", "cases.json", "cases.csv", "postprocess.json"),
-    run=run,
-    not_hashed={"cases.csv": ()},
-    resumes=True,
-)

@@ -7,77 +7,36 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import CONFIG, Stage
-from pipeline.base.strict_model import StrictModel
-from pipeline.config.yaml_source import portable_yaml
+from pipeline.base.portable_yaml import portable_yaml
+from pipeline.base.stage import CONFIG
+from pipeline.config.package import ExportKind, PackageConfig
+from pipeline.dataset.case_index import Cases, data_root, image_paths, read_cases
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.packaging.label_metadata import LabelConfig
-
-if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Cases
-    from pipeline.preprocessing.plan import Plan
-
-Kind = Literal["onnx", "torchscript", "openvino"]
+from pipeline.io.formats import read_image
+from pipeline.packaging.export_models import export
+from pipeline.packaging.label_metadata import make_labels, write_labels
+from pipeline.packaging.licences_sbom import write_notices
+from pipeline.packaging.model_card import CardFacts, CardText, model_card
+from pipeline.packaging.model_package import load_package, write_seal, write_zip
+from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
+from pipeline.packaging.monai_bundle.write_bundle import write_bundle
+from pipeline.preprocessing.plan import Plan, read_plan, write_plan
+from pipeline.stages.stage_configs import PackageStageConfig
 
 log = logging.getLogger(__name__)
 
 
-class PackageConfig(StrictModel):
-    """What is shipped, and what only its authors can say about it."""
-
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the model; null is the data set's name."""
-    version: str = Field(default="1.0.0", pattern=r"^\d+\.\d+\.\d+([-+.][0-9A-Za-z.-]+)?$")
-    """Semantic version of the model."""
-    description: str = ""
-    """One paragraph for the model card."""
-    intended_use: str = "Research on images like those of the training data. Not for clinical use."
-    """What the model is for."""
-    authors: str = ""
-    """Who made it, and how to reach them."""
-    licence: str = ""
-    """Licence of the weights, for instance CC-BY-4.0."""
-    references: tuple[str, ...] = ()
-    """Papers and data sets to cite."""
-    labels: dict[str, LabelConfig] = Field(default={})
-    """Structure name to its colour and SNOMED CT codes."""
-    output_slug: str = Field(default="segmentation", pattern=r"^[a-z0-9][a-z0-9-]*$")
-    """grand-challenge socket that segmentations are written to: /output/images/SLUG/."""
-    exports: tuple[Kind, ...] = ()
-    """Other forms of the networks to ship, each checked on a real case first; the slim image needs onnx."""
-    bundle: bool | Literal["auto"] = "auto"
-    """Make the package a MONAI bundle too; auto: where it has that form (a unet, one label value per structure)."""
-    zip: bool = False
-    """Write the package as one zip file too."""
-
-
-class PackageReads(StrictModel):
-    """All of the configuration that packaging reads."""
-
-    package: PackageConfig
-    inference: InferenceConfig
-
-
-def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
+def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes the package into `out`: weights of every trained fold, plan, labels, figures, card, hashes.
 
     Raises DataError where the configuration names structures that the data set does not have, SegpipeError where an
     export does not give the network's labels.
     """
-    from pipeline.dataset.case_index import read_cases
-    from pipeline.packaging.label_metadata import make_labels, write_labels
-    from pipeline.packaging.licences_sbom import write_notices
-    from pipeline.packaging.model_card import CardFacts, CardText, model_card
-    from pipeline.packaging.model_package import load_package, write_seal, write_zip
-    from pipeline.preprocessing.plan import read_plan, write_plan
-
     settings = config.package
     cases, plan = read_cases(inputs["load"]), read_plan(inputs["plan"])
     train, summary = read_json(inputs["train"] / "train.json"), read_json(inputs["evaluate"] / "summary.json")
@@ -133,7 +92,7 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
 
 
 def _write_exports(
-    kinds: tuple[Kind, ...], plan: Plan, inference: InferenceConfig, cases: Cases, load: Path, weights: list[Path]
+    kinds: tuple[ExportKind, ...], plan: Plan, inference: InferenceConfig, cases: Cases, load: Path, weights: list[Path]
 ) -> dict[str, float]:
     """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
 
@@ -141,9 +100,6 @@ def _write_exports(
     """
     if not kinds:
         return {}
-    from pipeline.dataset.case_index import data_root, image_paths
-    from pipeline.io.formats import read_image
-    from pipeline.packaging.export_models import export
 
     case = (cases.testing() or cases.training())[0]
     image = read_image(image_paths(case, data_root(load)), plan.resample_channels)
@@ -161,9 +117,6 @@ def _write_exports(
 
 def _write_bundle(settings: PackageConfig, *package: Any) -> None:
     """The bundle's files; where it cannot be, that is said, or refused if it was asked for."""
-    from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
-    from pipeline.packaging.monai_bundle.write_bundle import write_bundle
-
     try:
         write_bundle(*package)
     except NoBundleForm as reason:
@@ -186,14 +139,3 @@ def _settings(inference: InferenceConfig) -> dict[str, Any]:
 
 def _size(folder: Path) -> str:
     return f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 2**20:.1f} MiB"
-
-
-STAGE = Stage(
-    name="package",
-    version=3,
-    config=PackageReads,
-    reads={"package": "package", "inference": "infer"},
-    inputs=("train", "plan", "load", "infer", "evaluate"),
-    outputs=("package.json", "weights/*.safetensors", "plan.json", "labels.json", "MODEL_CARD.md"),
-    run=run,
-)

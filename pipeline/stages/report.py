@@ -6,42 +6,21 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field
-
+from pipeline import __version__
 from pipeline.base.files import safe_join, write_text
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Stage
-from pipeline.base.strict_model import StrictModel
+from pipeline.dataset.case_index import data_root
+from pipeline.reporting.load_case import load_case
+from pipeline.reporting.page import report_page
+from pipeline.reporting.run_record import read_run, saved_config
+from pipeline.reporting.slices import Slices, cut
+from pipeline.stages.stage_configs import ReportStageConfig
 
 log = logging.getLogger(__name__)
 
 
-class ReportConfig(StrictModel):
-    """What the report shows in pictures."""
-
-    worst_cases: int = Field(default=6, ge=0)
-    """Cases with the lowest mean Dice, shown on three planes."""
-    median_cases: int = Field(default=3, ge=0)
-    """Cases in the middle of the order, to know what is usual."""
-
-
-class ReportReads(StrictModel):
-    """All of the configuration that this stage depends on."""
-
-    report: ReportConfig
-    name: str
-    seed: int
-
-
-def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
+def run(config: ReportStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
-    from pipeline import __version__
-    from pipeline.dataset.case_index import data_root
-    from pipeline.reporting.load_case import load_case
-    from pipeline.reporting.page import report_page
-    from pipeline.reporting.run_record import read_run, saved_config
-    from pipeline.reporting.slices import Slices, cut
-
     record = read_run(config.name, config.seed, inputs, saved_config(out))
     root, by_id = data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
     predictions = {entry["id"]: entry["prediction"] for entry in record.inferred}
@@ -55,14 +34,3 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     page = report_page(record, [slices(i) for i in worst], [slices(i) for i in median], __version__)
     write_text(out / "report.html", page)
     log.info("report    %d cases, %.1f MB", len(record.results.cases), len(page.encode()) / 1e6)
-
-
-STAGE = Stage(
-    name="report",
-    version=3,
-    config=ReportReads,
-    reads={"report": "report", "name": "name", "seed": "seed"},
-    inputs=("load", "plan", "sample", "train", "infer", "evaluate"),
-    outputs=("report.html",),
-    run=run,
-)

@@ -5,57 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Stage
-from pipeline.base.strict_model import StrictModel
-
-if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Case
-    from pipeline.preprocessing.plan import Plan
+from pipeline.dataset.case_index import Case, read_cases, require_data_root
+from pipeline.dataset.folds import given_folds, make_folds
+from pipeline.dataset.label_encoding import index_type
+from pipeline.parallel.map_cases import map_cases
+from pipeline.preprocessing.plan import Plan, read_plan
+from pipeline.sampling.patch_preview import draw_preview
+from pipeline.sampling.patch_store import open_store, require_disk, write_index
+from pipeline.sampling.patches import draw_batch
+from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
+from pipeline.stages.stage_configs import SampleStageConfig
 
 log = logging.getLogger(__name__)
 
 _PREVIEWED = 8
 
 
-class SampleConfig(StrictModel):
-    """How prepared cases are kept and how they are divided into folds."""
-
-    store: Literal["ram", "disk", "auto"] = "auto"
-    """Where training reads patches from: ram, disk (memory-mapped), or auto: a GPU's memory where training leaves room
-    there, else ram if the store takes under half of what training leaves free. On disk it is in any case."""
-    folds: int = Field(default=5, ge=2)
-    """Folds where the manifest gives none; fewer if there are fewer subjects."""
-    locations_per_class: int = Field(default=5000, ge=1)
-    """Voxels of each structure per case, drawn once, on which oversampled patches are centred."""
-    seed: int = Field(default=0, ge=0)
-    """Of the folds and the locations; apart from the run's seed, so that runs of other seeds share their folds."""
-
-
-class SampleReads(StrictModel):
-    """All of the configuration that sampling reads."""
-
-    sample: SampleConfig
-
-
-def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
+def run(config: SampleStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
     """Writes the patch store, folds.json and preview.png.
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
-    from pipeline.dataset.case_index import read_cases, require_data_root
-    from pipeline.dataset.folds import make_folds
-    from pipeline.dataset.label_encoding import index_type
-    from pipeline.parallel.map_cases import map_cases
-    from pipeline.preprocessing.plan import read_plan
-    from pipeline.sampling.patch_store import require_disk, write_index
-    from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
-
     settings, plan = config.sample, read_plan(inputs["plan"])
     loaded, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
     cases = loaded.training()
@@ -76,8 +50,6 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
 def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
     """The folds in a sentence, and why they are fewer than wanted or other than the manifest's."""
-    from pipeline.dataset.folds import given_folds
-
     subjects, given = len({case.subject for case in cases}), given_folds(cases)
     sizes = ", ".join(str(len(fold["val"])) for fold in folds["folds"])
     if not sizes:
@@ -94,24 +66,8 @@ def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
-    from pipeline.sampling.patch_preview import draw_preview
-    from pipeline.sampling.patch_store import open_store
-    from pipeline.sampling.patches import draw_batch
-
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
     store = open_store(store_folder, reserved_gib=reserved_gib)
     batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)
     draw_preview(path, batch, len(plan.structures))
     log.info("patches are read from %s: %s", store.where, store.reason)
-
-
-STAGE = Stage(
-    name="sample",
-    version=2,
-    config=SampleReads,
-    reads={"sample": "sample"},
-    inputs=("load", "plan"),
-    outputs=("folds.json", "store/store.json", "store/*.image.npy", "store/*.locations.npz", "preview.png"),
-    run=run,
-    not_hashed={"preview.png": ()},
-)

@@ -7,26 +7,22 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.base.errors import DataError
-from pipeline.base.files import sha256_of, write_json
+from pipeline.base.files import write_json
+from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import Runtime, resolve_device
-from pipeline.base.stage import Stage, duration
-from pipeline.base.strict_model import StrictModel
+from pipeline.base.terminal import format_duration
 from pipeline.config.train import TrainConfig
+from pipeline.planning.training_budget import DEFAULT_BUDGET, seconds
 from pipeline.preprocessing.plan import read_plan
-from pipeline.training.config_checks import check_against_plan, pretrained_weights
+from pipeline.stages.stage_configs import TrainStageConfig
+from pipeline.training.config_checks import check_against_plan
+from pipeline.training.distributed import process_group
+from pipeline.training.run_folds import TrainJob, train_folds_in_turn, train_folds_side_by_side
 
 log = logging.getLogger(__name__)
 
 
-class TrainReads(StrictModel):
-    """All of the configuration that training reads."""
-
-    train: TrainConfig
-    seed: int
-
-
-def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
+def run(config: TrainStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
     """Trains the folds into `out`, one after the other or, on a machine with several GPUs, one on each at a time.
 
     Folds that are finished stay, an unfinished one goes on. Started by torchrun, all processes call it together, and
@@ -34,11 +30,8 @@ def run(config: TrainReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """
     plan = read_plan(inputs["plan"])
     check_against_plan(config.train, plan)
-    from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
-    from pipeline.training.distributed import process_group
-    from pipeline.training.run_folds import TrainJob, train_folds_in_turn, train_folds_side_by_side
 
     order = TrainJob(config.train, config.seed, inputs["plan"], inputs["sample"], out)
     with process_group(resolve_device(runtime.device)) as (world, device):
@@ -67,22 +60,11 @@ def _devices(device: str) -> list[str]:
 
 def _of_budget(folder: Path, budget: str | None) -> str:
     """How long the fold took, over all of its resumes, beside the time that it was given (planning's own if none)."""
-    from pipeline.planning.training_budget import DEFAULT_BUDGET, seconds
-
     with (folder / "timing.csv").open(newline="", encoding="utf-8") as stream:
         taken = float(list(csv.DictReader(stream))[-1]["seconds"])
     allowed = seconds(budget or DEFAULT_BUDGET)
-    return f"{folder.name}: {duration(taken)} of the {duration(allowed)} that it was given ({taken / allowed - 1:+.0%})"
-
-
-def _sources(config: TrainReads) -> Mapping[str, str]:
-    """The digest of the weights that training begins from."""
-    if config.train.pretrained is None:
-        return {}
-    try:
-        return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
-    except (DataError, OSError):
-        return {"pretrained": "missing"}  # training will say so
+    of = f"{format_duration(taken)} of the {format_duration(allowed)}"
+    return f"{folder.name}: {of} that it was given ({taken / allowed - 1:+.0%})"
 
 
 def _write_summary(
@@ -102,19 +84,3 @@ def _write_summary(
             },
         },
     )
-
-
-STAGE = Stage(
-    name="train",
-    version=3,
-    config=TrainReads,
-    reads={"train": "train", "seed": "seed"},
-    inputs=("sample", "plan"),
-    outputs=("train.json", "fold_*/last.safetensors", "fold_*/best.safetensors", "fold_*/metrics.csv"),
-    run=run,
-    not_hashed={"*/timing.csv": (), "*/log.txt": (), "*/tensorboard/*": ()},
-    resumes=True,
-    keep_previous=True,
-    sources=_sources,
-    ignored_keys=("train.save_every", "train.data_threads", "train.tensorboard", "train.mlflow"),
-)

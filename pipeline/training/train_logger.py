@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.base.process_memory import peak_memory_gib
-from pipeline.base.stage import duration
+from pipeline.base.terminal import format_duration
 from pipeline.training.metric_files import MetricFiles
 from pipeline.training.train_state import NotFiniteError, TrainState
 
@@ -148,7 +148,7 @@ class TrainLogger:
         train_state, max_steps = self.train_state, self.fold_run.max_steps
         passed = max(time.monotonic() - self.started, 1e-9)
         steps = train_state.step - self.first_step
-        left = f"  {duration(passed / steps * (max_steps - train_state.step))} left" if steps else ""
+        left = f"  {format_duration(passed / steps * (max_steps - train_state.step))} left" if steps else ""
         return f"  step {train_state.step}/{max_steps}  {self.note()}{format_dice(train_state.dice)}{left}"
 
     def _peak_memory_gib(self) -> float:

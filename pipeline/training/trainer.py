@@ -20,8 +20,7 @@ import torch
 from pipeline.base.errors import ConfigError, TrainingError
 from pipeline.base.files import write_json
 from pipeline.base.machine import is_out_of_memory
-from pipeline.base.stage import duration
-from pipeline.base.terminal import progress
+from pipeline.base.terminal import format_duration, progress
 from pipeline.models.checkpoint import save_weights
 from pipeline.training.distributed import SINGLE_PROCESS, World
 from pipeline.training.prefetch import Batch, prefetch
@@ -315,5 +314,5 @@ def _finish(fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -
         write_json(fold_run.folder / RESULT, result)
         remove_train_state(fold_run.folder)
     fold_run.world.wait()
-    log.info("%s: %d steps in %s", fold_run.name, train_state.step, duration(train_state.seconds))
+    log.info("%s: %d steps in %s", fold_run.name, train_state.step, format_duration(train_state.seconds))
     return result

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.execute_stage import execute
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import Stage, StageResult, execute, failed_cases, is_finished
+from pipeline.base.stage import Stage, StageResult
+from pipeline.base.stage_outputs import failed_cases, is_finished
 from pipeline.base.strict_model import StrictModel
 
 

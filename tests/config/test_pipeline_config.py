@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.base.errors import ConfigError
-from pipeline.config.pipeline_config import PipelineConfig, json_schema, load_config, to_yaml
+from pipeline.config import json_schema, load_config, to_yaml
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.runner import STAGES, settings_for
 
 GOOD = """\

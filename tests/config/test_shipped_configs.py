@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from pipeline.config.pipeline_config import load_config
+from pipeline.config import load_config
 from pipeline.dataset.manifest import read_manifest
 from pipeline.planning.make_plan import make_plan
 from tests.planning.loaded_cases import make_case, make_cases

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.base.errors import EXIT_DONE, EXIT_USAGE, DataError
 from pipeline.cli import main
+from pipeline.config.package import CodedConcept, LabelConfig
 from pipeline.deploy import dicom_seg
 from pipeline.deploy.dicom_seg import without_dicom_seg, write_dicom_seg, write_dicom_segs
 from pipeline.deploy.list_scans import list_scans
@@ -19,14 +20,14 @@ from pipeline.deploy.predict import predict
 from pipeline.inference.segmentation_jobs import CaseResult
 from pipeline.io.formats import read_image, read_label, write_label
 from pipeline.io.volume import Volume
-from pipeline.packaging.label_metadata import Code, LabelConfig, make_labels
+from pipeline.packaging.label_metadata import make_labels
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
 
 highdicom = pytest.importorskip("highdicom")
 pydicom = pytest.importorskip("pydicom")
 
-HIPPOCAMPUS = Code(value="5366008", meaning="Hippocampus")
+HIPPOCAMPUS = CodedConcept(value="5366008", meaning="Hippocampus")
 LABELS = make_labels(
     {"anterior": (1,), "posterior": (2,), "absent": (3,)},
     {"anterior": LabelConfig(type=HIPPOCAMPUS, color=(230, 20, 70))},

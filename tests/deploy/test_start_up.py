@@ -11,8 +11,10 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
+from pipeline.config.package import PackageConfig
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.stages.package import PackageConfig, PackageReads, run
+from pipeline.stages.package import run
+from pipeline.stages.stage_configs import PackageStageConfig
 from tests.packaging.finished_stages import finished_stages
 from tests.packaging.small_package import small_package
 
@@ -72,7 +74,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageReads(package=PackageConfig(bundle=False), inference=InferenceConfig())
+    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=InferenceConfig())
     run(reads, finished_stages(root), out, Runtime())
     return out
 

@@ -13,6 +13,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.metrics.paired_tests import paired_differences
 from pipeline.evaluation.read_scores import read_scores
+from pipeline.reporting.charts.comparison_chart import draw_comparison
 
 CASES = [f"case_{i:02d}" for i in range(12)]
 
@@ -97,7 +98,7 @@ def test_the_mean_over_structures_is_paired_where_all_are_defined(runs: tuple[Pa
 
 
 def test_files(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    result = compare(runs, tmp_path / "out")
+    result = compare(runs, tmp_path / "out", draw=draw_comparison)
     assert json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8")) == result
     with (tmp_path / "out" / "compare.csv").open(encoding="utf-8") as stream:
         rows = {(row["structure"], row["metric"]): row for row in csv.DictReader(stream)}

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.machine import Runtime
-from pipeline.config.pipeline_config import load_config
+from pipeline.config import load_config
 from pipeline.dataset.case_index import read_cases
 from pipeline.layouts.convert_dataset import convert_dataset
 from pipeline.layouts.init_dataset import init_dataset
 from pipeline.stages import load
+from pipeline.stages.stage_configs import LoadStageConfig
 from tests.layouts.small_layouts import descriptor, image, label
 
 CASES = {"sub-01": (1, 2), "sub-02": (2,), "sub-03": (1, 3)}
@@ -106,7 +107,7 @@ def test_what_is_written_runs_as_it_stands(tmp_path, write):
     write(source(tmp_path / "source"), tmp_path / "data")
     config = load_config(init_dataset(tmp_path / "data", tmp_path / "configs" / "mine.yaml").config)
     (tmp_path / "load").mkdir()
-    load.run(load.LoadReads(data=config.data, load=config.load), {}, tmp_path / "load", Runtime(executor="serial"))
+    load.run(LoadStageConfig(data=config.data, load=config.load), {}, tmp_path / "load", Runtime(executor="serial"))
     assert [case.id for case in read_cases(tmp_path / "load").training()] == list(CASES)
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
+from pipeline.config.package import PackageConfig
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import SEAL, Seal, load_package, write_zip
-from pipeline.stages.package import PackageConfig, PackageReads, run
+from pipeline.stages.package import run
+from pipeline.stages.stage_configs import PackageStageConfig
 from tests.packaging.finished_stages import finished_stages
 
 
@@ -23,7 +25,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageReads(package=PackageConfig(bundle=False), inference=InferenceConfig())
+    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=InferenceConfig())
     run(reads, finished_stages(root), out, Runtime())
     return out
 

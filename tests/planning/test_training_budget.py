@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.stage import cache_key_config
-from pipeline.config.pipeline_config import load_config
-from pipeline.config.plan import PlanConfig, StepCost
+from pipeline.base.stage_cache import cache_key_config
+from pipeline.config import load_config
+from pipeline.config.plan import PlanConfig, StepCostConfig
 from pipeline.config.train import TrainConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.planning import make_plan as make_plan_module
@@ -25,7 +25,7 @@ from pipeline.planning.training_budget import COMPILE_SECONDS, STEPS_AND_VALIDAT
 from pipeline.planning.validation_cost import ValidationCost
 from pipeline.preprocessing.plan import Plan
 from pipeline.runner import settings_for
-from pipeline.stages import plan as plan_stage
+from pipeline.stages.stage_table import PLAN
 from pipeline.training.setup import TrainContext, make_train_step
 from pipeline.training.validation import plan_validation
 from tests.planning.loaded_cases import make_case, make_cases
@@ -44,7 +44,7 @@ def seconds_by_loss(work: StepSpec, precisions: Sequence[Precision]) -> dict[Pre
     return dict.fromkeys(precisions, 0.15 if work.loss.name == "dice_topk" else 0.1)
 
 
-def planned(pace: StepCost | None = None, cases: Any = CASES, **given: Any) -> Plan:
+def planned(pace: StepCostConfig | None = None, cases: Any = CASES, **given: Any) -> Plan:
     given.setdefault("timer", seconds_by_loss)
     return make_plan(PINS, NETWORK, cases, CPU, given.pop("budget", f"{BUDGET_S:g}s"), pace=pace, **given)
 
@@ -59,7 +59,7 @@ def measured(config: TrainConfig, cases: Any, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(make_plan_module, "seconds_per_step", timed)
     whole = SimpleNamespace(plan=PINS, train=config, device="cpu")
-    reads = settings_for(plan_stage.STAGE, whole)  # type: ignore[arg-type]
+    reads = settings_for(PLAN, whole)  # type: ignore[arg-type]
     plan = planned(reads, cases, timer=None, budget=config.budget)
     return plan, *asked[-1]
 
@@ -116,17 +116,17 @@ def test_steps_are_timed_with_the_threads_of_training(monkeypatch) -> None:
 
 
 def test_a_slower_loss_gets_fewer_steps_and_it_is_said() -> None:
-    usual, sorting = planned(), planned(StepCost(loss={"name": "dice_topk"}))
+    usual, sorting = planned(), planned(StepCostConfig(loss={"name": "dice_topk"}))
     assert sorting.max_steps == pytest.approx(usual.max_steps / 1.5, abs=1)
     assert "0.158 s a step with dice_topk and adamw as measured here, 8% left" in sorting.reasons["max_steps"]
 
 
 def test_compiling_is_taken_from_the_budget(caplog) -> None:
-    compiled = planned(StepCost(compile=True))
+    compiled = planned(StepCostConfig(compile=True))
     assert compiled.max_steps == pytest.approx(planned().max_steps * (1 - COMPILE_SECONDS / BUDGET_S), abs=1)
     assert "left for validation, compiling, start-up and saving" in compiled.reasons["max_steps"]
     assert "little is left" not in caplog.text
-    assert planned(StepCost(compile=True), budget="10s").max_steps == 1
+    assert planned(StepCostConfig(compile=True), budget="10s").max_steps == 1
     assert (
         "100% of it go into validation, compiling, start-up and saving, and little is left to learn in" in caplog.text
     )
@@ -149,17 +149,15 @@ KEYS = {
 def test_what_takes_time_is_measured_with_a_plan_and_never_makes_another(repository, key, value, steps) -> None:
     """Steps are frozen: who compares losses changes one key, and trains as many steps with each."""
     manifest = repository / "data_manifests" / "msd_task04_hippocampus.json"
-    one, other = (
-        settings_for(plan_stage.STAGE, load_config(manifest, [steps, *more])) for more in ([], [f"{key}={value}"])
-    )
+    one, other = (settings_for(PLAN, load_config(manifest, [steps, *more])) for more in ([], [f"{key}={value}"]))
     assert one != other
-    assert cache_key_config(plan_stage.STAGE, one) == cache_key_config(plan_stage.STAGE, other)
+    assert cache_key_config(PLAN, one) == cache_key_config(PLAN, other)
 
 
 @pytest.mark.parametrize("changed", ["train.optimizer.lr=0.1", "train.ema=0.1", "train.folds=all", "train.grad_clip=1"])
 def test_what_takes_no_time_is_not_read(repository, changed: str) -> None:
     manifest = repository / "data_manifests" / "msd_task04_hippocampus.json"
-    one, other = (settings_for(plan_stage.STAGE, load_config(manifest, more)) for more in ([], [changed]))
+    one, other = (settings_for(PLAN, load_config(manifest, more)) for more in ([], [changed]))
     assert one == other
 
 
@@ -195,7 +193,7 @@ def test_training_validates_no_more_than_planning_left_time_for(sizes, steps, in
 
 def test_steps_leave_time_for_validation() -> None:
     """Every fifth step one image of 32³, 343 windows of 8³: 114.3 patches' worth, 11.4 times the five steps' ten."""
-    plan = planned(StepCost(validation_interval=5, validation_cases=1))
+    plan = planned(StepCostConfig(validation_interval=5, validation_cases=1))
     spent = plan.max_steps * 0.105 * (1 + 343 / 3 / 10)
     assert 0.97 * STEPS_AND_VALIDATION * BUDGET_S < spent <= STEPS_AND_VALIDATION * BUDGET_S
     assert "92% left for validation" in plan.reasons["max_steps"]

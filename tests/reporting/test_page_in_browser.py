@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.execute_stage import execute
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute
-from pipeline.stages.report import STAGE, ReportConfig, ReportReads
+from pipeline.config.report import ReportConfig
+from pipeline.stages.stage_configs import ReportStageConfig
+from pipeline.stages.stage_table import REPORT
 from tests.chromium import chromium, save
 from tests.reporting.fake_run import fake_run
 
@@ -20,8 +22,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     shifts = {"case_1": 0, "case_2": 6, "case_10": 3, "case_<b>": 1, "12": 2}
     folders = fake_run(root, ids=tuple(shifts), shift_of=shifts, channels=("T2", "T1"))
-    reads = ReportReads(report=ReportConfig(worst_cases=2, median_cases=1), name="spheres", seed=3)
-    execute(STAGE, reads, folders, root / "report", Runtime("cpu", "serial"), resolved_config="name: spheres\n")
+    reads = ReportStageConfig(report=ReportConfig(worst_cases=2, median_cases=1), name="spheres", seed=3)
+    execute(REPORT, reads, folders, root / "report", Runtime("cpu", "serial"), resolved_config="name: spheres\n")
     return root / "report" / "report.html"
 
 

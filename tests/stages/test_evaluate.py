@@ -15,13 +15,17 @@ from pydantic import ValidationError
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
 from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.io.formats import write_label
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
-from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, _group_columns, check_against_data
+from pipeline.stages.early_checks import check_evaluate_settings
+from pipeline.stages.evaluate import _group_columns
+from pipeline.stages.stage_configs import EvaluateStageConfig
+from pipeline.stages.stage_table import EVALUATE
 
 SPACING_MM = (2.0, 1.0, 1.0)
 STRUCTURES = {"head": (1,), "tail": (2,)}
@@ -302,7 +306,7 @@ def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> 
     entries.append({"id": "d", "prediction": None, "message": "truncated file"})
     entries.append({"id": "unlabelled", "prediction": "predictions/unlabelled.nii.gz", "message": ""})
     (infer / "cases.json").write_text(json.dumps({"cases": entries}))
-    STAGE.run(EvaluateReads(evaluate=config), {"load": load, "infer": infer}, out / "evaluate", Runtime())
+    EVALUATE.run(EvaluateStageConfig(evaluate=config), {"load": load, "infer": infer}, out / "evaluate", Runtime())
     return out / "evaluate"
 
 
@@ -316,7 +320,7 @@ def test_stage_writes_what_score_writes(folders: tuple[Path, Path], tmp_path: Pa
     assert summary["not_scored"] == [{"case": "d", "reason": "no prediction: truncated file"}]
     assert summary["n_cases"] == 3
     assert summary["n_subjects"] == 2
-    for promise in STAGE.outputs:
+    for promise in EVALUATE.outputs:
         assert (written / promise).is_file()
 
 
@@ -327,7 +331,7 @@ def test_a_pair_that_cannot_be_compared_ends_the_stage(folders: tuple[Path, Path
     write_label(folders[1] / "b.nii.gz", Volume(cubes(3), grid(shift_mm=1.5)))
     inputs = {name: out / name for name in ("load", "infer")}
     with pytest.raises(DataError, match=r"1 problem\n  b  .*1\.5 mm apart"):
-        STAGE.run(EvaluateReads(evaluate=EvaluateConfig()), inputs, out / "evaluate", Runtime())
+        EVALUATE.run(EvaluateStageConfig(evaluate=EvaluateConfig()), inputs, out / "evaluate", Runtime())
 
 
 def test_columns_whose_values_single_a_subject_out_make_no_groups() -> None:
@@ -371,10 +375,10 @@ def test_names_that_the_data_lacks_are_refused_before_training(folders: tuple[Pa
     run_stage(folders, tmp_path / "run", EvaluateConfig())
     cases = read_cases(tmp_path / "run" / "load")
     with pytest.raises(ConfigError, match=r"no structure 'haed'; did you mean 'head'"):
-        check_against_data(EvaluateConfig(nsd_tolerance_mm={"haed": 2.0}), cases)
+        check_evaluate_settings(EvaluateConfig(nsd_tolerance_mm={"haed": 2.0}), cases)
     with pytest.raises(ConfigError, match="no case has a column 'scanner'; there are: site, split"):
-        check_against_data(EvaluateConfig(groups=("scanner",)), cases)
-    check_against_data(EvaluateConfig(nsd_tolerance_mm={"head": 2.0}, groups=("site", "split")), cases)
+        check_evaluate_settings(EvaluateConfig(groups=("scanner",)), cases)
+    check_evaluate_settings(EvaluateConfig(nsd_tolerance_mm={"head": 2.0}, groups=("site", "split")), cases)
 
 
 def test_unknown_group_column(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import torch
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
+from pipeline.config.infer import InferConfig
+from pipeline.config.package import PackageConfig
 from pipeline.dataset.case_index import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import segment_cases, segmentation_jobs
@@ -25,7 +27,9 @@ from pipeline.models.networks.network_config import size_divisor
 from pipeline.packaging.model_package import load_package
 from pipeline.preprocessing.plan import ChannelPlan, Plan, read_plan, write_plan
 from pipeline.stages import package
-from pipeline.stages.infer import InferConfig, InferReads, list_jobs, run
+from pipeline.stages.infer import list_jobs, run
+from pipeline.stages.stage_configs import InferStageConfig, PackageStageConfig
+from pipeline.stages.stage_table import PACKAGE
 from tests.packaging.finished_stages import finished_stages
 
 NETWORK = {"name": "unet", "channels": [4, 8, 16], "deep_supervision": 1}
@@ -98,7 +102,7 @@ def started(tmp_path):
 
 def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases_to_all(inputs, tmp_path):
     out = started(tmp_path)
-    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
+    outcome = run(InferStageConfig(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert outcome.failed_cases == ()
     entries = {entry["id"]: entry for entry in read_json(out / "cases.json")["cases"]}
     assert {case: entry["folds"] for case, entry in entries.items()} == {
@@ -125,7 +129,7 @@ def test_validation_cases_go_to_the_fold_that_did_not_see_them_and_testing_cases
 def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
     (tmp_path / "data" / "scan_2.nii.gz").write_bytes(b"not an image")
     out = started(tmp_path)
-    outcome = run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
+    outcome = run(InferStageConfig(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert outcome.failed_cases == ("scan_2",)
     entries = {entry["id"]: entry for entry in read_json(out / "cases.json")["cases"]}
     assert entries["scan_2"]["prediction"] is None
@@ -144,9 +148,9 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
 
     monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
+        run(InferStageConfig(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()
-    run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     assert done == ["scan_0", "scan_1", "scan_2", "scan_1", "scan_3", "scan_4"]
 
 
@@ -161,7 +165,7 @@ def with_references(inputs, tmp_path, of):
     """References made of predictions: what `of` makes of each, an array of label values."""
     out = tmp_path / "plain"
     out.mkdir()
-    run(InferReads(infer=InferConfig(cases=("validation",))), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=InferConfig(cases=("validation",))), inputs, out, Runtime("cpu", "serial"))
     cases = read_json(inputs["load"] / "cases.json")
     for case in cases["cases"][:4]:
         made = nib.load(out / "predictions" / f"{case['id']}.nii.gz")
@@ -187,7 +191,7 @@ def test_auto_does_to_every_prediction_what_helps_on_the_validation_cases(inputs
     with_references(inputs, tmp_path, only_largest)
     out = started(tmp_path)
     settings = InferConfig(postprocess="auto", uncertainty=True)
-    run(InferReads(infer=settings), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=settings), inputs, out, Runtime("cpu", "serial"))
     record = read_json(out / "postprocess.json")
     assert (record["asked"], record["cases"]) == ("auto", 4)
     assert record["applied"]["largest_component"]
@@ -202,7 +206,7 @@ def test_auto_does_to_every_prediction_what_helps_on_the_validation_cases(inputs
     explicit = tmp_path / "explicit"
     explicit.mkdir()
     steps = InferConfig(postprocess=record["applied"])
-    run(InferReads(infer=steps), inputs, explicit, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=steps), inputs, explicit, Runtime("cpu", "serial"))
     assert read_json(explicit / "postprocess.json") == {"applied": record["applied"], "asked": "steps"}
     for i in range(5):
         chosen, asked = (nib.load(folder / "predictions" / f"scan_{i}.nii.gz") for folder in (out, explicit))
@@ -214,7 +218,7 @@ def test_auto_changes_nothing_where_nothing_helps_and_says_so(inputs, tmp_path, 
     caplog.set_level("INFO", "pipeline")
     with_references(inputs, tmp_path, lambda array: array)
     out = started(tmp_path)
-    run(InferReads(infer=InferConfig(postprocess="auto")), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=InferConfig(postprocess="auto")), inputs, out, Runtime("cpu", "serial"))
     assert read_json(out / "postprocess.json")["applied"] == "none"
     assert "no step helps on the 4 validation cases" in caplog.text
     for i in range(4):
@@ -225,7 +229,7 @@ def test_auto_changes_nothing_where_nothing_helps_and_says_so(inputs, tmp_path, 
 def test_auto_without_a_validation_case_does_nothing_and_says_so(inputs, tmp_path, caplog):
     out = started(tmp_path)
     settings = InferConfig(postprocess="auto", cases=("testing",))
-    run(InferReads(infer=settings), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=settings), inputs, out, Runtime("cpu", "serial"))
     said = {"applied": "none", "asked": "auto", "cases": 0, "fewest_cases": 3, "structures": {}}
     assert read_json(out / "postprocess.json") == said
     assert "0 validation case(s) with a reference, and it is chosen on 3 or more" in caplog.text
@@ -235,7 +239,7 @@ def test_auto_without_a_validation_case_does_nothing_and_says_so(inputs, tmp_pat
 def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs, tmp_path, monkeypatch):
     """Steps done twice could differ from steps done once: they always start from what the networks made."""
     with_references(inputs, tmp_path, only_largest)
-    config = InferReads(infer=InferConfig(postprocess="auto"))
+    config = InferStageConfig(infer=InferConfig(postprocess="auto"))
     whole = tmp_path / "whole"
     whole.mkdir()
     run(config, inputs, whole, Runtime("cpu", "serial"))
@@ -248,7 +252,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(formats, "write_label", interrupted)
+        patched.setattr("pipeline.stages.infer.write_label", interrupted)
         patched.setattr(segment_cases, "write_label", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, inputs, out, Runtime("cpu", "serial"))
@@ -261,7 +265,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
 def test_a_step_for_a_structure_that_there_is_not_is_refused_before_any_work(inputs, tmp_path):
     settings = InferConfig(postprocess={"fill_holes": ("hihg",)})
     with pytest.raises(ConfigError, match="did you mean 'high'"):
-        run(InferReads(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
+        run(InferStageConfig(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
 
 
 def test_a_window_that_the_network_cannot_take_is_refused_with_one_that_it_can(inputs, tmp_path):
@@ -270,7 +274,7 @@ def test_a_window_that_the_network_cannot_take_is_refused_with_one_that_it_can(i
     good = tuple(3 * step for step in steps)
     settings = InferConfig(roi_size=(good[0] + 1, *good[1:]))
     with pytest.raises(ConfigError, match=rf"infer.roi_size: .* is not divisible by .* unet needs; use \[{good[0]}, "):
-        run(InferReads(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
+        run(InferStageConfig(infer=settings), inputs, started(tmp_path), Runtime("cpu", "serial"))
 
 
 def test_predicting_with_the_package_gives_what_the_stage_gave(inputs, tmp_path):
@@ -278,7 +282,7 @@ def test_predicting_with_the_package_gives_what_the_stage_gave(inputs, tmp_path)
     with_references(inputs, tmp_path, only_largest)
     out = started(tmp_path)
     config = InferConfig(postprocess="auto")
-    run(InferReads(infer=config), inputs, out, Runtime("cpu", "serial"))
+    run(InferStageConfig(infer=config), inputs, out, Runtime("cpu", "serial"))
     applied = read_json(out / "postprocess.json")["applied"]
     finished = finished_stages(tmp_path / "finished")
     shutil.copyfile(finished["load"] / "fingerprint.json", inputs["load"] / "fingerprint.json")
@@ -288,9 +292,9 @@ def test_predicting_with_the_package_gives_what_the_stage_gave(inputs, tmp_path)
     packaged = tmp_path / "package"
     packaged.mkdir()
     (packaged / "config.yaml").write_text("name: small\n")
-    package.run(package.PackageReads(package=package.PackageConfig(), inference=config), folders, packaged, Runtime())
+    package.run(PackageStageConfig(package=PackageConfig(), inference=config), folders, packaged, Runtime())
     assert load_package(packaged).settings.postprocess == PostprocessConfig.model_validate(applied)
-    assert "infer" in package.STAGE.inputs
+    assert "infer" in PACKAGE.inputs
     predict(packaged, tmp_path / "data" / "scan_4.nii.gz", tmp_path / "again", isolated=False)
     again, stage = tmp_path / "again" / "scan_4.nii.gz", out / "predictions" / "scan_4.nii.gz"
     assert again.read_bytes() == stage.read_bytes()

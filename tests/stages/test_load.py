@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.execute_stage import execute
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute, failed_cases, output_digest
+from pipeline.base.stage_outputs import failed_cases, output_digest
+from pipeline.config.data import DataConfig
+from pipeline.config.load import LoadConfig
 from pipeline.dataset.case_index import data_root, read_cases, require_data_root
 from pipeline.dataset.folds import make_folds
 from pipeline.dataset.manifest import Manifest, write_manifest
-from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads, changed_since
+from pipeline.stages.input_files import changed_data_files
+from pipeline.stages.stage_configs import LoadStageConfig
+from pipeline.stages.stage_table import LOAD
 from tests.dataset.small_datasets import dataset, label, save, scan, with_case
 
 SERIAL = Runtime(executor="serial")
@@ -24,8 +29,8 @@ SERIAL = Runtime(executor="serial")
 
 def load(root: Path, out: Path, manifest: Manifest, **settings: object) -> Path:
     write_manifest(root / "manifest.json", manifest)
-    config = LoadReads(data=DataConfig(manifest=root / "manifest.json"), load=LoadConfig(**settings))
-    execute(STAGE, config, {}, out, SERIAL)
+    config = LoadStageConfig(data=DataConfig(manifest=root / "manifest.json"), load=LoadConfig(**settings))
+    execute(LOAD, config, {}, out, SERIAL)
     return out
 
 
@@ -119,10 +124,10 @@ def test_a_dicom_folder_that_cannot_be_read_does_not_end_the_others(tmp_path: Pa
 def test_a_moved_data_set_has_the_same_result(tmp_path: Path) -> None:
     first = load(tmp_path / "data", tmp_path / "a", dataset(tmp_path / "data"))
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
-    config = LoadReads(
+    config = LoadStageConfig(
         data=DataConfig(manifest=tmp_path / "data/manifest.json", root=tmp_path / "moved"), load=LoadConfig()
     )
-    execute(STAGE, config, {}, tmp_path / "b", SERIAL)
+    execute(LOAD, config, {}, tmp_path / "b", SERIAL)
     assert output_digest(first) == output_digest(tmp_path / "b")
     assert data_root(tmp_path / "b") == (tmp_path / "moved").resolve()
 
@@ -130,36 +135,36 @@ def test_a_moved_data_set_has_the_same_result(tmp_path: Path) -> None:
 def test_a_replaced_scan_is_noticed(tmp_path: Path) -> None:
     manifest = dataset(tmp_path / "data")
     out = load(tmp_path / "data", tmp_path / "load", manifest)
-    config = LoadReads(data=DataConfig(manifest=tmp_path / "data/manifest.json"), load=LoadConfig())
-    assert not execute(STAGE, config, {}, out, SERIAL)
+    config = LoadStageConfig(data=DataConfig(manifest=tmp_path / "data/manifest.json"), load=LoadConfig())
+    assert not execute(LOAD, config, {}, out, SERIAL)
     save(tmp_path / "data/images/c1.nii.gz", scan(77))
-    assert execute(STAGE, config, {}, out, SERIAL)
+    assert execute(LOAD, config, {}, out, SERIAL)
 
 
 def test_what_a_finished_load_no_longer_answers_is_named(tmp_path: Path) -> None:
     manifest = dataset(tmp_path / "data")
     out = load(tmp_path / "data", tmp_path / "load", manifest)
     path = tmp_path / "data/manifest.json"
-    config = LoadReads(data=DataConfig(manifest=path), load=LoadConfig())
-    assert changed_since(config, out) == []
-    tolerant = LoadReads(data=config.data, load=LoadConfig(grid_tolerance_mm=0.5))
-    assert changed_since(tolerant, out) == ["load.grid_tolerance_mm"]
+    config = LoadStageConfig(data=DataConfig(manifest=path), load=LoadConfig())
+    assert changed_data_files(config, out) == []
+    tolerant = LoadStageConfig(data=config.data, load=LoadConfig(grid_tolerance_mm=0.5))
+    assert changed_data_files(tolerant, out) == ["load.grid_tolerance_mm"]
     save(tmp_path / "data/images/c1.nii.gz", scan(77))
     (tmp_path / "data/labels/c4.nii.gz").touch()  # another date, and nothing else
-    assert changed_since(config, out) == ["images/c1.nii.gz"]
+    assert changed_data_files(config, out) == ["images/c1.nii.gz"]
     write_manifest(path, with_case(manifest, 2, split="testing"))
-    assert changed_since(config, out) == [f"the manifest {path}"]
+    assert changed_data_files(config, out) == [f"the manifest {path}"]
 
 
 def test_data_that_has_moved_or_is_not_there_has_not_changed(tmp_path: Path) -> None:
     out = load(tmp_path / "data", tmp_path / "load", dataset(tmp_path / "data"))
     shutil.copytree(tmp_path / "data", tmp_path / "moved", copy_function=shutil.copyfile)
-    moved = LoadReads(data=DataConfig(manifest=tmp_path / "moved/manifest.json"), load=LoadConfig())
-    assert changed_since(moved, out) == []
+    moved = LoadStageConfig(data=DataConfig(manifest=tmp_path / "moved/manifest.json"), load=LoadConfig())
+    assert changed_data_files(moved, out) == []
     (tmp_path / "moved/images/c0.nii.gz").unlink()
-    assert changed_since(moved, out) == []
+    assert changed_data_files(moved, out) == []
     shutil.rmtree(tmp_path / "moved")
-    assert changed_since(moved, out) == []
+    assert changed_data_files(moved, out) == []
 
 
 def test_where_the_data_has_moved_is_asked_of_load_alone(tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_a_missing_root_names_the_key(tmp_path: Path) -> None:
         ConfigError, match=r"data\.root: there is no folder .*; give the folder of the scans with --set"
     ):
         write_manifest(tmp_path / "manifest.json", dataset(tmp_path / "data"))
-        config = LoadReads(
+        config = LoadStageConfig(
             data=DataConfig(manifest=tmp_path / "manifest.json", root=tmp_path / "nowhere"), load=LoadConfig()
         )
-        execute(STAGE, config, {}, tmp_path / "load", SERIAL)
+        execute(LOAD, config, {}, tmp_path / "load", SERIAL)

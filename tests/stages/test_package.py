@@ -9,13 +9,16 @@ import pytest
 import yaml
 
 from pipeline.base.errors import DataError
+from pipeline.base.execute_stage import execute
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute, output_digest
-from pipeline.config.yaml_source import portable_yaml
+from pipeline.base.portable_yaml import portable_yaml
+from pipeline.base.stage_outputs import output_digest
+from pipeline.config.package import PackageConfig
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import load_package
-from pipeline.stages.package import STAGE, PackageConfig, PackageReads
+from pipeline.stages.stage_configs import PackageStageConfig
+from pipeline.stages.stage_table import PACKAGE
 from tests.packaging.finished_stages import SUMMARY, finished_stages
 
 RESOLVED = """\
@@ -40,8 +43,8 @@ def _package(
     for folder in inputs.values():
         (folder / "stage.json").write_text('{"outputs": {}}')
     settings = {"bundle": False, **settings}  # the weights are no network's
-    reads = PackageReads(package=PackageConfig(**settings), inference=InferenceConfig())
-    execute(STAGE, reads, inputs, root / "package", Runtime(), resolved_config=RESOLVED)
+    reads = PackageStageConfig(package=PackageConfig(**settings), inference=InferenceConfig())
+    execute(PACKAGE, reads, inputs, root / "package", Runtime(), resolved_config=RESOLVED)
     return root / "package"
 
 

@@ -11,36 +11,41 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
+from pipeline.base.execute_stage import execute
 from pipeline.base.files import read_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute
+from pipeline.config.data import DataConfig
+from pipeline.config.load import LoadConfig
 from pipeline.config.plan import PlanConfig
+from pipeline.config.sample import SampleConfig
 from pipeline.dataset.case_index import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
 from pipeline.sampling.patches import draw_batch
-from pipeline.stages import load, plan, sample
+from pipeline.stages import sample
+from pipeline.stages.stage_configs import LoadStageConfig, PlanStageConfig, SampleStageConfig
+from pipeline.stages.stage_table import LOAD, PLAN, SAMPLE
 
 SERIAL = Runtime(device="cpu", executor="serial")
 PINNED = PlanConfig(precision="fp32", batch_size=2)
 
 
-def run_stages(folder: Path, manifest: Path, settings: sample.SampleConfig, pins: PlanConfig = PINNED) -> None:
-    data = load.DataConfig(manifest=manifest)
-    execute(load.STAGE, load.LoadReads(data=data, load=load.LoadConfig()), {}, folder / "load", SERIAL)
+def run_stages(folder: Path, manifest: Path, settings: SampleConfig, pins: PlanConfig = PINNED) -> None:
+    data = DataConfig(manifest=manifest)
+    execute(LOAD, LoadStageConfig(data=data, load=LoadConfig()), {}, folder / "load", SERIAL)
     goal = {"budget": None, "max_steps": 3, "max_epochs": None, "accumulate": 1}
-    reads = plan.PlanReads(plan=pins, network=UNetConfig(), device="cpu", **goal)
-    execute(plan.STAGE, reads, {"load": folder / "load"}, folder / "plan", SERIAL)
+    reads = PlanStageConfig(plan=pins, network=UNetConfig(), device="cpu", **goal)
+    execute(PLAN, reads, {"load": folder / "load"}, folder / "plan", SERIAL)
     inputs = {"load": folder / "load", "plan": folder / "plan"}
-    execute(sample.STAGE, sample.SampleReads(sample=settings), inputs, folder / "sample", SERIAL)
+    execute(SAMPLE, SampleStageConfig(sample=settings), inputs, folder / "sample", SERIAL)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    run_stages(folder, make_phantoms(folder / "data", cases=6), sample.SampleConfig(folds=3, locations_per_class=50))
+    run_stages(folder, make_phantoms(folder / "data", cases=6), SampleConfig(folds=3, locations_per_class=50))
     return folder
 
 
@@ -83,7 +88,7 @@ def test_folds_and_preview_are_there(prepared: Path) -> None:
 def test_few_subjects_make_few_folds_and_it_is_said(tmp_path, caplog, subjects: int, sentence: str) -> None:
     manifest = make_phantoms(tmp_path / "data", cases=subjects, shape=(24, 24, 16))
     with caplog.at_level("INFO"):
-        run_stages(tmp_path, manifest, sample.SampleConfig(locations_per_class=5))
+        run_stages(tmp_path, manifest, SampleConfig(locations_per_class=5))
     folds = read_json(tmp_path / "sample" / "folds.json")["folds"]
     assert len(folds) == (0 if subjects == 1 else subjects) and sentence in caplog.text
 
@@ -138,8 +143,8 @@ def test_on_a_cpu_the_store_gets_half_of_what_training_leaves(
 
 def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
-    reads = sample.SampleReads(sample=sample.SampleConfig(folds=3, locations_per_class=50))
-    execute(sample.STAGE, reads, inputs, tmp_path / "sample", Runtime(device="cpu", executor="process", workers=2))
+    reads = SampleStageConfig(sample=SampleConfig(folds=3, locations_per_class=50))
+    execute(SAMPLE, reads, inputs, tmp_path / "sample", Runtime(device="cpu", executor="process", workers=2))
     outputs = [read_json(folder / "sample" / "stage.json")["outputs"] for folder in (prepared, tmp_path)]
     assert outputs[0] == outputs[1]
 
@@ -148,5 +153,5 @@ def test_a_full_disk_is_noticed_before_anything_is_written(prepared: Path, tmp_p
     monkeypatch.setattr("pipeline.sampling.patch_store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
     with pytest.raises(DataError, match=r"the patch store needs .* GiB free; free some"):
-        sample.run(sample.SampleReads(sample=sample.SampleConfig()), inputs, tmp_path, SERIAL)
+        sample.run(SampleStageConfig(sample=SampleConfig()), inputs, tmp_path, SERIAL)
     assert not list((tmp_path / "store").iterdir())

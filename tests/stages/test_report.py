@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
+from pipeline.base.execute_stage import execute
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import execute
+from pipeline.config.report import ReportConfig
 from pipeline.reporting import overlays, run_record
 from pipeline.reporting.overlays import png
 from pipeline.reporting.page import scored_on
 from pipeline.reporting.results import read_results
-from pipeline.stages.report import STAGE, ReportConfig, ReportReads
+from pipeline.stages.stage_configs import ReportStageConfig
+from pipeline.stages.stage_table import REPORT
 from tests.reporting.fake_run import fake_run
 
 HOSTILE_ID = "<img src=x onerror=alert(1)>&\"'"
@@ -41,9 +43,9 @@ class _Page(HTMLParser):
 
 def _report(tmp_path: Path, config: ReportConfig | None = None, **run) -> tuple[str, _Page]:
     folders = fake_run(tmp_path, **run)
-    reads = ReportReads(report=config or ReportConfig(), name="spheres", seed=3)
+    reads = ReportStageConfig(report=config or ReportConfig(), name="spheres", seed=3)
     out = tmp_path / "run" / "report"
-    execute(STAGE, reads, folders, out, Runtime("cpu", "serial"), resolved_config=CONFIG)
+    execute(REPORT, reads, folders, out, Runtime("cpu", "serial"), resolved_config=CONFIG)
     source = (out / "report.html").read_text(encoding="utf-8")
     page = _Page()
     page.feed(source)
@@ -115,10 +117,10 @@ def test_the_worst_case_comes_first(hostile: tuple[str, _Page]):
 
 def test_a_second_report_is_equal_byte_for_byte(tmp_path: Path):
     folders = fake_run(tmp_path, ids=("a", "b"))
-    reads = ReportReads(report=ReportConfig(), name="spheres", seed=3)
+    reads = ReportStageConfig(report=ReportConfig(), name="spheres", seed=3)
     pages = []
     for name in ("one", "two"):
-        execute(STAGE, reads, folders, tmp_path / name, Runtime("cpu"), resolved_config=CONFIG)
+        execute(REPORT, reads, folders, tmp_path / name, Runtime("cpu"), resolved_config=CONFIG)
         pages.append((tmp_path / name / "report.html").read_bytes())
     assert pages[0] == pages[1]
 
@@ -207,14 +209,16 @@ def test_missing_figures_are_named(tmp_path: Path):
     folders = fake_run(tmp_path, ids=("a",))
     (folders["evaluate"] / "per_case.csv").unlink()
     with pytest.raises(DataError, match=r"per_case\.csv: there is no such file; `segpipe evaluate"):
-        execute(STAGE, ReportReads(report=ReportConfig(), name="x", seed=0), folders, tmp_path / "r", Runtime("cpu"))
+        execute(
+            REPORT, ReportStageConfig(report=ReportConfig(), name="x", seed=0), folders, tmp_path / "r", Runtime("cpu")
+        )
 
 
 def test_patches_that_training_drew_are_shown(tmp_path: Path):
     folders = fake_run(tmp_path, ids=("a",))
     (folders["sample"] / "preview.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
-    reads = ReportReads(report=ReportConfig(), name="x", seed=0)
-    execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
+    reads = ReportStageConfig(report=ReportConfig(), name="x", seed=0)
+    execute(REPORT, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
     source = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"Patches drawn for training</h3><figure><img src=\"data:image/png;base64,", source)
 
@@ -225,8 +229,8 @@ def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_pa
     ids = [f"case_{i:03d}" for i in range(200)]
     folders = fake_run(tmp_path, ids=ids, structures=structures, channels=("T1", "T2", "FLAIR"))
     _fill_with_random_figures(folders["evaluate"] / "per_case.csv")
-    reads = ReportReads(report=ReportConfig(worst_cases=12, median_cases=12), name="x", seed=0)
-    execute(STAGE, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
+    reads = ReportStageConfig(report=ReportConfig(worst_cases=12, median_cases=12), name="x", seed=0)
+    execute(REPORT, reads, folders, tmp_path / "r", Runtime("cpu"), resolved_config=CONFIG)
     page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert page.count("h0") > 4 * 7000
     # The phantoms' pictures are small: in their place, the most that pictures, contours and a preview may take.

@@ -15,20 +15,24 @@ from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.base.errors import ConfigError, DataError, TrainingError
+from pipeline.base.execute_stage import execute
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
-from pipeline.base.stage import RECORD, execute
-from pipeline.config.pipeline_config import load_config
+from pipeline.base.stage import RECORD
+from pipeline.config import load_config
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
 from pipeline.preprocessing.plan import ChannelPlan, read_plan
-from pipeline.runner import _check_training, run
+from pipeline.runner import run
 from pipeline.sampling.augmentation.augment_batch import augment_batch
 from pipeline.sampling.patch_store import open_store
 from pipeline.stages import train
-from pipeline.stages.train import STAGE, TrainReads, check_against_plan
+from pipeline.stages.early_checks import check_train
+from pipeline.stages.stage_configs import TrainStageConfig
+from pipeline.stages.stage_table import TRAIN
 from pipeline.training import config_checks, run_folds, setup
+from pipeline.training.config_checks import check_against_plan
 from tests.training.prepared_store import prepare
 
 DIGESTED = ("train.json", "fold_0/last.safetensors", "fold_0/best.safetensors", "fold_0/metrics.csv")
@@ -42,8 +46,8 @@ def _same_number_of_threads():
 
 
 def _train(inputs, out, seed=0, **settings):
-    config = TrainReads(train=TrainConfig(**{"tensorboard": False, **settings}), seed=seed)
-    execute(STAGE, config, inputs, out, Runtime("cpu", "serial", 1))
+    config = TrainStageConfig(train=TrainConfig(**{"tensorboard": False, **settings}), seed=seed)
+    execute(TRAIN, config, inputs, out, Runtime("cpu", "serial", 1))
     return read_json(out / "train.json")
 
 
@@ -226,7 +230,7 @@ def test_a_finished_run_needs_no_mlflow_to_be_brought_up_to_date(tmp_path, monke
     with pytest.raises(ConfigError, match=r"train\.mlflow needs mlflow"):
         run(config, tmp_path / "run")
     write_json(tmp_path / "run/train" / RECORD, {})
-    _check_training(config, tmp_path / "run")
+    check_train(config, tmp_path / "run")
 
 
 def test_early_stopping_without_anything_to_validate_is_refused():
@@ -320,9 +324,3 @@ def test_several_channels(tmp_path):
     _train(prepare(tmp_path, channels=channels, max_steps=2), tmp_path / "out")
     weights = load_weights(tmp_path / "out/fold_0/last.safetensors").values()
     assert any(weight.ndim == 5 and weight.shape[1] == 3 for weight in weights)
-
-
-def test_reading_the_settings_loads_nothing_heavy():
-    program = "import sys, pipeline.stages.train; print([m for m in ('torch', 'monai', 'numpy') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import SegpipeError
-from pipeline.base.stage import duration
+from pipeline.base.terminal import format_duration
 from pipeline.inference.predictor import WindowModel
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,10 @@ def select_backend(
             _say_unusable(candidate, error)
     if not measured:
         log.info(
-            "backend   %s: %d windows take about %s", candidates[0].name, work.windows, duration(seconds * work.windows)
+            "backend   %s: %d windows take about %s",
+            candidates[0].name,
+            work.windows,
+            format_duration(seconds * work.windows),
         )
         return first
     return _fastest_that_agrees(measured, {c.name for c in candidates if c.is_reference})

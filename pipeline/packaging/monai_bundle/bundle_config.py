@@ -70,7 +70,7 @@ def inference_config(plan: Plan, config: UNetConfig, settings: InferenceConfig) 
         "dataloader": {"_target_": "monai.data.DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "inferer": {
             "_target_": "monai.inferers.SlidingWindowInferer",
-            "roi_size": list(settings.window(plan)),
+            "roi_size": list(settings.window(plan.patch_size)),
             "sw_batch_size": settings.sw_batch_size,
             "overlap": settings.overlap,
             "mode": settings.mode,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
+from pipeline.evaluation.compare import MEAN
+from pipeline.evaluation.read_scores import Scores
 
 _POINT, _INTERVAL, _ZERO, _KEY = "#7aa0c4", "#1b2a41", "#b04a3a", "#59636e"
 
@@ -22,6 +25,22 @@ class Differences:
     mean: float | None
     low: float | None
     high: float | None
+
+
+def draw_comparison(
+    baseline: Scores, others: Sequence[Scores], comparisons: Sequence[dict[str, Any]], path: Path
+) -> None:
+    """Draw the paired differences of Dice of every method against the baseline."""
+    panels = []
+    for other, comparison in zip(others, comparisons, strict=True):
+        names = [name for name, metrics in comparison["structures"].items() if "dice" in metrics and name != MEAN]
+        rows = {}
+        for name in names:
+            values = other.column(name, "dice", baseline.cases) - baseline.column(name, "dice", baseline.cases)
+            entry = comparison["structures"][name]["dice"]["difference"]
+            rows[name] = Differences(values[~np.isnan(values)], entry["mean"], *entry["ci95"])
+        panels.append((other.name, rows))
+    draw_differences(panels, baseline.name, path)
 
 
 def draw_differences(panels: Sequence[tuple[str, Mapping[str, Differences]]], baseline: str, path: Path) -> None:

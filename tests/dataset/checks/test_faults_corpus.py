@@ -14,10 +14,11 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
+from pipeline.config.load import LoadConfig
 from pipeline.dataset.checks import check_case
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.io.image_header import ImageHeader
-from pipeline.stages.load import LoadConfig, check
+from pipeline.stages.load import check
 from tests.dataset.small_datasets import SHAPE, affine, dataset, label, manifest, save, scan, with_case
 
 SERIAL = Runtime(executor="serial")

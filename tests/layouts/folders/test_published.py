@@ -13,10 +13,11 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
+from pipeline.config.load import LoadConfig
 from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
 from pipeline.layouts.init_dataset import init_dataset
-from pipeline.stages.load import LoadConfig, check
+from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 MASKS = ("aorta", "liver", "spleen")
