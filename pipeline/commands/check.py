@@ -13,7 +13,7 @@ from pipeline.commands.config_arguments import add_set_argument
 from pipeline.config import load_config
 from pipeline.dataset.checks.faults import as_json, as_page
 from pipeline.dataset.manifest import read_manifest
-from pipeline.stages.input_files import data_root
+from pipeline.stages.input_files import require_data_root
 from pipeline.stages.load import check, show_faults
 
 
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(config.data.manifest)
     # A manifest by itself may be one of scans to segment; a configuration is there to train.
     to_train = arguments.source.suffix != ".json"
-    faults = check(manifest, data_root(config.data), runtime, config.load, to_train)
+    faults = check(manifest, require_data_root(config.data), runtime, config.load, to_train)
     if arguments.json:
         print(json.dumps(as_json(faults), indent=2))
     else:

@@ -24,7 +24,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     Relative paths are relative to the file's folder (to the current folder where given by an override). Raises a
     ConfigError that lists every fault with its line or override, key path and cure.
     """
-    source = _of_manifest(path) if path.suffix == ".json" else read_yaml(path)
+    source = _of_manifest(path) if path.suffix.lower() == ".json" else read_yaml(path)
     problems = [p for p in (_override(source, text) for text in overrides) if p]
     _resolve_paths(source, path.resolve().parent)
     _name_choices(PipelineConfig, source.values)

@@ -75,7 +75,7 @@ class Cases(StrictModel):
 
 def read_cases(load_folder: Path) -> Cases:
     """The cases that a finished `load` stage recorded."""
-    return Cases.model_validate(read_json(load_folder / "cases.json"))
+    return Cases.from_record(read_json(load_folder / "cases.json"))
 
 
 def data_root(load_folder: Path) -> Path:

@@ -111,6 +111,18 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(problem_list(str(path), problems)) from None
 
 
+def data_root(manifest: Path, root: Path | None = None) -> Path:
+    """Return the folder that the paths of a manifest's cases start from, whether or not it exists.
+
+    Args:
+        manifest: The manifest's file.
+        root: The folder that the configuration names (`data.root`), if any; else the manifest's own root counts,
+            else the manifest's folder.
+    """
+    own = read_manifest(manifest).root
+    return root or (manifest.parent / own if own else manifest.parent)
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest without the keys that say nothing."""
     write_json(path, {"format": FORMAT} | manifest.model_dump(mode="json", exclude_defaults=True))

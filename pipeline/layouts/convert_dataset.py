@@ -11,9 +11,9 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, problem_list
 from pipeline.base.files import safe_join, write_json
 from pipeline.base.terminal import progress
-from pipeline.config.yaml_source import read_yaml
+from pipeline.config import load_config
 from pipeline.dataset.case_index import Channel
-from pipeline.dataset.manifest import Manifest, ManifestCase, read_manifest
+from pipeline.dataset.manifest import Manifest, ManifestCase, data_root, read_manifest
 from pipeline.layouts.copy_files import copy_channels, copy_label, copy_stack
 from pipeline.layouts.dataset_listing import modality_of
 from pipeline.layouts.formats.dataset_json import NAME, distinct
@@ -87,18 +87,9 @@ def convert_dataset(source: Path, to: str, out: Path) -> ConvertResult:
 
 def _data_set(source: Path) -> tuple[Manifest, Path, bool]:
     """The manifest, the folder its paths are relative to, and whether channels are resampled onto one grid."""
-    if source.suffix.lower() == ".json":
-        manifest = read_manifest(source)
-        return manifest, source.absolute().parent / (manifest.root or ""), False
-    values = read_yaml(source).values
-    data, load = values.get("data"), values.get("load")
-    if not isinstance(data, dict) or not isinstance(data.get("manifest"), str):
-        raise ConfigError(f"{source}: has no data.manifest; name the manifest itself")
-    near = source.absolute().parent
-    manifest_path = near / data["manifest"]
-    manifest = read_manifest(manifest_path)
-    root = near / str(data["root"]) if data.get("root") else manifest_path.parent / (manifest.root or "")
-    return manifest, root, isinstance(load, dict) and load.get("resample_channels") is True
+    config = load_config(source)
+    manifest = read_manifest(config.data.manifest)
+    return manifest, data_root(config.data.manifest, config.data.root), config.load.resample_channels
 
 
 def _write_nnunet(task: _CopyTask) -> ConvertResult:

@@ -52,7 +52,7 @@ def write_labels(folder: Path, labels: tuple[Label, ...]) -> None:
 
 def read_labels(folder: Path) -> tuple[Label, ...]:
     """The labels of a package."""
-    return tuple(Label.model_validate(entry) for entry in read_json(folder / "labels.json")["structures"])
+    return tuple(Label.from_record(entry) for entry in read_json(folder / "labels.json")["structures"])
 
 
 def itksnap_labels(labels: tuple[Label, ...]) -> str:

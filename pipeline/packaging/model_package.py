@@ -171,7 +171,7 @@ def _open_folder(folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None
             seal=seal,
             plan=read_plan(folder),
             weights=tuple(safe_join(folder, name) for name in seal.weights),
-            settings=InferenceConfig.model_validate(read_json(folder / "inference.json")),
+            settings=InferenceConfig.from_record(read_json(folder / "inference.json")),
             labels=read_labels(folder),
             fingerprint=read_json(folder / "fingerprint.json"),
             digest=digest_of(seal.model_dump(mode="json")),

@@ -82,7 +82,7 @@ class Plan(StrictModel):
 
 def read_plan(folder: Path) -> Plan:
     """The plan in a plan folder or a package."""
-    return Plan.model_validate(read_json(folder / "plan.json"))
+    return Plan.from_record(read_json(folder / "plan.json"))
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from pipeline.base.stage import RECORD
 from pipeline.base.strict_model import fill_absent
 from pipeline.config.data import DataConfig
 from pipeline.dataset.case_index import read_cases
-from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.manifest import Manifest, data_root, read_manifest
 from pipeline.io.hashing import file_digest, voxel_files
 from pipeline.stages.stage_configs import LoadStageConfig, TrainStageConfig
 from pipeline.training.config_checks import pretrained_weights
@@ -21,9 +21,9 @@ from pipeline.training.config_checks import pretrained_weights
 log = logging.getLogger(__name__)
 
 
-def data_root(data: DataConfig) -> Path:
+def require_data_root(data: DataConfig) -> Path:
     """The folder that case paths are relative to; ConfigError where it does not exist."""
-    root = _root(data)
+    root = data_root(data.manifest, data.root)
     if not root.is_dir():
         raise ConfigError(
             f"data.root: there is no folder {root}; give the folder of the scans with --set data.root=DIR"
@@ -33,7 +33,7 @@ def data_root(data: DataConfig) -> Path:
 
 def digest_data_files(config: LoadStageConfig) -> Mapping[str, Any]:
     """The manifest's content, and size and date of every file: a replaced scan is noticed."""
-    root = data_root(config.data)
+    root = require_data_root(config.data)
     result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
     return result | {file: _size_and_date(root / file) for file in _files(read_manifest(config.data.manifest))}
 
@@ -65,13 +65,8 @@ def changed_data_files(config: LoadStageConfig, folder: Path) -> list[str]:
     return [*changed, *_changed_files(config.data, request["sources"], folder)]
 
 
-def _root(data: DataConfig) -> Path:
-    own = read_manifest(data.manifest).root
-    return data.root or (data.manifest.parent / own if own else data.manifest.parent)
-
-
 def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) -> list[str]:
-    root = _root(data)
+    root = data_root(data.manifest, data.root)
     stats = {file: _size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
     there = {file: now for file, now in stats.items() if now.split()[-1].isdigit()}  # with a date
     digests = {file: digest for case in read_cases(folder).cases for file, digest in case.sha256.items()}

@@ -22,7 +22,7 @@ from pipeline.dataset.fingerprint import fingerprint
 from pipeline.dataset.folds import given_folds
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.parallel.map_cases import map_cases
-from pipeline.stages.input_files import data_root
+from pipeline.stages.input_files import require_data_root
 from pipeline.stages.stage_configs import LoadStageConfig
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _TO_TRAIN = "give cases a label map and the split training"
 
 def run(config: LoadStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
-    manifest, root = read_manifest(config.data.manifest), data_root(config.data)
+    manifest, root = read_manifest(config.data.manifest), require_data_root(config.data)
     examined = examine(manifest, root, runtime, config.load, to_train=True)
     write_json(out / "faults.json", as_json(examined.faults))
     show_faults(examined.faults, len(manifest.cases))
