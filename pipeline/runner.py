@@ -96,14 +96,14 @@ def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) 
         again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
         if not is_finished(folder / name):
             raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
-        if changed := _changed_since(config, folder, STAGES[name]):
+        if changed := changed_since(config, folder, STAGES[name]):
             shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if (more := len(changed) - _SHOWN) > 0 else "")
             raise ConfigError(
                 f"stage {name} in {folder} was made with another configuration or data (changed: {shown}); {again}"
             )
 
 
-def _changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[str]:
+def changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[str]:
     """What a finished stage was made from and is another now, in words: keys, files, results of earlier stages."""
     settings = settings_for(stage, config)
     if stage.changed_since is not None:  # the request holds paths, which may be those of another machine
