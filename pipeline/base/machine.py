@@ -110,12 +110,6 @@ def _free_of_cgroup(limit: Path, used: Path, statistics: Path) -> int | None:
     return int(text) - max(int(used.read_text(encoding="utf-8")) - kept, 0)
 
 
-def subprocess_env() -> dict[str, str]:
-    """The environment for another process of this program, which finds it where this one was found."""
-    source = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))}
-
-
 def environment() -> dict[str, Any]:
     """Versions, machine and source revision, for a result's provenance."""
     packages = ("segpipe", "torch", "monai", "numpy", "scipy", "nibabel", "pydicom")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from threading import Thread
 from typing import Any, NoReturn, TypeVar
 
+from pipeline.base.child_process import stop_when_parent_exits
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.machine import Runtime
 from pipeline.base.terminal import progress
@@ -104,7 +102,7 @@ def _in_processes(
 def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result | MemoryError]:
     """The results in order; a MemoryError for a call that raised it."""
     context = get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_stop_when_parent_exits) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             for future in futures:
@@ -116,17 +114,12 @@ def _pooled(function: Callable[[Item], Result], items: Sequence[Item], workers: 
             pool.shutdown(cancel_futures=True)
 
 
-def _stop_when_parent_exits() -> None:
-    """Ends this worker when the process that started it is gone, however it went: a killed run leaves none behind."""
+def _end_with_parent() -> None:
+    """Make this worker end when the process that started it is gone: a killed run leaves none behind."""
     parent = parent_process()
     if parent is None:
         raise AssertionError("only a worker process ends with its parent")
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
+    stop_when_parent_exits(pipe=parent.sentinel)
 
 
 def _alone(function: Callable[[Item], Result], item: Item, killed: Callable[[Item], Result]) -> Result:

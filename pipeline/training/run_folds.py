@@ -5,13 +5,11 @@ A fold is a function of seed and settings, so that both ways give the same weigh
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +18,11 @@ from typing import Any
 
 import torch
 
+from pipeline.base.child_process import child_command, read_requests, start_child
 from pipeline.base.errors import EXIT_INTERRUPTED, SegpipeError, TrainingError
 from pipeline.base.files import read_json
 from pipeline.base.heap import keep_freed_memory
-from pipeline.base.machine import resolve_device, subprocess_env
+from pipeline.base.machine import resolve_device
 from pipeline.config.train import TrainConfig
 from pipeline.inference.array_backend import TorchArrays
 from pipeline.preprocessing.plan import Plan, read_plan
@@ -50,7 +49,7 @@ class TrainJob:
     out: Path
 
     def to_json(self) -> dict[str, Any]:
-        """For another process."""
+        """Return the request for another process."""
         paths = {name: str(getattr(self, name).absolute()) for name in ("plan", "sample", "out")}
         return {"train": self.train.model_dump(mode="json"), "seed": self.seed, **paths}
 
@@ -120,21 +119,10 @@ def train_folds_side_by_side(order: TrainJob, folds: Sequence[FoldSplit], device
 def _begin(order: TrainJob, fold: FoldSplit, device: str, beside: int) -> subprocess.Popen:
     folder = fold.folder(order.out)
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "pipeline.training.run_folds", fold.name, device]
+    command = child_command("pipeline.training.run_folds", fold.name, device)
+    variables = {"LOCAL_WORLD_SIZE": str(beside)}  # they share cores and memory
     with (folder / LOG).open("a", encoding="utf-8") as said:
-        process = subprocess.Popen(  # noqa: S603, our own module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            env={**subprocess_env(), "LOCAL_WORLD_SIZE": str(beside)},  # they share cores and memory
-            start_new_session=True,  # Ctrl-C reaches it through us, once
-        )
-    if process.stdin is None:
-        raise AssertionError("a pipe was asked for")
-    # The pipe stays open: its end tells the other process that this one is gone, however it went.
-    process.stdin.write(json.dumps(order.to_json()).encode() + b"\n")
-    process.stdin.flush()
+        process = start_child(command, order.to_json(), variables, output=said)
     log.info("fold %s trains on %s; what it says is in %s", fold.name, device, folder / LOG)
     return process
 
@@ -153,19 +141,16 @@ def _move_store_to_gpu(store: PatchStore, plan: Plan, device: torch.device) -> P
     return store
 
 
-def _stop_when_parent_exits() -> None:
-    """As if asked to stop, so that the state is saved, once the process that began this one has ended."""
-    while os.read(0, 4096):
-        pass
+def _ask_to_stop() -> None:
+    """Send this process the signal on which training saves its state and ends."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(fold_name: str, device: str) -> int:
-    """One fold in this process; the order comes from standard input."""
+    """Train one fold in this process, as the parent's request says, and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    order = TrainJob.from_json(json.loads(sys.stdin.readline()))
-    threading.Thread(target=_stop_when_parent_exits, daemon=True).start()
-    keep_freed_memory()
+    keep_freed_memory()  # before the thread that reads requests: a thread has memory of its own
+    order = TrainJob.from_json(next(read_requests(stop=_ask_to_stop)))
     try:
         train_folds_in_turn(order, [fold for fold in order.folds if fold.name == fold_name], resolve_device(device))
     except SegpipeError as error:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.child_process import child_command, child_options, decode_message, encode_message
 from pipeline.base.errors import EXIT_DATA, EXIT_USAGE
 from pipeline.base.heap import ONE_POOL
-from pipeline.base.machine import subprocess_env
 from pipeline.deploy.server.worker_task import ServiceTask
 
 log = logging.getLogger(__name__)
@@ -132,15 +130,15 @@ class Supervisor:
         if process is None or process.stdin is None or process.stdout is None:
             raise WorkerLost("the worker ended before the case began; try again")
         try:
-            process.stdin.write(f"{task.to_line()}\n".encode())
+            process.stdin.write(encode_message(task.to_json()))
             await process.stdin.drain()
-            line = await process.stdout.readline()
+            answer = decode_message(await process.stdout.readline())
         except (BrokenPipeError, ConnectionResetError):
-            line = b""
-        if not line:
+            answer = None
+        if answer is None:
             self._not_ready()
             raise WorkerLost("the worker ended while it had this case, perhaps for want of memory; try again")
-        return dict(json.loads(line))
+        return answer
 
     async def _keep_alive(self) -> None:
         ever_ready = False
@@ -169,13 +167,9 @@ class Supervisor:
                 await asyncio.sleep(_PAUSE_AFTER_A_FAILED_START_S)
 
     async def _new_worker(self) -> asyncio.subprocess.Process:
-        """In a session of its own: Ctrl-C and SIGTERM are for the service, which lets it finish."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "pipeline.deploy.server.worker_process",
-            str(self.package.absolute()), self.device,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=_LONGEST_ANSWER, start_new_session=True, env=subprocess_env() | ONE_POOL,
-        )  # fmt: skip
+        """Start a worker. Ctrl-C and SIGTERM are for the service alone, which lets the worker finish its case."""
+        command = child_command("pipeline.deploy.server.worker_process", str(self.package.absolute()), self.device)
+        return await asyncio.create_subprocess_exec(*command, limit=_LONGEST_ANSWER, **child_options(ONE_POOL))
 
     async def _end_worker(self) -> None:
         process = self._process

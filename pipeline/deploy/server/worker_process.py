@@ -1,21 +1,20 @@
-"""The service's worker process: holds the model and segments one case at a time.
+"""Worker process of the service: it holds the model and segments one case at a time.
 
-It is told what to do by lines of JSON on its standard input and answers each with one line on its standard output;
-whatever anything else prints goes to standard error. It ends when its input ends, so it never outlives the service.
+It answers each request with one message (`child_process.py`) and ends at once if the service is gone.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from pipeline.base.child_process import read_requests, send_message, take_over_stdout
 from pipeline.base.errors import SegpipeError
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.process_memory import peak_memory_gib
+from pipeline.deploy.dicom_seg import write_dicom_seg
 from pipeline.deploy.result_tables import structure_volumes_ml
 from pipeline.deploy.server.worker_task import ServiceTask
 from pipeline.inference.build_predictors import EngineSpec, build_predictors
@@ -28,29 +27,29 @@ from pipeline.web.browser_volumes import write_viewer_volumes
 
 
 def main(package: Path, device: str) -> None:
-    """Serves requests until standard input ends.
+    """Serve requests until the service ends.
 
-    A request is a `Task`, an answer {"status": "done" or "failed", "message", "seconds", "peak_memory_gib"}, and for a
-    case that is done "uncertainty" (null where the package does not ask for it), "volumes_ml" and "no_dicom_seg" (why
-    there is none, or empty). The first line says {"status": "ready"}.
+    A request is a `ServiceTask`. An answer is {"status": "done" or "failed", "message", "seconds", "peak_memory_gib"},
+    and for a case that is done "uncertainty" (null if the package does not ask for it), "volumes_ml" and "no_dicom_seg"
+    (why there is none, or empty). The first message says {"status": "ready"}.
     """
-    answers = _take_over_stdout()
+    answers, requests = take_over_stdout(), read_requests()
     silence_dicom_logging()
     model = load_package(package)
     predictors = build_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
     guard = partial(domain_shift_reasons, plan=model.plan, fingerprint=model.fingerprint)
-    _answer(answers, {"status": "ready"})
-    for line in sys.stdin:
-        task = ServiceTask.from_line(line)
+    send_message(answers, {"status": "ready"})
+    for request in requests:
+        task = ServiceTask.from_json(request)
         (result,) = segment_cases([Job("scan", task.images, task.output, texts=False)], predictors, guard, task.strict)
         answer: dict[str, Any] = {"status": result.status, "message": result.message, "seconds": result.seconds}
         if result.status == "done":
             answer |= {"uncertainty": result.score, **_completed(task, model)}
-        _answer(answers, {**answer, "peak_memory_gib": peak_memory_gib()})
+        send_message(answers, {**answer, "peak_memory_gib": peak_memory_gib()})
 
 
 def _completed(task: ServiceTask, model: ModelPackage) -> dict[str, Any]:
-    """Volumes of a finished case, and the files that were asked for beside its segmentation."""
+    """Return the volumes of a finished case, and write the files that were asked for next to its segmentation."""
     try:
         segmentation = read_label(task.output)
         if task.shown:
@@ -63,27 +62,13 @@ def _completed(task: ServiceTask, model: ModelPackage) -> dict[str, Any]:
 
 
 def _write_dicom_seg(task: ServiceTask, segmentation: Volume, model: ModelPackage) -> str:
-    """Why there is no DICOM-SEG; empty where there is one."""
-    from pipeline.deploy.dicom_seg import write_dicom_seg
-
+    """Write the DICOM-SEG and return an empty text, or return why there is none."""
     name = f"{model.name} {model.version}"
     try:
         write_dicom_seg(task.dicom_seg_path, segmentation, task.images[0], model.labels, name)
     except SegpipeError as error:
         return str(error)
     return ""
-
-
-def _take_over_stdout() -> IO[str]:
-    """The stream to answer on; prints of libraries go to standard error from now on."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
-
-
-def _answer(stream: IO[str], content: dict[str, Any]) -> None:
-    stream.write(json.dumps(content) + "\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What the service asks its worker to do, as a line of JSON between two processes."""
+"""Task of the service for its worker, as a message between two processes."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,10 @@ class ServiceTask:
     def dicom_seg_path(self) -> Path:
         return self.output.with_name("segmentation.dcm")
 
-    def to_line(self) -> str:
-        return json.dumps({**vars(self), "images": [str(path) for path in self.images], "output": str(self.output)})
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "images": [str(path) for path in self.images], "output": str(self.output)}
 
     @classmethod
-    def from_line(cls, line: str) -> ServiceTask:
-        content = json.loads(line)
+    def from_json(cls, content: Mapping[str, Any]) -> ServiceTask:
         images = tuple(Path(path) for path in content["images"])
         return cls(images, Path(content["output"]), content["strict"], content["shown"], content["dicom_seg"])

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.deploy.conftest import LIMITS, QUEUE
@@ -117,6 +118,20 @@ def test_sigterm_finishes_the_running_case_sends_waiting_ones_away_and_leaves_no
         assert not worker.is_running()
         said = service.output.read_text()
     assert "SIGTERM: finishing the running case" in said and "Traceback" not in said
+
+
+def test_a_service_that_is_killed_leaves_no_worker_idle_or_at_work(served_package: Path) -> None:
+    for is_at_work in (False, True):
+        with started(served_package, **LIMITS) as service, ThreadPoolExecutor(1) as client:
+            (worker,) = service.workers()
+            if is_at_work:
+                worker.suspend()  # so that the case is surely in its hands
+                client.submit(httpx.post, f"{service.url}/predict", content=nifti(), timeout=120)
+                service.wait_for("segpipe_queue_cases", 1)
+            service.process.kill()
+            if is_at_work:
+                worker.resume()
+            assert not psutil.wait_procs([worker], timeout=60)[1]
 
 
 def test_a_case_that_takes_too_long_is_ended_and_the_next_is_served(served_package: Path) -> None:
