@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
 from pipeline.dataset.case_index import Cases
 from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
-from pipeline.planning.network_topology import canonical_grids, median_shape, target_spacing
-from pipeline.planning.normalisation import decide_crop, decide_mirroring, plan_channels, sided_structures
+from pipeline.planning.crop import decide_crop, pinned_crop_reason
+from pipeline.planning.mirroring import decide_mirroring, pinned_mirroring_reason, sided_structures
+from pipeline.planning.normalisation import plan_channels
+from pipeline.planning.target_spacing import canonical_grids, median_shape, pinned_spacing_reason, target_spacing
 from pipeline.preprocessing.plan import ChannelPlan
 
 
@@ -52,15 +49,18 @@ def decide_grid(config: PlanConfig, cases: Cases) -> GridPlan:
     whole = canonical_grids(training)
     spacing_mm, spacing_reason = target_spacing(whole)
     if config.spacing_mm is not None:
-        spacing_mm, spacing_reason = config.spacing_mm, _pinned_spacing(config.spacing_mm, spacing_mm)
+        spacing_mm, spacing_reason = config.spacing_mm, pinned_spacing_reason(config.spacing_mm, spacing_mm)
     crop, crop_reason = decide_crop(training)
     if config.crop is not None:
-        crop, crop_reason = config.crop, _pinned_crop(config.crop, crop, whole, canonical_grids(training, "nonzero"))
+        crop, crop_reason = (
+            config.crop,
+            pinned_crop_reason(config.crop, crop, whole, canonical_grids(training, "nonzero")),
+        )
     channels, channels_reason = plan_channels(cases.channels, training, config.normalisation)
     mirror_axes, mirror_reason = decide_mirroring(list(cases.structures), config.left_right_pairs)
     if config.mirror_axes is not None:
         sided = sided_structures(list(cases.structures))
-        mirror_axes, mirror_reason = config.mirror_axes, _pinned_mirroring(config.mirror_axes, mirror_axes, sided)
+        mirror_axes, mirror_reason = config.mirror_axes, pinned_mirroring_reason(config.mirror_axes, mirror_axes, sided)
     return GridPlan(
         spacing_mm=spacing_mm,
         crop=crop,
@@ -90,25 +90,3 @@ _LABEL_REASON = {
     "linear": "pinned; it is what is taken where it is open",
     "nearest": "pinned; open it would be linear: quicker to prepare, with steps along borders",
 }
-
-
-def _pinned_spacing(pin: Spacing, open_mm: Spacing) -> str:
-    ratio = float(np.prod(open_mm) / np.prod(pin))
-    shown = ", ".join(f"{value:.4g}" for value in open_mm)
-    return f"pinned; open it would be [{shown}]: {ratio:.2g} times the voxels, in the store and at inference"
-
-
-def _pinned_crop(pin: str, open_crop: str, whole: Sequence[Grid], kept: Sequence[Grid]) -> str:
-    if pin == open_crop:
-        return f"pinned; open it would be {open_crop} as well"
-    voxels = {"none": sum(math.prod(g.shape) for g in whole), "nonzero": sum(math.prod(g.shape) for g in kept)}
-    return f"pinned; open it would be {open_crop}: {voxels[pin] / voxels[open_crop]:.2g} times the voxels"
-
-
-def _pinned_mirroring(axes: tuple[int, ...], open_axes: tuple[int, ...], sided: Sequence[str]) -> str:
-    if 0 in axes and sided:
-        raise ConfigError(
-            f"plan.mirror_axes: 0 flips left and right, so {', '.join(sided)} would be learned on their other side; "
-            "leave 0 out, or name the pairs in plan.left_right_pairs (then both are exchanged)"
-        )
-    return f"pinned; open it would be {list(open_axes)}: each axis doubles the time of mirrored prediction, no other"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
 from pipeline.dataset.case_index import Cases
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, network_config, size_divisor
-from pipeline.planning.network_topology import Topology, open_patch, rounded_patch, topology
+from pipeline.planning.network_topology import Topology, Triple, topology
 from pipeline.planning.step_timing import StepSpec
 from pipeline.planning.training_memory import predict_memory
 
@@ -135,3 +138,31 @@ def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: PatchPlan, s
 def _cost(patch: Shape, open_shaping: PatchPlan) -> str:
     ratio = math.prod(patch) / math.prod(open_shaping.patch_size)
     return f"open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"
+
+
+def open_patch(shape: Shape, spacing_mm: Spacing, voxels: int) -> NDArray[np.float64]:
+    """A patch of about `voxels`, as near to a cube in mm as the image's median `shape` allows; not yet rounded."""
+    limit, spacing = np.array(shape, float), np.array(spacing_mm)
+    if limit.prod() <= voxels:
+        return limit
+    low, high = 0.0, float((limit * spacing).max())
+    for _ in range(60):
+        edge_mm = (low + high) / 2
+        fits = np.minimum(limit, edge_mm / spacing).prod() <= voxels
+        low, high = (edge_mm, high) if fits else (low, edge_mm)
+    return np.minimum(limit, low / spacing)
+
+
+def rounded_patch(patch: Sequence[float] | NDArray, shape: Shape, divisor: Triple) -> Shape:
+    """The patch in whole steps of `divisor`: up where it spans the image, so that the image fits in, else nearest.
+
+    At least two steps along one axis, since a network cannot normalise a single voxel.
+    """
+    size = []
+    for wanted, n, step in zip(patch, shape, divisor, strict=True):
+        steps = math.ceil(wanted / step - 1e-6) if wanted >= n - 1e-6 else round(wanted / step)
+        size.append(max(steps, 1) * step)
+    if tuple(size) == divisor:
+        size[int(np.argmax(np.array(shape) / divisor))] *= 2
+    x, y, z = size
+    return x, y, z
