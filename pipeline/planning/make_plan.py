@@ -16,8 +16,8 @@ from pipeline.dataset.case_index import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.models.networks.network_config import AnyNetwork, network_config
 from pipeline.planning.class_weights import absent_structures, inverse_frequency
-from pipeline.planning.data_decisions import GridPlan, decide_grid
 from pipeline.planning.patch_size import PatchPlan, decide_patch_plan
+from pipeline.planning.preprocessing_plan import GridPlan, decide_grid
 from pipeline.planning.step_timing import Precision, StepSpec, seconds_per_step
 from pipeline.planning.training_budget import Timer, TrainingBudget, TrainingGoal, decide_training_budget, has_width
 from pipeline.planning.training_memory import predict_memory
