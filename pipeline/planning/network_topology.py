@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.geometry import Spacing
+from pipeline.io.geometry import Shape, Spacing
+from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, size_divisor
 
 Triple = tuple[int, int, int]
 
@@ -63,3 +65,25 @@ def topology(patch: Sequence[float] | NDArray, spacing_mm: Spacing) -> Topology:
 def _kernel(wide: NDArray[np.bool_]) -> Triple:
     x, y, z = (3 if each else 1 for each in wide)
     return x, y, z
+
+
+def with_topology(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
+    """The network's settings with strides and kernels, its divisor, and a sentence."""
+    if not isinstance(network, UNetConfig):
+        return network.model_dump(mode="json"), size_divisor(network), f"{network.name} has its own depth"
+    levels = len(network.channels or network.strides or network.kernel_size or found.strides)
+    if network.strides is None and levels != len(found.strides):
+        found = with_levels(found, levels)
+    strides = network.strides or found.strides
+    kernels = network.kernel_size or (found.kernel_size if len(found.kernel_size) == len(strides) else None)
+    settings = network.model_copy(update={"strides": strides, "kernel_size": kernels})
+    said = "strides as given" if network.strides else "each axis halved while 4 voxels remain, thick slices later"
+    return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
+
+
+def with_levels(found: Topology, levels: int) -> Topology:
+    """A topology cut, or continued without halving, to a given number of levels."""
+    more = levels - len(found.strides)
+    return Topology(
+        found.strides[:levels] + ((1, 1, 1),) * more, found.kernel_size[:levels] + found.kernel_size[-1:] * more
+    )
