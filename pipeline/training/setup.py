@@ -17,11 +17,13 @@ from pipeline.base.machine import usable_cores
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.label_encoding import ignore_index
 from pipeline.models.checkpoint import load_matching_weights, load_weights
-from pipeline.models.losses.build_loss import build_loss, check_gives_logits, is_mean_of_samples, sums_over_batch
+from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.learning_rate_schedule import base_learning_rate, learning_rate
+from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples, sums_over_batch
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
-from pipeline.models.networks.build_network import build_network
-from pipeline.models.optimizers import MovingAverage, base_learning_rate, build_optimizer, learning_rate
+from pipeline.models.networks.build_network import build_network, check_gives_logits
+from pipeline.models.optimizers import build_optimizer
 from pipeline.preprocessing.plan import Plan
 from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
 from pipeline.sampling.augmentation.spatial_transforms import margin
