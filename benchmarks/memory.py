@@ -116,7 +116,7 @@ def measured(name: str) -> dict[str, float]:
     from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
-    import pipeline.training.setup  # noqa: F401, so that the process as it is before training has all of it
+    import pipeline.training.build_fold_run  # noqa: F401, so that the process as it is before training has all of it
     from pipeline.base.machine import Runtime
     from pipeline.base.process_memory import peak_memory_gib
     from pipeline.config.train import TrainConfig

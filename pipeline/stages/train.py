@@ -14,7 +14,7 @@ from pipeline.base.stage import Stage, duration
 from pipeline.base.strict_model import StrictModel
 from pipeline.config.train import TrainConfig
 from pipeline.preprocessing.plan import read_plan
-from pipeline.training.config_checks import check_against_plan, pretrained_weights
+from pipeline.training.check_train_config import check_against_plan, pretrained_weights
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,13 @@ import torch
 
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.base.stage import duration
-from pipeline.training.metric_files import MetricFiles
-from pipeline.training.train_state import NotFiniteError, TrainState
+from pipeline.training.loggers.csv_tensorboard_logger import MetricFiles
+from pipeline.training.roll_back_after_nan import NotFiniteError
+from pipeline.training.save_and_resume import TrainState
 
 if TYPE_CHECKING:
-    from pipeline.training.tensorboard_images import ValidationImage
-    from pipeline.training.trainer import FoldRun
+    from pipeline.training.fold_run import FoldRun
+    from pipeline.training.loggers.tensorboard_images import ValidationImage
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.training.train_logger import format_dice
+from pipeline.training.loggers.train_logger import format_dice
 
 
 def test_of_many_structures_a_line_names_the_worst():

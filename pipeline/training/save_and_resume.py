@@ -1,24 +1,22 @@
-"""How far training is, on disk: everything that exact resuming needs, as plain data."""
+"""Saving and resuming of training: its state on disk, with everything that exact resuming needs, as plain data."""
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pipeline.base.errors import ConfigError
 from pipeline.models.checkpoint import load_state, save_state
+from pipeline.training.fold_run import FoldRun
 from pipeline.training.train_step import TrainStep
+
+log = logging.getLogger(__name__)
 
 _STATE = "state.pt"
 # A save that is slower than this is given time to pay for itself, as long as a kill costs no more than a minute.
 _SLOW_SAVE_S, _TIMES_ITS_TIME, _LONGEST_S = 0.5, 20, 60.0
-
-
-class NotFiniteError(Exception):
-    """Loss or gradient of step number `step` is not a finite number."""
-
-    def __init__(self, what: str, step: int) -> None:
-        super().__init__(f"the {what} is not a finite number")
-        self.step = step
 
 
 @dataclass
@@ -76,3 +74,50 @@ def load_train_state(folder: Path, train_step: TrainStep) -> TrainState:
 def remove_train_state(folder: Path) -> None:
     """A finished training needs no state."""
     (folder / _STATE).unlink(missing_ok=True)
+
+
+def start_or_resume(fold_run: FoldRun, train_step: TrainStep) -> TrainState:
+    resumes = has_train_state(fold_run.folder)
+    fold_run.world.wait()
+    if not resumes:
+        train_state = TrainState(processes=fold_run.world.size)
+        save_checkpoint(fold_run, train_state, train_step)
+        return train_state
+    train_state = load_train_state(fold_run.folder, train_step)
+    if train_state.processes != fold_run.world.size:
+        begun, now = (f"{n} process{'es' if n > 1 else ''}" for n in (train_state.processes, fold_run.world.size))
+        how = "with torchrun" if train_state.processes > 1 else "without torchrun"
+        raise ConfigError(
+            f"{fold_run.name} was begun with {begun} and cannot go on with {now}: its batches would be others, and its "
+            f"weights those of neither run. Start it with {begun} ({how}), or begin anew with --force"
+        )
+    log.info("%s: resumed at step %d", fold_run.name, train_state.step)
+    return train_state
+
+
+class CheckpointTimer:
+    """When the state was saved last, and when it is to be saved again."""
+
+    def __init__(self, fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> None:
+        self.fold_run, self.train_step, self.train_state = fold_run, train_step, train_state
+        self.at, self.took = time.monotonic(), 0.0
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.at
+
+    @property
+    def due(self) -> bool:
+        return self.age > seconds_between_saves(self.fold_run.save_every, self.took)
+
+    def save(self) -> None:
+        began = time.monotonic()
+        save_checkpoint(self.fold_run, self.train_state, self.train_step)
+        self.at = time.monotonic()
+        self.took = self.at - began
+
+
+def save_checkpoint(fold_run: FoldRun, train_state: TrainState, train_step: TrainStep) -> None:
+    if fold_run.world.is_first:
+        save_train_state(fold_run.folder, train_state, train_step)
+    fold_run.world.wait()

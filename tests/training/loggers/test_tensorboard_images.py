@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.training.tensorboard_images import ValidationImages, draw_image, outline
+from pipeline.training.loggers.tensorboard_images import ValidationImages, draw_image, outline
 from pipeline.training.validation import LabelTables, predicted_label, shown_label
 
 

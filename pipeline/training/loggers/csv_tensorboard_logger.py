@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.base.files import write_text
-from pipeline.training.mlflow_logger import MlflowLogger
+from pipeline.training.loggers.mlflow_logger import MlflowLogger
 
 if TYPE_CHECKING:
-    from pipeline.training.tensorboard_images import ValidationImage
+    from pipeline.training.loggers.tensorboard_images import ValidationImage
 
 
 class CsvTable:
