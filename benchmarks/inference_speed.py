@@ -139,7 +139,7 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
 
     from pipeline.base.files import write_json
     from pipeline.inference.inference_config import InferenceConfig
-    from pipeline.io.formats import read_image
+    from pipeline.io.read_image import read_image
     from pipeline.models.checkpoint import save_weights
     from pipeline.models.networks.build_network import build_network
     from pipeline.packaging.export_models import export

@@ -49,7 +49,7 @@ def mark():
 marks = []
 import numpy as np
 import pipeline.deploy.container_entrypoint, pipeline.deploy.predict, pipeline.inference.segment_cases
-from pipeline.io.formats import read_image
+from pipeline.io.read_image import read_image
 from pipeline.inference.build_predictors import build_predictors
 from pipeline.packaging.model_package import load_package
 from pipeline.inference.engine_spec import EngineSpec

@@ -18,7 +18,7 @@ from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names
 from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
 from pipeline.inference.segmentation_jobs import JOURNAL, CaseJournal, CaseResult, Job
-from pipeline.io.formats import image_ending
+from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
 log = logging.getLogger(__name__)

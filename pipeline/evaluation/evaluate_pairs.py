@@ -23,7 +23,9 @@ from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.metrics.metric_definitions import definitions
 from pipeline.evaluation.metrics.score_case import METRICS, MetricConfig, score_case
 from pipeline.evaluation.metrics.summary import ScoredCase, summarise
-from pipeline.io.formats import GRID_TOLERANCE_MM, IMAGE_ENDINGS, read_label, stem
+from pipeline.io.grid_difference import GRID_TOLERANCE_MM
+from pipeline.io.image_file_names import IMAGE_ENDINGS, stem
+from pipeline.io.read_label import read_label
 from pipeline.parallel.map_cases import map_cases
 
 log = logging.getLogger(__name__)

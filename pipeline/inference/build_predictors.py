@@ -20,8 +20,9 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.segment_cases import CASE_FAULTS
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.sliding_window import window_grid
-from pipeline.io.formats import read_header, read_image
-from pipeline.io.geometry import resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import resampled_grid
+from pipeline.io.read_image import read_header, read_image
 from pipeline.preprocessing.plan import Plan
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import atomic_write
-from pipeline.io.formats import case_id, image_ending, stem
+from pipeline.io.image_file_names import case_id, image_ending, stem
 from pipeline.io.volume import Volume
 
 MAPS = ("uncertainty", "disagreement", "probabilities")

@@ -23,7 +23,8 @@ from pipeline.inference.memory_estimate import MemoryEstimate, MemoryEstimates, 
 from pipeline.inference.resample_to_image import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
-from pipeline.io.geometry import Grid, resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.preprocess import PreprocessedImage, preprocess

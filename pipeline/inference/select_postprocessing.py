@@ -25,7 +25,8 @@ from pipeline.inference.postprocess import (
     voxel_volume_ml,
     voxels_of_each,
 )
-from pipeline.io.formats import GRID_TOLERANCE_MM, grid_difference, read_label
+from pipeline.io.grid_difference import GRID_TOLERANCE_MM, grid_difference
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 

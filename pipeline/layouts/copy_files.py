@@ -11,8 +11,12 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import atomic_write
-from pipeline.io.formats import grid_difference, image_ending, read_header, read_image, read_label, write_label
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.image_file_names import image_ending
+from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 
 
 def copy_channels(images: Sequence[Path], targets: Sequence[Path], resample: bool = False) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pipeline.base.errors import DataError
 from pipeline.dataset.case_index import Channel
-from pipeline.io.formats import grid_difference, read_header, read_image
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.read_image import read_header, read_image
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.file_survey import FileSurvey
 

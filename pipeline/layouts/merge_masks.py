@@ -13,8 +13,10 @@ import numpy as np
 
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
 from pipeline.dataset.manifest import MOST_OVERLAPPING
-from pipeline.io.formats import grid_difference, read_label, write_label
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.case_folders import has_several_values, pattern_of
 from pipeline.layouts.label_names import LabelNames

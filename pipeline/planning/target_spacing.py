@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.dataset.case_index import Case
-from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
 
 # A spacing this many times another is anisotropic.
 _ANISOTROPIC = 3.0

@@ -16,8 +16,10 @@ from pipeline.base.files import safe_join
 from pipeline.base.rng import RandomPurpose, generator
 from pipeline.dataset.case_index import Case, image_paths
 from pipeline.dataset.label_encoding import ignore_index, index_type
-from pipeline.io.formats import read_image, read_label
-from pipeline.io.geometry import Grid, Shape, resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid, Shape, resampled_grid
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.preprocess import preprocess, preprocess_label
 from pipeline.sampling.patch_store import case_bytes, write_case

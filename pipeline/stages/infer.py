@@ -144,7 +144,8 @@ def _postprocess_all(
     from pipeline.inference.output_paths import MAPS, map_path
     from pipeline.inference.postprocess import postprocess
     from pipeline.inference.select_postprocessing import FEWEST_CASES
-    from pipeline.io.formats import read_label, write_label
+    from pipeline.io.read_label import read_label
+    from pipeline.io.write_label import write_label
 
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)

@@ -258,7 +258,7 @@ def _files(manifest: Manifest) -> list[str]:
 
 def _size_and_date(path: Path) -> str:
     """Of a file (with the other one of a pair), or of all files of a DICOM series."""
-    from pipeline.io.hashing import voxel_files
+    from pipeline.io.image_file_names import voxel_files
 
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]

@@ -142,7 +142,7 @@ def _write_exports(
     if not kinds:
         return {}
     from pipeline.dataset.case_index import data_root, image_paths
-    from pipeline.io.formats import read_image
+    from pipeline.io.read_image import read_image
     from pipeline.packaging.export_models import export
 
     case = (cases.testing() or cases.training())[0]

@@ -46,7 +46,7 @@ class ViewerRun:
 
     def image(self, index: int, channel: int) -> bytes:
         """One channel of a case's image. IndexError where there is no such case or channel."""
-        from pipeline.io.formats import read_image
+        from pipeline.io.read_image import read_image
 
         image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
         return plain_nifti(to_int16_if_lossless(image.array[channel]), image.grid).to_bytes()
@@ -62,7 +62,7 @@ class ViewerRun:
 
     def _labels(self, path: Path) -> bytes:
         """0 is background, i the i-th structure; where structures overlap, the innermost is on top."""
-        from pipeline.io.formats import read_label
+        from pipeline.io.read_label import read_label
 
         volume = read_label(path)
         return plain_nifti(relabel(volume.array, list(self.cases.structures.values())), volume.grid).to_bytes()

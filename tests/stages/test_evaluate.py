@@ -18,9 +18,9 @@ from pipeline.cli import main
 from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
 from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
-from pipeline.io.formats import write_label
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 from pipeline.stages.evaluate import STAGE, EvaluateConfig, EvaluateReads, _group_columns, check_against_data
 
 SPACING_MM = (2.0, 1.0, 1.0)

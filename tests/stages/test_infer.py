@@ -18,7 +18,7 @@ from pipeline.dataset.case_index import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import segment_cases, segmentation_jobs
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.io import formats
+from pipeline.io import write_label as label_writing
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.networks.network_config import size_divisor
@@ -239,7 +239,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
     whole = tmp_path / "whole"
     whole.mkdir()
     run(config, inputs, whole, Runtime("cpu", "serial"))
-    out, written, real = started(tmp_path), [], formats.write_label
+    out, written, real = started(tmp_path), [], label_writing.write_label
 
     def interrupted(path, volume):
         real(path, volume)
@@ -248,7 +248,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(formats, "write_label", interrupted)
+        patched.setattr(label_writing, "write_label", interrupted)
         patched.setattr(segment_cases, "write_label", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, inputs, out, Runtime("cpu", "serial"))

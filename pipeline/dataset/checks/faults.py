@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Literal
 
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
 
 Severity = Literal["fatal", "fixable", "warning"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "fixable", "warning")

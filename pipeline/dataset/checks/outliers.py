@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.checks.faults import ALL_CASES, Fault
 from pipeline.dataset.manifest import Manifest
-from pipeline.io.geometry import Grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid
 
 FEWEST = 5
 """Cases that are needed before one of them can be called unlike the others."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.io.formats import read_label
+from pipeline.io.read_label import read_label
 from pipeline.layouts.dataset_listing import stem
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.name_vocabulary import (

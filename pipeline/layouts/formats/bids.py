@@ -12,7 +12,8 @@ from typing import NamedTuple
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.dataset.case_index import Channel
-from pipeline.io.formats import grid_difference, read_header
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.read_image import read_header
 from pipeline.layouts.dataset_listing import (
     DatasetListing,
     ListedCase,

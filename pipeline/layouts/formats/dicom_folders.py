@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.dataset.case_index import Channel
-from pipeline.io.dicom_file import holds_dicom, is_dicom
+from pipeline.io.dicom.dicom_file import holds_dicom, is_dicom
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, modality_of
 from pipeline.layouts.list_files import folders_below
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
-from pipeline.io.formats import IMAGE_ENDINGS
+from pipeline.io.image_file_names import IMAGE_ENDINGS
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, by_channel, channel_stack, image_files
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Listed, read_dataset_json
 from pipeline.layouts.label_names import LabelNames

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.io.formats import case_id, image_ending, read_header, read_image, read_label, write_label
 from pipeline.io.geometry import Grid
 from pipeline.io.hashing import voxel_digest
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.image_file_names import case_id, image_ending
+from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 from tests.dataset.small_datasets import affine, label, save, scan
 
 

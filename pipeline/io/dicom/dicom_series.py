@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io import jpeg_lossless
-from pipeline.io.dicom_file import (
+from pipeline.io.dicom import jpeg_lossless
+from pipeline.io.dicom.dicom_file import (
     EXPORT_AGAIN,
     damaged_file,
     dicom_read_errors,
-    display_path,
     is_dicom,
     number_of,
     read_attributes,
     value_of,
     visible_files,
 )
+from pipeline.io.dicom.patient_names import display_path
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid, refuse_if_larger_than_memory
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.image_header import ImageHeader, checked_grid, refuse_if_larger_than_memory
 
 if TYPE_CHECKING:
     from pydicom import Dataset
