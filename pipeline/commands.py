@@ -190,7 +190,7 @@ def check_data(arguments: argparse.Namespace) -> int:
 
     from pipeline.base.files import write_text
     from pipeline.base.machine import Runtime
-    from pipeline.dataset.checks.faults import as_json, as_page
+    from pipeline.dataset.checks.fault_report import as_json, as_page
     from pipeline.dataset.manifest import read_manifest
     from pipeline.stages.load import check, data_root, show_faults
 

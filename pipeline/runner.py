@@ -28,7 +28,7 @@ from pipeline.base.stage import (
 )
 from pipeline.base.strict_model import StrictModel
 from pipeline.config.pipeline_config import PipelineConfig, to_yaml, value_at
-from pipeline.dataset.case_index import read_cases
+from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.folds import make_folds
 from pipeline.preprocessing.plan import read_plan
 from pipeline.stages import evaluate, infer, load, package, plan, report, sample, train

@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, 
 from pipeline.base.files import safe_join, write_json
 from pipeline.base.terminal import progress
 from pipeline.config.yaml_source import read_yaml
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.dataset.manifest import Manifest, ManifestCase, read_manifest
 from pipeline.layouts.copy_files import copy_channels, copy_label, copy_stack
 from pipeline.layouts.dataset_listing import modality_of

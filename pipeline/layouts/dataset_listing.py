@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.base.errors import DataError, Problem, problem_list
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.io.image_file_names import CHANNEL_SUFFIX, IMAGE_ENDINGS, image_ending, stem
 from pipeline.layouts.folders.name_vocabulary import is_channel_name, is_role_name, is_unambiguous_side_or_time
 from pipeline.layouts.label_names import LabelNames

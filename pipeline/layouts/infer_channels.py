@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_header, read_image
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of

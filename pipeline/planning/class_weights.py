@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.io.geometry import Spacing, resampled_grid
 from pipeline.planning.target_spacing import canonical_grids
 

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.base.machine import usable_cores
 from pipeline.config.plan import PlanConfig, StepCost
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.models.networks.network_config import AnyNetwork, network_config
 from pipeline.planning.class_weights import absent_structures, inverse_frequency
@@ -28,7 +28,7 @@ from pipeline.planning.width_batch_precision import (
     has_width,
 )
 from pipeline.preprocessing.plan import Plan
-from pipeline.sampling.patch_store import case_bytes
+from pipeline.sampling.store_size import case_bytes
 
 _MEMORY_SHARE = 0.8
 # Voxels of a patch where nothing else limits it: what a CPU does in a tenth of a second, what a GPU does well.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config.plan import PlanConfig
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
 from pipeline.planning.crop import decide_crop, pinned_crop_reason
 from pipeline.planning.mirroring import decide_mirroring, pinned_mirroring_reason, sided_structures

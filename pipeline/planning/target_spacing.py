@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.dataset.case_index import Case
+from pipeline.dataset.cases_json import Case
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.base.files import read_json
 from pipeline.base.stage import CONFIG, RECORD, TIMING, output_digest
 from pipeline.config.yaml_source import portable_yaml
-from pipeline.dataset.case_index import Cases, data_root, read_cases
+from pipeline.dataset.cases_json import Cases, data_root, read_cases
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.charts.training_curves import Fold, read_fold
 from pipeline.reporting.results import Results, read_results

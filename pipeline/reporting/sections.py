@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.base.stage import duration
-from pipeline.dataset.case_index import Case
+from pipeline.dataset.cases_json import Case
 from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.charts.training_curves import dice_curves, loss_curves, rate_curves, time_shares
 from pipeline.reporting.html_builder import Html, join, tag

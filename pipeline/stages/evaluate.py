@@ -17,7 +17,7 @@ from pipeline.base.stage import Stage
 from pipeline.base.strict_model import StrictModel
 
 if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Case, Cases
+    from pipeline.dataset.cases_json import Case, Cases
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def run(config: EvaluateReads, inputs: Mapping[str, Path], out: Path, runtime: R
     Cases whose files cannot be compared failed, and are listed there too.
     """
     from pipeline.base.files import safe_join
-    from pipeline.dataset.case_index import read_cases, require_data_root
+    from pipeline.dataset.cases_json import read_cases, require_data_root
     from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
     from pipeline.evaluation.metrics.score_case import MetricConfig
 

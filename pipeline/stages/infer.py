@@ -116,7 +116,7 @@ def check_against_plan(settings: InferenceConfig, plan: Plan) -> None:
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     from pipeline.base.files import read_json
-    from pipeline.dataset.case_index import image_paths, read_cases, require_data_root
+    from pipeline.dataset.cases_json import image_paths, read_cases, require_data_root
     from pipeline.inference.output_paths import output_names
     from pipeline.inference.segmentation_jobs import Job
 
@@ -168,7 +168,7 @@ def _choice(
 ) -> tuple[SelectedSteps, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
     from pipeline.base.files import safe_join
-    from pipeline.dataset.case_index import data_root, read_cases
+    from pipeline.dataset.cases_json import data_root, read_cases
     from pipeline.inference.inference_config import PostprocessConfig
     from pipeline.inference.select_postprocessing import (
         LabelPair,

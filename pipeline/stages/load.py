@@ -57,8 +57,8 @@ class LoadReads(StrictModel):
 
 def run(config: LoadReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
-    from pipeline.dataset.case_index import Cases
-    from pipeline.dataset.checks.faults import as_json
+    from pipeline.dataset.cases_json import Cases
+    from pipeline.dataset.checks.fault_report import as_json
     from pipeline.dataset.fingerprint import fingerprint
     from pipeline.dataset.manifest import read_manifest
 
@@ -170,7 +170,7 @@ def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
 
 def show_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
-    from pipeline.dataset.checks.faults import lines, summary
+    from pipeline.dataset.checks.fault_report import lines, summary
 
     for severity, line in lines(faults):
         log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
@@ -219,7 +219,7 @@ def changed_since(config: LoadReads, folder: Path) -> list[str]:
 
 
 def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) -> list[str]:
-    from pipeline.dataset.case_index import read_cases
+    from pipeline.dataset.cases_json import read_cases
     from pipeline.dataset.manifest import read_manifest
     from pipeline.io.hashing import file_digest
 

@@ -21,7 +21,7 @@ from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.label_metadata import LabelConfig
 
 if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Cases
+    from pipeline.dataset.cases_json import Cases
     from pipeline.preprocessing.plan import Plan
 
 Kind = Literal["onnx", "torchscript", "openvino"]
@@ -71,7 +71,7 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     Raises DataError where the configuration names structures that the data set does not have, SegpipeError where an
     export does not give the network's labels.
     """
-    from pipeline.dataset.case_index import read_cases
+    from pipeline.dataset.cases_json import read_cases
     from pipeline.packaging.label_metadata import make_labels, write_labels
     from pipeline.packaging.licences_sbom import write_notices
     from pipeline.packaging.model_card import CardFacts, CardText, model_card
@@ -141,7 +141,7 @@ def _write_exports(
     """
     if not kinds:
         return {}
-    from pipeline.dataset.case_index import data_root, image_paths
+    from pipeline.dataset.cases_json import data_root, image_paths
     from pipeline.io.read_image import read_image
     from pipeline.packaging.export_models import export
 

@@ -45,7 +45,7 @@ def run(config: PlanReads, inputs: Mapping[str, Path], out: Path, runtime: Runti
 
     keep_freed_memory()  # as in training, whose steps are measured here
     from pipeline.base.terminal import format_table
-    from pipeline.dataset.case_index import read_cases
+    from pipeline.dataset.cases_json import read_cases
     from pipeline.planning.make_plan import make_plan
     from pipeline.planning.plan_table import plan_rows
     from pipeline.preprocessing.plan import write_plan

@@ -36,7 +36,7 @@ class ReportReads(StrictModel):
 def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
     from pipeline import __version__
-    from pipeline.dataset.case_index import data_root
+    from pipeline.dataset.cases_json import data_root
     from pipeline.reporting.load_case import load_case
     from pipeline.reporting.page import report_page
     from pipeline.reporting.run_record import read_run, saved_config

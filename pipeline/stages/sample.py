@@ -15,7 +15,7 @@ from pipeline.base.stage import Stage
 from pipeline.base.strict_model import StrictModel
 
 if TYPE_CHECKING:
-    from pipeline.dataset.case_index import Case
+    from pipeline.dataset.cases_json import Case
     from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,14 @@ def run(config: SampleReads, inputs: Mapping[str, Path], out: Path, runtime: Run
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
-    from pipeline.dataset.case_index import read_cases, require_data_root
+    from pipeline.dataset.cases_json import read_cases, require_data_root
     from pipeline.dataset.folds import make_folds
     from pipeline.dataset.label_encoding import index_type
     from pipeline.parallel.map_cases import map_cases
     from pipeline.preprocessing.plan import read_plan
-    from pipeline.sampling.patch_store import require_disk, write_index
-    from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
+    from pipeline.sampling.patch_store import write_index
+    from pipeline.sampling.prepare_case import Preparation, prepare_case
+    from pipeline.sampling.store_size import require_disk, stored_bytes
 
     settings, plan = config.sample, read_plan(inputs["plan"])
     loaded, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
@@ -94,9 +95,9 @@ def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
+    from pipeline.sampling.cut_patches import draw_batch
     from pipeline.sampling.patch_preview import draw_preview
     from pipeline.sampling.patch_store import open_store
-    from pipeline.sampling.patches import draw_batch
 
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
     store = open_store(store_folder, reserved_gib=reserved_gib)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
+from pipeline.sampling.augmentation.augment_batch import augment_batch
+from pipeline.sampling.augmentation.random_parameters import draw_params
 from pipeline.sampling.augmentation.spatial_transforms import margin
-from pipeline.sampling.patches import NO_MARGIN, cut_with_margin, draw_locations
+from pipeline.sampling.cut_patches import NO_MARGIN, cut_with_margin
+from pipeline.sampling.patch_locations import draw_locations
 from pipeline.training.check_train_config import structure_weights
 from pipeline.training.prefetch import Batch
 from pipeline.training.select_folds import FoldSplit

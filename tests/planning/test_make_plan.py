@@ -17,7 +17,7 @@ from pipeline.planning.make_plan import make_plan
 from pipeline.planning.plan_table import plan_rows
 from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
 from pipeline.planning.training_budget import STEPS_AND_VALIDATION, seconds
-from pipeline.sampling.prepare_case import planned_shape
+from pipeline.sampling.store_size import planned_shape
 from tests.planning.loaded_cases import make_case, make_cases
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
-from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
+from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
 from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.io.geometry import Grid

@@ -14,7 +14,7 @@ import torch
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
-from pipeline.dataset.case_index import Case, Cases, Channel
+from pipeline.dataset.cases_json import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import segment_cases, segmentation_jobs
 from pipeline.inference.inference_config import PostprocessConfig

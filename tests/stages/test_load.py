@@ -13,7 +13,7 @@ import pytest
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute, failed_cases, output_digest
-from pipeline.dataset.case_index import data_root, read_cases, require_data_root
+from pipeline.dataset.cases_json import data_root, read_cases, require_data_root
 from pipeline.dataset.folds import make_folds
 from pipeline.dataset.manifest import Manifest, write_manifest
 from pipeline.stages.load import STAGE, DataConfig, LoadConfig, LoadReads, changed_since

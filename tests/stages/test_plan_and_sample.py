@@ -15,12 +15,12 @@ from pipeline.base.files import read_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute
 from pipeline.config.plan import PlanConfig
-from pipeline.dataset.case_index import read_cases
+from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.cut_patches import draw_batch
 from pipeline.sampling.patch_store import open_store
-from pipeline.sampling.patches import draw_batch
 from pipeline.stages import load, plan, sample
 
 SERIAL = Runtime(device="cpu", executor="serial")
@@ -145,7 +145,7 @@ def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(prepared: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.sampling.patch_store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("pipeline.sampling.store_size.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
     with pytest.raises(DataError, match=r"the patch store needs .* GiB free; free some"):
         sample.run(sample.SampleReads(sample=sample.SampleConfig()), inputs, tmp_path, SERIAL)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.layouts.dataset_listing import (
     DatasetListing,
     ListedCase,

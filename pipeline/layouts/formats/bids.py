@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_header
 from pipeline.layouts.dataset_listing import (

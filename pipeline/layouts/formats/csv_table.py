@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.io.image_file_names import image_ending
 from pipeline.layouts.dataset_listing import (
     DatasetListing,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
+from pipeline.dataset.cases_json import Channel
 from pipeline.io.image_file_names import image_ending
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split, ids_of, stem, without_personal
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Item, read_dataset_json
