@@ -96,7 +96,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def init_data(arguments: argparse.Namespace) -> int:
     """From a folder to a manifest and a configuration."""
     from pipeline.layouts.folders.file_roles import FilePatterns
-    from pipeline.layouts.init_dataset import init_dataset
+    from pipeline.layouts.init.init_dataset import init_dataset
 
     chosen = FilePatterns(arguments.label_files, arguments.image_files)
     result = init_dataset(arguments.folder, arguments.output, arguments.format, arguments.labels, chosen)
@@ -106,7 +106,7 @@ def init_data(arguments: argparse.Namespace) -> int:
 
 def convert_data(arguments: argparse.Namespace) -> int:
     """A data set as nnU-Net raw or MSD; 4 where some cases had to be left out."""
-    from pipeline.layouts.convert_dataset import convert_dataset
+    from pipeline.layouts.convert.convert_dataset import convert_dataset
 
     result = convert_dataset(arguments.source, arguments.to, arguments.output)
     print(result.message)

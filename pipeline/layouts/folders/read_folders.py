@@ -28,7 +28,7 @@ from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
 from pipeline.layouts.folders.pair_files import Groups, match
-from pipeline.layouts.folders.subjects import add_subjects
+from pipeline.layouts.folders.subject_folders import add_subjects
 from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
 
 

@@ -10,7 +10,7 @@ from pipeline.dataset.cases_json import Channel
 from pipeline.io.image_file_names import image_ending
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split, ids_of, stem, without_personal
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Item, read_dataset_json
-from pipeline.layouts.infer_channels import UNNAMED
+from pipeline.layouts.init.infer_channels import UNNAMED
 
 VALIDATION_FOLD = 0
 

@@ -15,7 +15,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from pipeline.stages.load import LoadConfig, check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 

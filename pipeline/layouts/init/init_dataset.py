@@ -17,12 +17,12 @@ from pipeline.base.terminal import format_table
 from pipeline.dataset.manifest import Manifest, ManifestCase, unusable_id, write_manifest
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, refuse_shared_ids, subject_of
 from pipeline.layouts.detect_layout import read_layout
-from pipeline.layouts.file_survey import FileSurvey, compare, infer, survey_files
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
-from pipeline.layouts.infer_channels import infer_channels, put_label_grid_channels_first
+from pipeline.layouts.init.file_survey import FileSurvey, compare, infer, survey_files
+from pipeline.layouts.init.infer_channels import infer_channels, put_label_grid_channels_first
+from pipeline.layouts.init.merge_masks import merge_masks
+from pipeline.layouts.init.write_config import backup_existing, config_text
 from pipeline.layouts.label_names import LabelNames, labels_from_option, labels_to_dataset_json
-from pipeline.layouts.merge_masks import merge_masks
-from pipeline.layouts.write_config import backup_existing, config_text
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import yaml
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import load_config
 from pipeline.dataset.manifest import read_manifest
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.formats.test_dicom_folders import PATIENT, UID, series
 from tests.layouts.small_layouts import AFFINE, SHAPE, descriptor, image, label, truncate
 

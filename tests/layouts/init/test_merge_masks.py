@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError
 from pipeline.dataset.manifest import read_manifest
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.small_layouts import image, label
 
 STRUCTURES = [f"structure_{number:03d}" for number in range(117)]

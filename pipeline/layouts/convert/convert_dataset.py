@@ -14,7 +14,7 @@ from pipeline.base.terminal import progress
 from pipeline.config.yaml_source import read_yaml
 from pipeline.dataset.cases_json import Channel
 from pipeline.dataset.manifest import Manifest, ManifestCase, read_manifest
-from pipeline.layouts.copy_files import copy_channels, copy_label, copy_stack
+from pipeline.layouts.convert.copy_files import copy_channels, copy_label, copy_stack
 from pipeline.layouts.dataset_listing import modality_of
 from pipeline.layouts.formats.dataset_json import NAME, distinct
 from pipeline.layouts.formats.nnunet import SPLITS, region_order

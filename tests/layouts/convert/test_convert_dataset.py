@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.dataset.manifest import write_manifest
-from pipeline.layouts.convert_dataset import convert_dataset
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.convert.convert_dataset import convert_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.formats import test_msd, test_nnunet
 from tests.layouts.small_layouts import AFFINE, SHAPE, descriptor, image, label
 

@@ -9,7 +9,7 @@ from pipeline.dataset.cases_json import Channel
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_header, read_image
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
-from pipeline.layouts.file_survey import FileSurvey
+from pipeline.layouts.init.file_survey import FileSurvey
 
 UNNAMED = "image"
 _LOOKED_AT, _AIR_HU = 3, -500.0
