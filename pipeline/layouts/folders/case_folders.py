@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.errors import DataError
+from pipeline.io.image_file_names import stem
 from pipeline.io.read_label import read_label
-from pipeline.layouts.dataset_listing import stem
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.name_vocabulary import (
     is_channel_name,

@@ -14,14 +14,10 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.cases_json import Channel
-from pipeline.layouts.dataset_listing import (
-    DatasetListing,
-    ListedCase,
-    channel_stack,
-    modality_of,
-    refuse_shared_ids,
-    some_of,
-)
+from pipeline.layouts.case_ids import refuse_shared_ids
+from pipeline.layouts.channel_files import channel_stack
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.dataset_listing import ListedCase, some_of, subject_of
+from pipeline.layouts.dataset_listing import ListedCase, some_of
 from pipeline.layouts.folders.case_folder_ids import distinguishing_parts, ids_of_folders
 from pipeline.layouts.folders.name_vocabulary import (
     is_only_role_name,
@@ -16,6 +16,7 @@ from pipeline.layouts.folders.name_vocabulary import (
     is_split_name,
     is_unambiguous_side_or_time,
 )
+from pipeline.layouts.subject_ids import subject_of
 
 _SCANS_OF_A_PERSON, _STUDIES_OF_A_PERSON = 10, 5
 """At most, on average, where folders are persons, and where folders above those of cases are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections import defaultdict
@@ -12,17 +13,11 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.cases_json import Channel
 from pipeline.io.image_file_names import image_ending
-from pipeline.layouts.dataset_listing import (
-    DatasetListing,
-    ListedCase,
-    Split,
-    ids_of,
-    image_files,
-    modality_of,
-    refuse_shared_ids,
-    table_text,
-    without_personal,
-)
+from pipeline.layouts.case_ids import ids_of, refuse_shared_ids
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split
+from pipeline.layouts.list_files import image_files
+from pipeline.layouts.personal_columns import without_personal
 
 _ID = ("id", "case", "case_id", "caseid", "subjectid")
 SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
@@ -231,3 +226,14 @@ def _case(
         fold=fold_of(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),
     )
+
+
+def table_text(path: Path) -> tuple[str, bool]:
+    """The text of a table, and whether it had to be read as Windows writes it (in Excel: CSV without "UTF-8")."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # in Excel: "Unicode Text"
+        return content.decode("utf-16", errors="replace"), False
+    try:
+        return content.decode("utf-8-sig"), False
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace"), True

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.dataset.cases_json import Channel
 from pipeline.io.dicom.dicom_file import holds_dicom, is_dicom
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, modality_of
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
 from pipeline.layouts.list_files import folders_below
 
 _NAME, _ID, _MODALITY = "PatientName", "PatientID", "Modality"

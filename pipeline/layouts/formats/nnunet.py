@@ -10,9 +10,11 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
 from pipeline.io.image_file_names import IMAGE_ENDINGS
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, by_channel, channel_stack, image_files
+from pipeline.layouts.channel_files import by_channel, channel_stack
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Listed, read_dataset_json
 from pipeline.layouts.label_names import LabelNames
+from pipeline.layouts.list_files import image_files
 
 SPLITS = "splits_final.json"
 
