@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.layouts.folders.case_folder_ids import ids_of_folders
-from pipeline.layouts.folders.case_folders import has_several_values
 from pipeline.layouts.folders.channel_grouping import (
     as_case,
     beginnings_of,
@@ -27,6 +26,7 @@ from pipeline.layouts.folders.name_vocabulary import (
     numbers_in,
     without_numbers,
 )
+from pipeline.layouts.folders.structure_masks import has_several_values
 from pipeline.layouts.folders.subject_folders import subjects_of_folders
 
 _COUNTING_END = re.compile(r"\d+$|(?<=[a-z_-])[A-Z]$")

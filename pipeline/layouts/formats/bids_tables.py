@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.io.image_file_names import stem
-from pipeline.layouts.formats.csv_table import table_text
+from pipeline.layouts.formats.table_rows import table_text
 from pipeline.layouts.label_names import LabelNames
 from pipeline.layouts.personal_columns import without_personal
 

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
+from pipeline.base.errors import DataError, Problem
 from pipeline.dataset.manifest import MOST_OVERLAPPING
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
-from pipeline.layouts.folders.case_folders import has_several_values, pattern_of
+from pipeline.layouts.folders.structure_masks import pattern_of
+from pipeline.layouts.init.select_masks import with_wanted, without_all_in_one
 from pipeline.layouts.label_names import LabelNames
 from pipeline.parallel.threads import in_threads
-
-_LOOKED_AT, _NEARLY_ALL = 5, 0.99
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ def merge_masks(found: DatasetListing, folder: Path, wanted: LabelNames | None =
     hold several values or lie on another grid are named; the cases of the last two kinds are left out. Raises a
     ConfigError where no masks are called as is wanted.
     """
-    found = _without_all_in_one(found)
+    found = without_all_in_one(found)
     if wanted is not None:
-        found = _with_wanted(found, wanted)
+        found = with_wanted(found, wanted)
     names = sorted({name for case in found.cases for name in case.masks})
     with_masks = [case for case in found.cases if case.masks]
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,81 +95,6 @@ def merge_masks(found: DatasetListing, folder: Path, wanted: LabelNames | None =
         notes=(*found.notes, note),
         problems=(*found.problems, *problems, *_overlaps(names, shared, cases_that_share, may_overlap)),
     )
-
-
-def _with_wanted(found: DatasetListing, wanted: LabelNames) -> DatasetListing:
-    """`found` with these masks alone; a case that has none of them is left out, by name."""
-    names = sorted({name for case in found.cases for name in case.masks})
-    faults = [
-        f"{name!r} is no mask here; {did_you_mean(name, names)}" for name in wanted.structures if name not in names
-    ]
-    faults += [
-        f"{name!r} has several values, but there is a mask for each structure; give it one"
-        for name, values in wanted.structures.items()
-        if len(values) > 1
-    ]
-    if wanted.ignore_value is not None or wanted.overlapping:
-        faults.append("each mask has a value of its own, and none is ignored")
-    if faults:
-        raise ConfigError(f"--labels: {'; '.join(faults)}")
-    cases, problems = [], []
-    for case in found.cases:
-        masks = {name: path for name, path in case.masks.items() if name in wanted.structures}
-        if masks or not case.masks:
-            cases.append(replace(case, masks=masks))
-        else:
-            problems.append(Problem(case.id, "has none of the masks that --labels names; left out"))
-    return replace(found, cases=tuple(cases), problems=(*found.problems, *problems))
-
-
-def _without_all_in_one(found: DatasetListing) -> DatasetListing:
-    """`found` without the file that holds all structures of a case beside a mask for each (`combined_labels`).
-
-    It is known by its voxels: each of its values lies in another mask. Where several files are so, or none, all stay.
-    """
-    names = {name for case in found.cases for name in case.masks}
-    everything = [name for name in sorted(names) if _is_all_in_one(name, found.cases)]
-    if len(everything) != 1:
-        return found
-    name, cases, problems = everything[0], [], []
-    for case in found.cases:
-        if case.masks.keys() == {name}:
-            problems.append(Problem(case.id, f"has {name} and no mask of a single structure; left out"))
-        else:
-            cases.append(replace(case, masks={other: path for other, path in case.masks.items() if other != name}))
-    note = f"{name} holds the structures that have masks of their own too; left out"
-    return replace(found, cases=tuple(cases), notes=(*found.notes, note), problems=(*found.problems, *problems))
-
-
-def _is_all_in_one(name: str, cases: Sequence[ListedCase]) -> bool:
-    """Whether a file has several values in one of the first cases, each in a mask of its own, and so in all of them."""
-    looked_at = [case for case in cases if name in case.masks and len(case.masks) > 2][:_LOOKED_AT]
-    if not any(has_several_values(case.masks[name]) for case in looked_at):
-        return False
-    try:
-        return all(_lies_in_others(name, case.masks) for case in looked_at)
-    except DataError:
-        return False
-
-
-def _lies_in_others(name: str, masks: Mapping[str, Path]) -> bool:
-    """Whether nearly all voxels of each value of one file lie in another mask, in another one for each value."""
-    label = read_label(masks[name]).array
-    inside = label != 0
-    values = np.unique(label[inside])
-    if len(values) >= len(masks):
-        return False
-    homes: dict[int, str] = {}
-    for other, path in masks.items():
-        if other == name:
-            continue
-        mask = read_label(path).array
-        if mask.shape != label.shape:
-            return False
-        for value in values:
-            if np.mean(mask[label == value] != 0) > _NEARLY_ALL:
-                homes.setdefault(int(value), other)
-    return len(set(homes.values())) == len(values)
 
 
 def _survey(case: ListedCase, names: Sequence[str], values: Mapping[int, int], folder: Path) -> _Surveyed:
