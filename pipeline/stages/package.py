@@ -72,10 +72,13 @@ def run(config: PackageReads, inputs: Mapping[str, Path], out: Path, runtime: Ru
     export does not give the network's labels.
     """
     from pipeline.dataset.cases_json import read_cases
-    from pipeline.packaging.label_metadata import make_labels, write_labels
+    from pipeline.packaging.label_files import write_labels
+    from pipeline.packaging.label_metadata import make_labels
     from pipeline.packaging.licences_sbom import write_notices
     from pipeline.packaging.model_card import CardFacts, CardText, model_card
-    from pipeline.packaging.model_package import load_package, write_seal, write_zip
+    from pipeline.packaging.model_package import load_package
+    from pipeline.packaging.package_seal import write_seal
+    from pipeline.packaging.package_zip import write_zip
     from pipeline.preprocessing.plan import read_plan, write_plan
 
     settings = config.package

@@ -12,7 +12,9 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.packaging.model_package import SEAL, Seal, load_package, write_zip
+from pipeline.packaging.model_package import load_package
+from pipeline.packaging.package_seal import SEAL, Seal
+from pipeline.packaging.package_zip import write_zip
 from pipeline.stages.package import PackageConfig, PackageReads, run
 from tests.packaging.finished_stages import finished_stages
 
