@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.machine import resolve_device, usable_cores
 from pipeline.inference.backends.select_backend import Candidate, Models, Workload, select_backend
-from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segment_cases import CASE_FAULTS
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.sliding_window import window_grid

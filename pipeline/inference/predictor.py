@@ -18,9 +18,9 @@ from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.array_backend import Array, Arrays
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.inference.label_writer import LabelWriter, PredictionArrays, label_type
+from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, label_type
 from pipeline.inference.memory_estimate import MemoryEstimate, MemoryEstimates, estimate_memory, reclaim_memory_gib
-from pipeline.inference.resample_to_image import Resampler
+from pipeline.inference.resample_logits import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
 from pipeline.io.canonical_orientation import to_canonical

@@ -13,7 +13,7 @@ from functools import partial
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.heap import ONE_POOL
 from pipeline.base.machine import available_memory_gib, subprocess_env
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.log_privacy import silence_dicom_logging
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import Job
 
 

@@ -19,8 +19,8 @@ from pipeline.inference.inference_config import InferenceConfig
 
 if TYPE_CHECKING:
     from pipeline.inference.inference_config import PostprocessConfig
+    from pipeline.inference.postprocessing.select_postprocessing import SelectedSteps
     from pipeline.inference.segmentation_jobs import CaseResult, Job
-    from pipeline.inference.select_postprocessing import SelectedSteps
     from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
-    from pipeline.inference.engine_spec import EngineSpec
+    from pipeline.inference.predictor_spec import EngineSpec
     from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
     from pipeline.inference.segmentation_jobs import CaseJournal
     from pipeline.preprocessing.plan import read_plan
@@ -96,7 +96,7 @@ def check_against_plan(settings: InferenceConfig, plan: Plan) -> None:
 
     `run` asks as soon as there is a plan: hours of training later would be late.
     """
-    from pipeline.inference.postprocess import check_structures
+    from pipeline.inference.postprocessing.postprocess import check_structures
     from pipeline.models.networks.network_config import size_divisor
 
     check_structures(settings.postprocess, plan.structures)
@@ -142,8 +142,8 @@ def _postprocess_all(
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
     from pipeline.inference.output_paths import MAPS, map_path
-    from pipeline.inference.postprocess import postprocess
-    from pipeline.inference.select_postprocessing import FEWEST_CASES
+    from pipeline.inference.postprocessing.postprocess import postprocess
+    from pipeline.inference.postprocessing.select_postprocessing import FEWEST_CASES
     from pipeline.io.read_label import read_label
     from pipeline.io.write_label import write_label
 
@@ -170,7 +170,7 @@ def _choice(
     from pipeline.base.files import safe_join
     from pipeline.dataset.cases_json import data_root, read_cases
     from pipeline.inference.inference_config import PostprocessConfig
-    from pipeline.inference.select_postprocessing import (
+    from pipeline.inference.postprocessing.select_postprocessing import (
         LabelPair,
         dice_after,
         measure_case,
@@ -195,7 +195,7 @@ def _choice(
 
 
 def _log_choice(choice: SelectedSteps, count: int) -> None:
-    from pipeline.inference.select_postprocessing import FEWEST_CASES, describe_steps
+    from pipeline.inference.postprocessing.select_postprocessing import FEWEST_CASES, describe_steps
 
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"

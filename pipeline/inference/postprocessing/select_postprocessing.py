@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.inference.postprocess import (
+from pipeline.inference.postprocessing.postprocess import (
     bounding_box,
     components_of,
     enclosed,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.inference.label_writer import written_values
+from pipeline.inference.logits_to_labels import written_values
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 

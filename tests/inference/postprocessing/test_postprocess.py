@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.inference.postprocess import check_structures, postprocess
-from pipeline.inference.select_postprocessing import (
+from pipeline.inference.postprocessing.postprocess import check_structures, postprocess
+from pipeline.inference.postprocessing.select_postprocessing import (
     LabelPair,
     describe_steps,
     dice_after,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.array_backend import Array, Arrays, Leading
-from pipeline.inference.resample_to_image import Box
+from pipeline.inference.resample_logits import Box
 
 
 @dataclass(frozen=True)
