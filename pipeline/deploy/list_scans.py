@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, safe_join
 from pipeline.dataset.manifest import read_manifest
-from pipeline.inference.segmentation_jobs import JOURNAL
+from pipeline.inference.case_journal import JOURNAL
 from pipeline.io.dicom.dicom_file import holds_dicom
 from pipeline.io.dicom.patient_names import identifies_patient
 from pipeline.io.image_file_names import CHANNEL_SUFFIX, case_id, image_ending, stem

@@ -50,9 +50,9 @@ def run(config: InferReads, inputs: Mapping[str, Path], out: Path, runtime: Runt
     """
     from pipeline.base.files import read_json
     from pipeline.base.terminal import progress
+    from pipeline.inference.case_journal import CaseJournal
     from pipeline.inference.predictor_spec import EngineSpec
     from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
-    from pipeline.inference.segmentation_jobs import CaseJournal
     from pipeline.preprocessing.plan import read_plan
 
     plan = read_plan(inputs["plan"])
@@ -170,13 +170,8 @@ def _choice(
     from pipeline.base.files import safe_join
     from pipeline.dataset.cases_json import data_root, read_cases
     from pipeline.inference.inference_config import PostprocessConfig
-    from pipeline.inference.postprocessing.select_postprocessing import (
-        LabelPair,
-        dice_after,
-        measure_case,
-        select_steps,
-        verify_selection,
-    )
+    from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
+    from pipeline.inference.postprocessing.select_postprocessing import dice_after, select_steps, verify_selection
     from pipeline.parallel.map_cases import map_cases
 
     root, cases = data_root(inputs["load"]), read_cases(inputs["load"])

@@ -16,7 +16,7 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
 from pipeline.dataset.cases_json import Case, Cases, Channel
 from pipeline.deploy.predict import predict
-from pipeline.inference import segment_cases, segmentation_jobs
+from pipeline.inference import case_journal, segment_cases
 from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.io import write_label as label_writing
 from pipeline.models.checkpoint import save_weights
@@ -134,7 +134,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch):
-    out, real, done = started(tmp_path), segmentation_jobs.CaseJournal.add, []
+    out, real, done = started(tmp_path), case_journal.CaseJournal.add, []
 
     def interrupted(journal, result):
         real(journal, result)
@@ -142,7 +142,7 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
+    monkeypatch.setattr(case_journal.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(InferReads(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()

@@ -5,21 +5,21 @@ Nothing is done unless it is asked for, or was found to help in cross-validation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.logits_to_labels import written_values
+from pipeline.inference.postprocessing.connected_components import keep_components
+from pipeline.inference.postprocessing.fill_holes import fill_holes
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 
 Structures = Mapping[str, tuple[int, ...]]
 
-_ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 BYTES_A_VOXEL = 6
 """Beside the label map and its copy, where one structure fills the volume: its mask (1), the components (4) and which
@@ -72,68 +72,3 @@ def around(name: str, structures: Structures) -> int:
     own = set(structures[name])
     outer = {other: values for other, values in structures.items() if own < set(values)}
     return written_values(structures)[min(outer, key=lambda other: len(outer[other]))] if outer else 0
-
-
-def fill_holes(labels: NDArray, values: tuple[int, ...], written: int) -> None:
-    """Gives background that a structure encloses wholly (6 neighbours) the value `written`, in place."""
-    inside = enclosed(structure_mask(labels, values))
-    inside &= labels == 0
-    labels[inside] = written
-
-
-def structure_mask(labels: NDArray, values: Sequence[int]) -> NDArray[np.bool_]:
-    """Where a label map has one of the values; a byte a voxel and another, where isin takes eight more."""
-    mask = np.zeros(labels.shape, bool)
-    for value in values:
-        mask |= labels == value
-    return mask
-
-
-def enclosed(mask: NDArray) -> NDArray[np.bool_]:
-    """A mask and the holes in it, which no path over faces leads out of."""
-    from scipy.ndimage import binary_fill_holes
-
-    filled = mask.copy()
-    for box in bounding_box(mask):
-        filled[box] = binary_fill_holes(mask[box])
-    return filled
-
-
-def keep_components(
-    labels: NDArray, values: tuple[int, ...], keep: Callable[[NDArray], NDArray], removed_to: int = 0
-) -> None:
-    """Sets to `removed_to`, in place, the components (26 neighbours) of a structure for whose sizes `keep` is False.
-
-    keep: from the number of voxels of each component to a mask.
-    """
-    for box in bounding_box(structure_mask(labels, values)):
-        part = labels[box]
-        components, sizes = components_of(structure_mask(part, values))
-        part[np.concatenate([[False], ~keep(sizes)])[components]] = removed_to
-
-
-def components_of(mask: NDArray) -> tuple[NDArray, NDArray]:
-    """The component (26 neighbours) that each voxel belongs to, from 1 on, and the number of voxels of each."""
-    from scipy.ndimage import label
-
-    components, number = label(mask, _ALL_NEIGHBOURS)
-    return components, voxels_of_each(components, number)
-
-
-def voxels_of_each(components: NDArray, number: int, where: NDArray | None = None) -> NDArray[np.int64]:
-    """How many voxels (of those in the mask `where`) each of so many components has."""
-    sizes = np.zeros(number + 1, np.int64)
-    for index, plane in enumerate(components):  # a count over all at once would copy them in eight bytes each
-        sizes += np.bincount((plane if where is None else plane[where[index]]).ravel(), minlength=number + 1)
-    return sizes[1:]
-
-
-def bounding_box(mask: NDArray) -> list[tuple[slice, ...]]:
-    """The smallest box around a mask, in a list that is empty where the mask is."""
-    box = []
-    for axis in range(mask.ndim):
-        along = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if len(along) == 0:
-            return []
-        box.append(slice(int(along[0]), int(along[-1]) + 1))
-    return [tuple(box)]

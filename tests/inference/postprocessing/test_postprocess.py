@@ -8,12 +8,11 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.inference.inference_config import PostprocessConfig
+from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
 from pipeline.inference.postprocessing.postprocess import check_structures, postprocess
 from pipeline.inference.postprocessing.select_postprocessing import (
-    LabelPair,
     describe_steps,
     dice_after,
-    measure_case,
     select_steps,
     verify_selection,
 )
