@@ -145,8 +145,8 @@ def predict_scans(arguments: argparse.Namespace) -> int:
 
 def score_folder(arguments: argparse.Namespace) -> int:
     """Predictions against references; 4 where some references have no prediction, or none that can be compared."""
-    from pipeline.evaluation.evaluate_pairs import parse_tolerances, score
     from pipeline.evaluation.metrics.score_case import MetricConfig
+    from pipeline.evaluation.score_folders import parse_tolerances, score
 
     metrics = MetricConfig(
         **parse_tolerances(arguments.nsd_tolerance_mm),

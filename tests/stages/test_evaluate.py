@@ -16,8 +16,9 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
-from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
+from pipeline.evaluation.evaluate_pairs import evaluate_pairs
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
+from pipeline.evaluation.score_folders import parse_labels, score
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
