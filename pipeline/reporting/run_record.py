@@ -14,7 +14,7 @@ from pipeline.config.yaml_source import portable_yaml
 from pipeline.dataset.cases_json import Cases, data_root, read_cases
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.charts.training_curves import Fold, read_fold
-from pipeline.reporting.results import Results, read_results
+from pipeline.reporting.evaluation_results import Results, read_results
 
 _LARGEST_PREVIEW = 700_000
 

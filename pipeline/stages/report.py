@@ -38,7 +38,7 @@ def run(config: ReportReads, inputs: Mapping[str, Path], out: Path, runtime: Run
     from pipeline import __version__
     from pipeline.dataset.cases_json import data_root
     from pipeline.reporting.load_case import load_case
-    from pipeline.reporting.page import report_page
+    from pipeline.reporting.report_page import report_page
     from pipeline.reporting.run_record import read_run, saved_config
     from pipeline.reporting.slices import Slices, cut
 

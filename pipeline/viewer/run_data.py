@@ -13,7 +13,7 @@ from pipeline.base.files import read_json, safe_join
 from pipeline.base.stage import is_finished
 from pipeline.dataset.cases_json import Case, Cases, data_root, image_paths, read_cases
 from pipeline.preprocessing.plan import read_plan
-from pipeline.reporting.results import Results, read_results
+from pipeline.reporting.evaluation_results import Results, read_results
 from pipeline.web.browser_volumes import plain_nifti, planned_windows, relabel, to_int16_if_lossless
 
 _SHOWN = ("dice", "nsd", "hd95_mm", "volume_ref_ml", "volume_pred_ml")

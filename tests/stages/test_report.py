@@ -15,9 +15,9 @@ from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import execute
 from pipeline.reporting import overlays, run_record
-from pipeline.reporting.overlays import png
-from pipeline.reporting.page import scored_on
-from pipeline.reporting.results import read_results
+from pipeline.reporting.evaluation_results import read_results
+from pipeline.reporting.png_image import png
+from pipeline.reporting.sections.results_section import scored_on
 from pipeline.stages.report import STAGE, ReportConfig, ReportReads
 from tests.reporting.fake_run import fake_run
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipeline.reporting.channel_contrast import contrasts
 from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
-from pipeline.reporting.overlays import OverlaySettings, Window, contour_bytes_for, pixels_for, three_planes
+from pipeline.reporting.intensity_window import Window
+from pipeline.reporting.overlays import OverlaySettings, contour_bytes_for, pixels_for, three_planes
 from pipeline.reporting.run_record import RunRecord
-from pipeline.reporting.slices import PLANES, Slices, contrasts
+from pipeline.reporting.slices import PLANES, Slices
 
 CaseImage = Sequence[tuple[int, Slices]]
 """Index of a case in the results, and its slices."""

@@ -1,4 +1,4 @@
-"""What `evaluate` wrote, as one value: every metric of every case and structure, and the order of the cases."""
+"""Results of the evaluation, as one value: every metric of every case and structure, and the order of the cases."""
 
 from __future__ import annotations
 

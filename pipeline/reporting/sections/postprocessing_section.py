@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
-from pipeline.reporting.tables import table
+from pipeline.reporting.html_table import table
 
 _COLUMNS = ("structure", "done", "Dice before", "after", "gain", "better in", "worse in", "best of those tried")
 
