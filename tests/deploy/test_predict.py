@@ -120,7 +120,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
 
 KILLED_AFTER_TWO = """
 import os, pathlib, signal, sys
-from pipeline.inference.segmentation_jobs import CaseJournal
+from pipeline.inference.case_journal import CaseJournal
 from pipeline.deploy.predict import predict
 add, done = CaseJournal.add, []
 def killing(journal, result):

@@ -14,7 +14,7 @@ from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.write_label import write_label
 from tests.dataset.small_datasets import scan
-from tests.io.test_formats import oblique, write_any
+from tests.io.test_read_image import oblique, write_any
 
 KINDS = {
     "a.nii": "a.nii.gz",
