@@ -24,8 +24,8 @@ from pipeline.base.terminal import format_table
 from pipeline.inference.backends.torch_backend import TorchModel
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
-from pipeline.io.formats import read_image
 from pipeline.io.geometry import Grid
+from pipeline.io.read_image import read_image
 from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network

@@ -123,7 +123,7 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
 def packaged(arguments: argparse.Namespace) -> Predictor:
     """The networks of a package as `segpipe predict` opens them."""
     from pipeline.inference.build_predictors import build_predictors
-    from pipeline.inference.engine_spec import EngineSpec
+    from pipeline.inference.predictor_spec import EngineSpec
     from pipeline.packaging.model_package import load_package
 
     package = load_package(arguments.package)

@@ -139,12 +139,13 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
 
     from pipeline.base.files import write_json
     from pipeline.inference.inference_config import InferenceConfig
-    from pipeline.io.formats import read_image
+    from pipeline.io.read_image import read_image
     from pipeline.models.checkpoint import save_weights
     from pipeline.models.networks.build_network import build_network
     from pipeline.packaging.export_models import export
-    from pipeline.packaging.label_metadata import make_labels, write_labels
-    from pipeline.packaging.model_package import write_seal
+    from pipeline.packaging.label_files import write_labels
+    from pipeline.packaging.label_metadata import make_labels
+    from pipeline.packaging.package_seal import write_seal
     from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 
     plan = Plan(

@@ -116,7 +116,7 @@ def measured(name: str) -> dict[str, float]:
     from pipeline.base.heap import keep_freed_memory
 
     keep_freed_memory()
-    import pipeline.training.setup  # noqa: F401, so that the process as it is before training has all of it
+    import pipeline.training.build_fold_run  # noqa: F401, so that the process as it is before training has all of it
     from pipeline.base.machine import Runtime
     from pipeline.base.process_memory import peak_memory_gib
     from pipeline.config.train import TrainConfig
@@ -141,7 +141,7 @@ def predicted(planned: Planned) -> dict[str, float]:
 
     from pipeline.planning.step_timing import StepSpec
     from pipeline.planning.training_memory import predict_memory
-    from pipeline.sampling.patch_store import case_bytes
+    from pipeline.sampling.store_size import case_bytes
 
     work = StepSpec(planned.network, planned.channels, planned.structures + 1, planned.patch, planned.batch)
     memory = predict_memory(work, planned.precision, torch.device("cpu"))
@@ -156,8 +156,8 @@ def prepare(planned: Planned, folder: Path) -> dict[str, Path]:
 
     from pipeline.base.files import write_json
     from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
+    from pipeline.sampling.foreground_locations import find_locations
     from pipeline.sampling.patch_store import write_case, write_index
-    from pipeline.sampling.prepare_case import find_locations
 
     names = [f"channel_{i}" for i in range(planned.channels)]
     plan = Plan(

@@ -162,9 +162,9 @@ def shape_of(arguments: argparse.Namespace) -> tuple[int, int, int]:
 
 def write_pairs(folder: Path, cases: int) -> None:
     """Predictions and references of hippocampus size."""
-    from pipeline.io.formats import write_label
     from pipeline.io.geometry import Grid
     from pipeline.io.volume import Volume
+    from pipeline.io.write_label import write_label
 
     for case in range(cases):
         for side, labels in zip(("pred", "ref"), label_maps(SMALL, structures=2, seed=case), strict=True):

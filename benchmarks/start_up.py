@@ -49,10 +49,10 @@ def mark():
 marks = []
 import numpy as np
 import pipeline.deploy.container_entrypoint, pipeline.deploy.predict, pipeline.inference.segment_cases
-from pipeline.io.formats import read_image
+from pipeline.io.read_image import read_image
 from pipeline.inference.build_predictors import build_predictors
 from pipeline.packaging.model_package import load_package
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 mark()
 model = load_package(package)
 mark()

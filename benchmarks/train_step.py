@@ -36,10 +36,11 @@ from torch import nn
 
 from pipeline.base.heap import keep_freed_memory
 from pipeline.base.terminal import format_table
+from pipeline.models.exponential_moving_average import MovingAverage
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
-from pipeline.models.optimizers import MovingAverage, build_optimizer
+from pipeline.models.optimizers import build_optimizer
 from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.prefetch import Batch
 from pipeline.training.train_step import AUTOCAST, TrainStep

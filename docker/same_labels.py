@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.io.formats import image_ending, read_label
+from pipeline.io.image_file_names import image_ending
+from pipeline.io.read_label import read_label
 
 
 def main(expected: Path, found: Path, share: float) -> int:

@@ -18,7 +18,9 @@ from scipy import ndimage
 
 from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.predictor import Predictor
-from pipeline.io.formats import read_image, read_label, write_label
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
+from pipeline.io.write_label import write_label
 from pipeline.preprocessing.plan import ChannelPlan, Plan
 
 ORIENTATIONS = [

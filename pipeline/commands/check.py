@@ -11,7 +11,7 @@ from pipeline.base.files import write_text
 from pipeline.base.machine import Runtime
 from pipeline.commands.config_arguments import add_set_argument
 from pipeline.config import load_config
-from pipeline.dataset.checks.faults import as_json, as_page
+from pipeline.dataset.checks.fault_report import as_json, as_page
 from pipeline.dataset.manifest import read_manifest
 from pipeline.stages.input_files import require_data_root
 from pipeline.stages.load import check, show_faults

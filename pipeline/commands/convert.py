@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
-from pipeline.layouts.convert_dataset import convert_dataset
+from pipeline.layouts.convert.convert_dataset import convert_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

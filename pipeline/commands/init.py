@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.base.errors import EXIT_DONE
 from pipeline.layouts.detect_layout import READERS
 from pipeline.layouts.folders.file_roles import FilePatterns
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
-from pipeline.evaluation.evaluate_pairs import parse_tolerances, score
 from pipeline.evaluation.metrics.empty_policy import EmptyPolicy
 from pipeline.evaluation.metrics.score_case import MetricConfig
+from pipeline.evaluation.score_folders import parse_tolerances, score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

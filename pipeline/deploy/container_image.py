@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, SegpipeError
-from pipeline.packaging.model_package import SEAL, ModelPackage, load_package
+from pipeline.packaging.model_package import ModelPackage, load_package
+from pipeline.packaging.package_seal import SEAL
 
 log = logging.getLogger(__name__)
 

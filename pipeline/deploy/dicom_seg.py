@@ -25,8 +25,9 @@ from pipeline.base.files import atomic_write
 from pipeline.config.package import CodedConcept
 from pipeline.deploy.list_scans import Scan
 from pipeline.inference.segmentation_jobs import CaseResult
-from pipeline.io.dicom_series import LPS_TO_RAS, Series, open_series
-from pipeline.io.formats import image_ending, read_label
+from pipeline.io.dicom.dicom_series import LPS_TO_RAS, Series, open_series
+from pipeline.io.image_file_names import image_ending
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.packaging.label_metadata import Label
 

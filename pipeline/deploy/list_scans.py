@@ -11,9 +11,10 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, safe_join
 from pipeline.dataset.manifest import read_manifest
-from pipeline.inference.segmentation_jobs import JOURNAL
-from pipeline.io.dicom_file import holds_dicom, identifies_patient
-from pipeline.io.formats import CHANNEL_SUFFIX, case_id, image_ending, stem
+from pipeline.inference.case_journal import JOURNAL
+from pipeline.io.dicom.dicom_file import holds_dicom
+from pipeline.io.dicom.patient_names import identifies_patient
+from pipeline.io.image_file_names import CHANNEL_SUFFIX, case_id, image_ending, stem
 
 _MOST_CHANNELS = 4
 """More numbers after one name than any usual scan has channels are numbers of cases."""

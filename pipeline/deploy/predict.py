@@ -12,12 +12,13 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import digest_of
 from pipeline.base.terminal import format_duration, format_table, progress
 from pipeline.deploy.list_scans import Scan, list_scans
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.case_journal import JOURNAL, CaseJournal
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
-from pipeline.inference.segmentation_jobs import JOURNAL, CaseJournal, CaseResult, Job
-from pipeline.io.formats import image_ending
+from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.base.files import write_json, write_text
 from pipeline.inference.segment_cases import CaseResult
-from pipeline.io.formats import read_label
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.packaging.label_metadata import Label
 from pipeline.packaging.model_package import ModelPackage

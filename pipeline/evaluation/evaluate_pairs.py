@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,13 +15,14 @@ from numpy.typing import NDArray
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean, problem_list
 from pipeline.base.files import write_json, write_text
 from pipeline.base.machine import Runtime
-from pipeline.base.terminal import format_table
 from pipeline.evaluation.metrics.confusion_matrix import disjoint_label_sets
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.metrics.metric_definitions import definitions
-from pipeline.evaluation.metrics.score_case import METRICS, MetricConfig, score_case
+from pipeline.evaluation.metrics.score_case import MetricConfig, score_case
 from pipeline.evaluation.metrics.summary import ScoredCase, summarise
-from pipeline.io.formats import GRID_TOLERANCE_MM, IMAGE_ENDINGS, read_label, stem
+from pipeline.evaluation.score_tables import per_case_csv, summary_table
+from pipeline.io.grid_difference import GRID_TOLERANCE_MM
+from pipeline.io.read_label import read_label
 from pipeline.parallel.map_cases import map_cases
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def evaluate_pairs(
     summary["not_scored"] = [{"case": case, "reason": reason} for case, reason in sorted(not_scored.items())]
     summary["label_values"] = {name: list(values) for name, values in evaluation.structures.items()}
     summary["definitions"] = definitions(evaluation.metrics, names, evaluation.bootstrap_resamples)
-    write_text(output / "per_case.csv", _per_case_csv(cases))
+    write_text(output / "per_case.csv", per_case_csv(cases))
     write_json(output / "summary.json", summary)
     log.info("%s", summary_table(summary))
     for name, table in summary["structures"].items():
@@ -105,95 +104,6 @@ def evaluate_pairs(
             "not scored, and in no mean: %s", ", ".join(f"{case} ({not_scored[case]})" for case in sorted(not_scored))
         )
     return summary
-
-
-def score(
-    pred_dir: Path,
-    ref_dir: Path,
-    labels: str,
-    output_dir: Path,
-    metrics: MetricConfig | None = None,
-    runtime: Runtime | None = None,
-    ignore_value: int | None = None,
-) -> dict[str, Any]:
-    """`segpipe score`: scores each prediction in a folder against the reference with the same case id.
-
-    labels: `name=value,...`, a region as `name=1+2`. References without a prediction are listed as not scored, and so
-    are pairs that cannot be.
-    Raises a ConfigError for labels or folders that cannot be used, a DataError for a prediction without a reference.
-    """
-    structures = parse_labels(labels)
-    if of := [name for name, values in structures.items() if ignore_value in values]:
-        raise ConfigError(
-            f"--ignore {ignore_value} is a value of {', '.join(of)}; it can be scored or left out, not both"
-        )
-    evaluation = Evaluation(structures, metrics or MetricConfig(), ignore_value=ignore_value)
-    preds, refs = _label_files(pred_dir), _label_files(ref_dir)
-    if orphans := [Problem(case, f"{preds[case]} has no reference in {ref_dir}") for case in preds if case not in refs]:
-        raise DataError(problem_list(f"{pred_dir}", orphans))
-    missing = {case: "no prediction" for case in refs if case not in preds}
-    pairs = [Pair(case, preds[case], refs[case], subject=case) for case in sorted(preds)]
-    return evaluate_pairs(pairs, evaluation, output_dir, runtime or Runtime(), missing, go_on=True)
-
-
-def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
-    """`liver=1,tumour=2,organ=1+2` as names with label values; a ConfigError says what is wrong."""
-    structures: dict[str, tuple[int, ...]] = {}
-    for part in text.split(","):
-        name, sign, values = (piece.strip() for piece in part.partition("="))
-        numbers = [number.strip() for number in values.split("+")]
-        if not name or not sign or not all(number.isdecimal() for number in numbers):
-            raise ConfigError(f"--labels: {part!r} must be name=value, for instance --labels liver=1,tumour=2")
-        if name in structures:
-            raise ConfigError(f"--labels: {name!r} stands twice")
-        if 0 in (found := tuple(int(number) for number in numbers)):
-            raise ConfigError(f"--labels: {part!r}: 0 is the background, which is not scored")
-        if len(set(found)) < len(found):
-            raise ConfigError(f"--labels: {part!r} names a value twice")
-        if twin := next((other for other, values in structures.items() if set(values) == set(found)), None):
-            raise ConfigError(
-                f"--labels: {twin!r} and {name!r} are both {values}; give each structure a value of its own"
-            )
-        structures[name] = found
-    return structures
-
-
-def parse_tolerances(text: str) -> dict[str, Any]:
-    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricConfig`; else a ConfigError."""
-    try:
-        if "=" not in text:
-            found = {"": float(text)}
-        else:
-            found = {name.strip(): float(mm) for name, _, mm in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        found = {}
-    if not found or not all(mm > 0 for mm in found.values()):
-        raise ConfigError(f"--nsd-tolerance-mm: {text!r} is no length above 0; write 2, or liver=2,tumour=1")
-    return {"default_tolerance_mm": found.pop("", 1.0), "tolerance_mm": found}
-
-
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """The main figures as a table for the terminal."""
-
-    def cell(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    rows = []
-    for name, table in [*summary["structures"].items(), ("mean", summary["mean"])]:
-        low, high = table["dice"]["ci95"]
-        rows.append(
-            [
-                name,
-                cell(table["dice"]["mean"], 4),
-                "-" if low is None else f"{low:.4f} to {high:.4f}",
-                cell(table["iou"]["mean"], 4),
-                cell(table["hd95_mm"]["mean"], 2),
-                cell(table["assd_mm"]["mean"], 3),
-                cell(table["nsd"]["mean"], 4),
-                f"{table['counts']['n_scored']}/{table['counts']['n_cases']}" if "counts" in table else "",
-            ]
-        )
-    return format_table(["structure", "Dice", "95 % interval", "IoU", "HD95 mm", "ASSD mm", "NSD", "cases"], rows)
 
 
 def _confusion(matrices: Sequence[NDArray[np.int64]], structures: Structures) -> dict[str, Any] | None:
@@ -236,32 +146,3 @@ def _are_declared(labels: NDArray[Any], evaluation: Evaluation) -> bool:
     ignored = [] if evaluation.ignore_value is None else [evaluation.ignore_value]
     values = [value for some in evaluation.structures.values() for value in some]
     return bool(np.isin(labels, [0, *values, *ignored]).all())
-
-
-def _per_case_csv(cases: Sequence[ScoredCase]) -> str:
-    groups = sorted({column for case in cases for column in case.groups})
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", "structure", *METRICS, "empty", "subject", *groups])
-    for case in cases:
-        for name, row in case.rows.items():
-            values = [row[metric] for metric in (*METRICS, "empty")]
-            cells = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
-            writer.writerow([case.id, name, *cells, case.subject, *(case.groups.get(column, "") for column in groups)])
-    return stream.getvalue()
-
-
-def _label_files(folder: Path) -> dict[str, Path]:
-    """The label maps of a folder by case id."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.startswith(".") or not path.name.lower().endswith(tuple(IMAGE_ENDINGS)):
-            continue
-        if (case := stem(path)) in found:
-            raise DataError(f"{found[case]} and {path} are both label maps of case {case!r}; keep one")
-        found[case] = path
-    if not found:
-        raise DataError(f"{folder}: no label maps here; their names end in {', '.join(IMAGE_ENDINGS)}")
-    return found

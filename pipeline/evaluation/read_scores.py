@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
 from pipeline.evaluation.metrics.score_case import METRICS
-from pipeline.io.formats import stem
+from pipeline.io.image_file_names import stem
 
 Values = tuple[int, ...]
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.machine import resolve_device, usable_cores
 from pipeline.inference.backends.select_backend import Candidate, Models, Workload, select_backend
-from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segment_cases import CASE_FAULTS
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.sliding_window import window_grid
-from pipeline.io.formats import read_header, read_image
-from pipeline.io.geometry import resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import resampled_grid
+from pipeline.io.read_image import read_header, read_image
 from pipeline.preprocessing.plan import Plan
 
 if TYPE_CHECKING:

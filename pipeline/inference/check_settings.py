@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.base.errors import ConfigError
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.inference.postprocess import check_structures
+from pipeline.inference.postprocessing.postprocess import check_structures
 from pipeline.models.networks.network_config import size_divisor
 from pipeline.preprocessing.plan import Plan
 

@@ -11,9 +11,9 @@ from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.machine import available_memory_gib
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
-from pipeline.inference.label_writer import label_type
-from pipeline.inference.postprocess import BYTES_A_VOXEL
-from pipeline.inference.resample_to_image import CHUNK_VOXELS
+from pipeline.inference.logits_to_labels import label_type
+from pipeline.inference.postprocessing.postprocess import BYTES_A_VOXEL
+from pipeline.inference.resample_logits import CHUNK_VOXELS
 from pipeline.inference.slab_blending import SlabLayout, best_layout
 from pipeline.io.image_header import ImageHeader
 from pipeline.preprocessing.plan import Plan

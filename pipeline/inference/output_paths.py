@@ -1,16 +1,12 @@
-"""Which file a segmentation is written to, and the maps that may lie beside it."""
+"""File names of segmentations and of the maps beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.base.errors import DataError, Problem, problem_list
-from pipeline.base.files import atomic_write
-from pipeline.io.formats import case_id, image_ending, stem
-from pipeline.io.volume import Volume
+from pipeline.io.image_file_names import case_id, image_ending, stem
 
 MAPS = ("uncertainty", "disagreement", "probabilities")
 """What may lie beside a segmentation, where it was asked for."""
@@ -53,13 +49,3 @@ def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
 def map_path(segmentation: Path, what: str) -> Path:
     """Where a map of a case lies: in a folder of that name beside its segmentation, so that folders hold one kind."""
     return segmentation.parent / what / f"{stem(segmentation)}.nii.gz"
-
-
-def write_image(path: Path, volume: Volume) -> None:
-    """Writes a map (X, Y, Z) or maps (K, X, Y, Z) of fp32 as NIfTI, atomically; the channels become the last axis."""
-    import nibabel as nib
-
-    array = volume.array if volume.array.ndim == 3 else np.moveaxis(volume.array, 0, -1)
-    image = nib.Nifti1Image(array.astype(np.float32, copy=False), volume.grid.affine)
-    image.header.set_xyzt_units("mm")
-    atomic_write(path, lambda temporary: nib.save(image, temporary))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +14,22 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError
 from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.inference.array_backend import Array, Arrays
+from pipeline.inference.array_backend import Array
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.inference.label_writer import LabelWriter, PredictionArrays, label_type
+from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, label_type
 from pipeline.inference.memory_estimate import MemoryEstimate, MemoryEstimates, estimate_memory, reclaim_memory_gib
-from pipeline.inference.resample_to_image import Resampler
+from pipeline.inference.resample_logits import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
-from pipeline.io.geometry import Grid, resampled_grid, to_canonical
+from pipeline.inference.window_model import WindowModel
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.preprocess import PreprocessedImage, preprocess
 
 _MANY_TIMES, _TOO_MANY_TIMES = 8, 100
 """The model's grid may have this many times an image's voxels before that is remarked on, and before it is refused."""
-
-
-class WindowModel(Protocol):
-    """Anything that turns windows into logits, with torch or without."""
-
-    @property
-    def arrays(self) -> Arrays:
-        """Where its logits live."""
-
-    @property
-    def backend(self) -> str:
-        """What runs the networks, in words: the program, the device and the arithmetic."""
-
-    @property
-    def disagreement(self) -> bool:
-        """Whether a channel after the classes says how much an ensemble's networks disagree."""
-
-    def __call__(self, windows: NDArray) -> Array:
-        """Windows (N, C, *roi) fp32 to logits (N, K, *roi) fp32."""
-
-    def inference_context(self) -> AbstractContextManager[None]:
-        """Entered around all work with the model and its arrays."""
 
 
 @dataclass(frozen=True)

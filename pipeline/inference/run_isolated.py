@@ -11,7 +11,7 @@ from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.heap import ONE_POOL
 from pipeline.inference.build_predictors import build_predictors
 from pipeline.inference.domain_check import domain_shift_reasons
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segment_cases import segment_cases
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 

@@ -17,12 +17,14 @@ from functools import partial
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
 from pipeline.inference.memory_estimate import CasePeaks, MemoryEstimates, bytes_as_read, reclaim_memory_gib
-from pipeline.inference.output_paths import MAPS, map_path, write_image
-from pipeline.inference.postprocess import postprocess
+from pipeline.inference.output_paths import MAPS, map_path
+from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
 from pipeline.inference.segmentation_jobs import CaseResult, Job
-from pipeline.io.formats import read_header, read_image, strip_description, write_label
+from pipeline.io.read_image import read_header, read_image
 from pipeline.io.volume import Volume
+from pipeline.io.write_image import write_image
+from pipeline.io.write_label import strip_description, write_label
 
 log = logging.getLogger(__name__)
 

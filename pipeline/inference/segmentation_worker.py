@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pipeline.base.child_process import LogToParent, read_requests, send_message, take_over_stdout
 from pipeline.base.errors import SegpipeError
 from pipeline.base.log_privacy import silence_dicom_logging
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.run_isolated import segment_in_process
 from pipeline.inference.segmentation_jobs import Job
 

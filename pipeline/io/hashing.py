@@ -1,4 +1,4 @@
-"""Digests by which a scan is known again: of its file, of its voxels on their grid, and of its voxels alone."""
+"""Digests of scans: of a file, of voxels on their grid, and of voxels alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import digest_of, sha256_of
-from pipeline.io import metaimage_header, nrrd_header
-from pipeline.io.geometry import Grid, to_canonical
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid
+from pipeline.io.image_file_names import voxel_files
 
 
 def file_digest(path: Path) -> str:
@@ -22,21 +22,6 @@ def file_digest(path: Path) -> str:
         voxels = voxel_files(path)
         return digest_of([sha256_of(file) for file in (path, *voxels)]) if voxels else sha256_of(path)
     return digest_of(sorted(sha256_of(file) for file in path.iterdir() if file.is_file()))
-
-
-def voxel_files(path: Path) -> list[Path]:
-    """The other file, with the voxels, of a header (.hdr, .mhd, .nhdr) that has one; none where it cannot be told."""
-    ending = path.suffix.lower()
-    if ending == ".hdr":
-        voxels = path.with_suffix(".img")
-    elif ending in {".mhd", ".nhdr"}:
-        try:
-            voxels = (metaimage_header if ending == ".mhd" else nrrd_header).read_text_header(path).voxels
-        except (ImageFileError, KeyError, ValueError, IndexError, OSError):
-            return []
-    else:
-        return []
-    return [voxels] if voxels != path and voxels.is_file() else []
 
 
 def voxel_digest(array: NDArray[Any], grid: Grid) -> str:

@@ -1,4 +1,4 @@
-"""What a file says about itself before its voxels are read, and how a file that cannot be used is refused."""
+"""Image headers: grid, channels and voxel type, before any voxel is read."""
 
 from __future__ import annotations
 
@@ -10,32 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.machine import available_memory_gib
 from pipeline.io.geometry import Grid
+from pipeline.io.image_file_error import LARGER_THAN_MEMORY, ImageFileError, LargerThanMemory, bad_header
 
 SHEAR_TOLERANCE = 0.01
 """Largest |cosine| between two voxel axes that counts as rounding (an angle of 89.4 degrees)."""
-LARGER_THAN_MEMORY = "larger-than-memory"
 _SMALLEST_MM = 1e-9
 """No voxel is smaller than a picometre: such a size is one of a damaged header."""
 _FLAT = 1e-6
 """Volume that three directions of length 1 span, below which they lie in one plane."""
-
-
-class ImageFileError(DataError):
-    """A file that cannot be used: `found` says what is wrong, `cure` what to do, `code` names the kind of fault."""
-
-    def __init__(self, path: Path, code: str, found: str, cure: str) -> None:
-        super().__init__(path, code, found, cure)
-        self.path, self.code, self.found, self.cure = path, code, found, cure
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.found}; {self.cure}"
-
-
-class LargerThanMemory(ImageFileError, TooLargeError):
-    """A file of more voxels than fit into the memory that is free."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +102,23 @@ def refuse_if_larger_than_memory(header: ImageHeader) -> None:
         )
 
 
-def truncated(path: Path, promised: int, held: int) -> ImageFileError:
-    """The fault of a file that ends before its voxels do."""
-    return ImageFileError(
-        path,
-        "truncated",
-        f"its header promises {promised:,} bytes of voxels, the file holds {held:,}: it is truncated",
-        "copy or download it again (its source has the rest)",
-    )
+def split_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Spatial shape and channels: the first three axes, and the one axis behind them that is longer than 1."""
+    if len(shape) < 3:
+        raise ImageFileError(
+            path,
+            "not-3d",
+            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}), a scan has 3",
+            "stack its slices into one volume",
+        )
+    if min(shape) < 1:
+        raise bad_header(path, f"a shape of {'×'.join(map(str, shape))} has no voxels")
+    further = [n for n in shape[3:] if n > 1]
+    if len(further) > 1:
+        raise ImageFileError(
+            path,
+            "not-3d",
+            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}); a scan has 3 and one for its channels",
+            "split it into one file per channel",
+        )
+    return shape[:3], further[0] if further else 1

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.io import metaimage_header, nrrd_header
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid, refuse_if_larger_than_memory, truncated
+from pipeline.io.image_file_error import ImageFileError, truncated
+from pipeline.io.image_header import ImageHeader, checked_grid, refuse_if_larger_than_memory
 from pipeline.io.text_header import TextHeader
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

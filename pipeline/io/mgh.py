@@ -7,8 +7,9 @@ from pathlib import Path
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
-from pipeline.io.image_header import ImageFileError, ImageHeader, checked_grid
-from pipeline.io.raw_voxels import bad_header, opened, refuse_false_promise, split_shape
+from pipeline.io.image_file_error import ImageFileError, bad_header
+from pipeline.io.image_header import ImageHeader, checked_grid, split_shape
+from pipeline.io.raw_voxels import opened, refuse_false_promise
 
 _VOXELS_BEGIN = 284
 _SHORTEST = 90

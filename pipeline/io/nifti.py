@@ -12,8 +12,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import HeaderWarning, ImageFileError, ImageHeader, checked_grid
-from pipeline.io.raw_voxels import bad_header, opened, refuse_false_promise, split_shape
+from pipeline.io.image_file_error import ImageFileError, bad_header
+from pipeline.io.image_header import HeaderWarning, ImageHeader, checked_grid, split_shape
+from pipeline.io.raw_voxels import opened, refuse_false_promise
 
 FORM_TOLERANCE_MM = 0.1
 """Corner distance up to which sform and qform count as equal; a quaternion in float32 is that exact."""

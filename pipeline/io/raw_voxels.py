@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.image_header import ImageFileError, ImageHeader, refuse_if_larger_than_memory, truncated
+from pipeline.io.image_file_error import ImageFileError, truncated
+from pipeline.io.image_header import ImageHeader, refuse_if_larger_than_memory
 
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
@@ -84,35 +85,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise ImageFileError(
             path, "unreadable", f"it cannot be read ({error.strerror or error})", "check the disk and the permissions"
         ) from None
-
-
-def bad_header(path: Path, why: str) -> ImageFileError:
-    """The fault of a header that makes no sense."""
-    return ImageFileError(
-        path, "bad-header", f"its header is damaged: {why}", "copy it again, or write it anew from its source"
-    )
-
-
-def split_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Spatial shape and channels: the first three axes, and the one axis behind them that is longer than 1."""
-    if len(shape) < 3:
-        raise ImageFileError(
-            path,
-            "not-3d",
-            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}), a scan has 3",
-            "stack its slices into one volume",
-        )
-    if min(shape) < 1:
-        raise bad_header(path, f"a shape of {'×'.join(map(str, shape))} has no voxels")
-    further = [n for n in shape[3:] if n > 1]
-    if len(further) > 1:
-        raise ImageFileError(
-            path,
-            "not-3d",
-            f"it has {len(shape)} axes ({'×'.join(map(str, shape))}); a scan has 3 and one for its channels",
-            "split it into one file per channel",
-        )
-    return shape[:3], further[0] if further else 1
 
 
 def _is_gzip(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
 
 Packing = Literal["raw", "zlib", "gzip", "text"]
 _LONGEST_HEADER, _LONGEST_AXIS = 2**20, 2**31

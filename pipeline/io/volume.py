@@ -17,7 +17,7 @@ class Volume:
     """An array (C, X, Y, Z) of an image, or (X, Y, Z) of a label map, on its `grid`.
 
     `header` carries what a writer needs to give the same kind of file back (qform and sform with codes, units,
-    description, original file kind); its keys belong to `pipeline.io.formats`.
+    description, original file kind); its keys belong to `pipeline.io.read_image`.
     """
 
     array: NDArray[Any]

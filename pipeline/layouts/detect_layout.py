@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
-from pipeline.layouts.dataset_listing import DatasetListing, image_files
+from pipeline.layouts.dataset_listing import DatasetListing
 from pipeline.layouts.folders import read_folders
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.formats import bids, csv_table, dicom_folders, msd, nnunet
+from pipeline.layouts.list_files import image_files
 
 READERS: dict[str, Callable[[Path], DatasetListing]] = {
     "msd": msd.read,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shlex
+import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from pipeline.base.errors import DataError
+from pipeline.io.image_file_names import IMAGE_ENDINGS
+
+_PIECE = 2**20
 
 _NOT_DATA = {"__MACOSX", "lost+found"}
 
@@ -59,3 +65,41 @@ def _leads_back(path: Path, top: Path) -> bool:
     if top.is_relative_to(real):
         return True
     return real.is_relative_to(top) and all(_visible(part) for part in real.relative_to(top).parts)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All image files below `folder`, sorted; hidden ones (also AppleDouble `._x`) and .img halves are left out.
+
+    Where a file lies there packed and unpacked alike (c1.nii.gz, c1.nii), it counts once.
+    """
+    paths = sorted(filter(is_image, files_below(folder)))
+    packed = {path.with_suffix(""): path for path in paths if path.name.lower().endswith(".nii.gz")}
+    return [path for path in paths if path not in packed or not _unpacks_to(packed[path], path)]
+
+
+def is_image(path: Path) -> bool:
+    """True for a visible file with an image ending; of a .hdr/.img pair the .hdr stands for both.
+
+    A link to a file that is not there (data sets whose files are fetched on demand) is one too, and is then named as
+    missing.
+    """
+    name = path.name.lower()
+    if path.name.startswith(".") or not name.endswith(tuple(IMAGE_ENDINGS)):
+        return False
+    if not (path.is_file() or (path.is_symlink() and not path.exists())):
+        return False
+    header = path.with_suffix(".hdr")
+    return not (name.endswith(".img") and header.is_file())
+
+
+@cache
+def _unpacks_to(packed: Path, plain: Path) -> bool:
+    """Whether a gzip file holds just what lies in `plain`; asked once, since both are read to their ends."""
+    try:
+        with gzip.open(packed) as inner, plain.open("rb") as outer:
+            while (piece := inner.read(_PIECE)) == outer.read(_PIECE):
+                if not piece:
+                    return True
+    except (OSError, EOFError, zlib.error):
+        return False
+    return False

@@ -18,7 +18,8 @@ from pipeline.inference.backends.onnx_backend import OnnxModel
 from pipeline.inference.backends.openvino_backend import OpenVinoModel
 from pipeline.inference.backends.torch_backend import TorchModel
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.inference.predictor import Predictor, WindowModel
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.window_model import WindowModel
 from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network

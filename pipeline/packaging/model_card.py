@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import __version__
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
-from pipeline.inference.select_postprocessing import describe_steps
+from pipeline.inference.postprocessing.select_postprocessing import describe_steps
 from pipeline.packaging.label_metadata import Label
 from pipeline.preprocessing.plan import Plan
 

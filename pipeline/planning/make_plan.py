@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from pipeline.base.errors import ConfigError
-from pipeline.base.machine import available_memory_gib, usable_cores
+from pipeline.base.machine import usable_cores
 from pipeline.config.plan import PlanConfig, StepCostConfig
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.models.networks.network_config import AnyNetwork, network_config
-from pipeline.planning.data_decisions import GridPlan, decide_grid
-from pipeline.planning.normalisation import absent_structures, inverse_frequency
+from pipeline.planning.class_weights import absent_structures, inverse_frequency
 from pipeline.planning.patch_size import PatchPlan, decide_patch_plan
+from pipeline.planning.preprocessing_plan import GridPlan, decide_grid
 from pipeline.planning.step_timing import Precision, StepSpec, seconds_per_step
-from pipeline.planning.training_budget import Timer, TrainingBudget, TrainingGoal, decide_training_budget, has_width
-from pipeline.planning.training_memory import predict_memory
+from pipeline.planning.training_budget import TrainingGoal
+from pipeline.planning.training_memory import free_gib, predict_memory, refuse_pins_beyond
 from pipeline.planning.validation_cost import ValidationCost
+from pipeline.planning.width_batch_precision import (
+    Timer,
+    TrainingBudget,
+    batch_size_limit,
+    decide_training_budget,
+    has_width,
+)
 from pipeline.preprocessing.plan import Plan
-from pipeline.sampling.patch_store import case_bytes
+from pipeline.sampling.store_size import case_bytes
 
-# A batch larger than this share of all voxels of the data set would see the same again and again (nnU-Net).
-_BATCH_SHARE = 0.05
 _MEMORY_SHARE = 0.8
 # Voxels of a patch where nothing else limits it: what a CPU does in a tenth of a second, what a GPU does well.
 _PATCH_VOXELS = {"cpu": 2**17, "cuda": 2**21}
 # With a short budget on a CPU (docs/training.md), and from how many such patches on they get larger.
 _SMALL_PATCH_VOXELS, _PATCHES_FOR_SIZE = 3 * 2**14, 40_000
-_LONG = 16
-_SHOWN = ("axcodes", "spacing_mm", "crop", "channels", "image_interpolation", "label_interpolation", "patch_size",
-          "batch_size", "network", "precision", "max_steps", "num_threads", "mirror_axes", "mirror_swaps",
-          "class_weights")  # fmt: skip
 
 
 def make_plan(
@@ -63,7 +62,7 @@ def make_plan(
     goal, goal_reason = TrainingGoal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
     goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
     task = _Task(
-        config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * _free_gib(device), goal,
+        config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * free_gib(device), goal,
         goal_reason, timer or (lambda work, precisions: seconds_per_step(work, precisions, device, measured_threads)),
         pace,
     )  # fmt: skip
@@ -142,10 +141,10 @@ def _decide(task: _Task, voxels: int) -> _Decision:
     )  # fmt: skip
     work = task.work(shaping)
     if config.patch_size is not None:  # before a step of it is tried, which may be more than memory holds
-        _refuse_pins_beyond(task.limit_gib, _least_gib(task, work), config)
+        refuse_pins_beyond(task.limit_gib, _least_gib(task, work), config)
     effort = decide_training_budget(
         task.goal, task.goal_reason, work, has_width(task.network.model_dump()), config.batch_size, config.precision,
-        task.device, task.timer, _largest_batch(space, work), task.fits,
+        task.device, task.timer, batch_size_limit(space, work), task.fits,
     )  # fmt: skip
     return _Decision(shaping, work, effort)
 
@@ -163,7 +162,7 @@ def _to_plan(task: _Task, decision: _Decision, threads: int | None) -> Plan:
     config, space, cases = task.config, task.space, task.cases
     shaping, effort = decision.shaping, decision.effort
     predicted, memory_costs = _predicted(config, cases, space, effort, decision.work, task.device)
-    _refuse_pins_beyond(task.limit_gib, predicted["train_memory_gib"], config)
+    refuse_pins_beyond(task.limit_gib, predicted["train_memory_gib"], config)
     return Plan(
         spacing_mm=space.spacing_mm,
         crop=space.crop,
@@ -216,11 +215,6 @@ def _other_reasons(config: PlanConfig, device: torch.device) -> dict[str, str]:
     }
 
 
-def _largest_batch(space: GridPlan, work: StepSpec) -> int:
-    voxels = len(space.grids) * math.prod(space.median_shape)
-    return max(int(_BATCH_SHARE * voxels / math.prod(work.patch_size)), 2)
-
-
 def _predicted(
     config: PlanConfig, cases: Cases, space: GridPlan, effort: TrainingBudget, work: StepSpec, device: torch.device
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -244,46 +238,3 @@ def _predicted(
         other = "bf16" if config.precision == "fp32" else "fp32"
         costs["precision"] = f"{needed:.2g} GiB to train, {train_gib(effort.batch_size, other):.2g} in {other}"
     return predicted, costs
-
-
-def _refuse_pins_beyond(limit_gib: float, needed_gib: float, config: PlanConfig) -> None:
-    """A ConfigError where pins ask for more memory than training may take; what is open has been chosen to fit."""
-    pins = {"plan.patch_size": config.patch_size, "plan.batch_size": config.batch_size}
-    pinned = [key for key, pin in pins.items() if pin is not None]
-    if pinned and needed_gib > limit_gib:
-        raise ConfigError(
-            f"{', '.join(pinned)}: training would need about {needed_gib:.2g} GiB, but {limit_gib:.2g} GiB may be "
-            "used; choose less, leave it open, or set plan.memory_gib if more can be had"
-        )
-
-
-def _free_gib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**30
-    return available_memory_gib()
-
-
-def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
-    """The plan as rows for a person: key, value, reason."""
-    values: Mapping[str, Any] = plan.model_dump(mode="json")
-    settings = (f"{key}={_short(value)}" for key, value in plan.network.items() if value not in (None, 0, 0.0, False))
-    special = {
-        "network": " ".join(settings).removeprefix("name="),
-        "channels": ", ".join(f"{channel.name} {channel.scheme}" for channel in plan.channels),
-    }
-    rows = [(key, special.get(key, _few(values[key])), plan.reasons.get(key, "")) for key in _SHOWN]
-    return [*rows, *((key, f"{value:.3g}", "predicted") for key, value in plan.predicted.items())]
-
-
-def _few(value: Any) -> str:
-    """A value as it is written; of a list as long as the structures are many, how many and how far they go."""
-    if isinstance(value, list) and len(value) > _LONG and all(isinstance(each, int | float) for each in value):
-        return f"{len(value)} values from {min(value):.3g} to {max(value):.3g}"
-    return str(value)
-
-
-def _short(value: Any) -> str:
-    """Levels as 16-32-64, per axis as 111-222."""
-    if isinstance(value, (list, tuple)):
-        return "-".join("".join(map(str, each)) if isinstance(each, (list, tuple)) else str(each) for each in value)
-    return str(value)

@@ -1,24 +1,23 @@
-"""Where voxels lie: target spacing, patch size, and how often each axis is halved.
+"""Network topology: strides and kernel sizes per level.
 
 Rules after nnU-Net (Isensee 2021), with the time for training in place of a fixed GPU.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.case_index import Case
-from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid, to_canonical
+from pipeline.io.geometry import Shape, Spacing
+from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, size_divisor
 
 Triple = tuple[int, int, int]
 
-# A spacing this many times another is anisotropic; a stage's axis is thick at twice the finest.
-_ANISOTROPIC = 3.0
+# An axis is thick at twice the finest.
 _THICK = 2.0
 _SMALLEST_FEATURE_MAP = 4
 _MOST_LEVELS = 6
@@ -36,48 +35,6 @@ class Topology:
         """What sizes must be divisible by, per axis."""
         x, y, z = np.prod(self.strides, axis=0)
         return int(x), int(y), int(z)
-
-
-def canonical_grids(cases: Sequence[Case], crop: str = "none") -> list[Grid]:
-    """Each case's grid with RAS+ axes; with crop `nonzero` as large as what that keeps of it (its origin aside)."""
-    shapes = [(case.nonzero_shape if crop == "nonzero" else None) or case.shape for case in cases]
-    return [to_canonical(Grid(shape, np.array(case.affine)))[1] for case, shape in zip(cases, shapes, strict=True)]
-
-
-def target_spacing(grids: Sequence[Grid]) -> tuple[Spacing, str]:
-    """The median spacing per axis; along thick slices the 10th percentile, so that few cases lose any."""
-    spacings = np.array([grid.spacing_mm for grid in grids])
-    median = np.median(spacings, axis=0)
-    thickest = int(median.argmax())
-    others = np.delete(median, thickest).max()
-    reason = f"median of {len(grids)} cases"
-    if median[thickest] > _ANISOTROPIC * others:
-        thin = max(float(np.percentile(spacings[:, thickest], 10)), float(others))
-        if thin < 0.99 * median[thickest]:
-            reason += f"; along {'RAS'[thickest]}, where slices are thick, the 10th percentile ({thin:.3g})"
-            median[thickest] = thin
-    x, y, z = (float(round(value, 4)) for value in median)
-    return (x, y, z), reason
-
-
-def median_shape(grids: Sequence[Grid], spacing_mm: Spacing) -> Shape:
-    """The median shape on the planned grid."""
-    shapes = np.array([resampled_grid(grid, spacing_mm).shape for grid in grids])
-    x, y, z = (int(n) for n in np.ceil(np.median(shapes, axis=0)))
-    return x, y, z
-
-
-def open_patch(shape: Shape, spacing_mm: Spacing, voxels: int) -> NDArray[np.float64]:
-    """A patch of about `voxels`, as near to a cube in mm as the image's median `shape` allows; not yet rounded."""
-    limit, spacing = np.array(shape, float), np.array(spacing_mm)
-    if limit.prod() <= voxels:
-        return limit
-    low, high = 0.0, float((limit * spacing).max())
-    for _ in range(60):
-        edge_mm = (low + high) / 2
-        fits = np.minimum(limit, edge_mm / spacing).prod() <= voxels
-        low, high = (edge_mm, high) if fits else (low, edge_mm)
-    return np.minimum(limit, low / spacing)
 
 
 def topology(patch: Sequence[float] | NDArray, spacing_mm: Spacing) -> Topology:
@@ -105,21 +62,28 @@ def topology(patch: Sequence[float] | NDArray, spacing_mm: Spacing) -> Topology:
     return Topology(tuple(strides), tuple(kernels))
 
 
-def rounded_patch(patch: Sequence[float] | NDArray, shape: Shape, divisor: Triple) -> Shape:
-    """The patch in whole steps of `divisor`: up where it spans the image, so that the image fits in, else nearest.
-
-    At least two steps along one axis, since a network cannot normalise a single voxel.
-    """
-    size = []
-    for wanted, n, step in zip(patch, shape, divisor, strict=True):
-        steps = math.ceil(wanted / step - 1e-6) if wanted >= n - 1e-6 else round(wanted / step)
-        size.append(max(steps, 1) * step)
-    if tuple(size) == divisor:
-        size[int(np.argmax(np.array(shape) / divisor))] *= 2
-    x, y, z = size
-    return x, y, z
-
-
 def _kernel(wide: NDArray[np.bool_]) -> Triple:
     x, y, z = (3 if each else 1 for each in wide)
     return x, y, z
+
+
+def with_topology(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
+    """The network's settings with strides and kernels, its divisor, and a sentence."""
+    if not isinstance(network, UNetConfig):
+        return network.model_dump(mode="json"), size_divisor(network), f"{network.name} has its own depth"
+    levels = len(network.channels or network.strides or network.kernel_size or found.strides)
+    if network.strides is None and levels != len(found.strides):
+        found = with_levels(found, levels)
+    strides = network.strides or found.strides
+    kernels = network.kernel_size or (found.kernel_size if len(found.kernel_size) == len(strides) else None)
+    settings = network.model_copy(update={"strides": strides, "kernel_size": kernels})
+    said = "strides as given" if network.strides else "each axis halved while 4 voxels remain, thick slices later"
+    return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
+
+
+def with_levels(found: Topology, levels: int) -> Topology:
+    """A topology cut, or continued without halving, to a given number of levels."""
+    more = levels - len(found.strides)
+    return Topology(
+        found.strides[:levels] + ((1, 1, 1),) * more, found.kernel_size[:levels] + found.kernel_size[-1:] * more
+    )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.io.geometry import Shape, Spacing
-from pipeline.models.networks.network_config import AnyNetwork, UNetConfig, network_config, size_divisor
-from pipeline.planning.network_topology import Topology, open_patch, rounded_patch, topology
+from pipeline.models.networks.network_config import AnyNetwork, network_config
+from pipeline.planning.network_topology import Triple, topology, with_topology
 from pipeline.planning.step_timing import StepSpec
 from pipeline.planning.training_memory import predict_memory
 
@@ -70,26 +73,12 @@ def decide_patch_plan(
 
 def _shape_of(network: AnyNetwork, shape: Shape, spacing_mm: Spacing, voxels: int) -> PatchPlan:
     wanted = open_patch(shape, spacing_mm, voxels)
-    filled, layout, why = _filled(network, topology(wanted, spacing_mm))
+    filled, layout, why = with_topology(network, topology(wanted, spacing_mm))
     patch = rounded_patch(wanted, shape, layout)
     spans = all(size >= n for size, n in zip(patch, shape, strict=True))
     reason = f"holds the median image {list(shape)}" if spans else f"about {voxels} voxels, near to a cube in mm"
     reasons = {"patch_size": f"{reason}, in steps of {list(layout)}", "network": why}
     return PatchPlan(patch, filled, reasons)
-
-
-def _filled(network: AnyNetwork, found: Topology) -> tuple[dict[str, Any], Shape, str]:
-    """The network's settings with strides and kernels, its divisor, and a sentence."""
-    if not isinstance(network, UNetConfig):
-        return network.model_dump(mode="json"), size_divisor(network), f"{network.name} has its own depth"
-    levels = len(network.channels or network.strides or network.kernel_size or found.strides)
-    if network.strides is None and levels != len(found.strides):
-        found = _with_levels(found, levels)
-    strides = network.strides or found.strides
-    kernels = network.kernel_size or (found.kernel_size if len(found.kernel_size) == len(strides) else None)
-    settings = network.model_copy(update={"strides": strides, "kernel_size": kernels})
-    said = "strides as given" if network.strides else "each axis halved while 4 voxels remain, thick slices later"
-    return settings.model_dump(mode="json"), size_divisor(settings), f"{levels} levels, {said}"
 
 
 def _with_its_levels(shaping: PatchPlan) -> PatchPlan:
@@ -104,17 +93,9 @@ def _with_its_levels(shaping: PatchPlan) -> PatchPlan:
     return shaping
 
 
-def _with_levels(found: Topology, levels: int) -> Topology:
-    """A topology cut, or continued without halving, to a given number of levels."""
-    more = levels - len(found.strides)
-    return Topology(
-        found.strides[:levels] + ((1, 1, 1),) * more, found.kernel_size[:levels] + found.kernel_size[-1:] * more
-    )
-
-
 def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: PatchPlan, spacing_mm: Spacing) -> PatchPlan:
     """A pinned patch with a network that suits it, and what it costs against the one that planning would choose."""
-    filled, layout, why = _filled(network, topology(pin, spacing_mm))
+    filled, layout, why = with_topology(network, topology(pin, spacing_mm))
     if any(size % step for size, step in zip(pin, layout, strict=True)):
         x, y, z = (max(round(size / step), 1) * step for size, step in zip(pin, layout, strict=True))
         raise ConfigError(
@@ -126,7 +107,7 @@ def _pinned_patch(pin: Shape, network: AnyNetwork, open_shaping: PatchPlan, spac
 
 def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: PatchPlan, spacing_mm: Spacing) -> PatchPlan:
     """A patch that every image fits into."""
-    filled, layout, why = _filled(network, topology(largest, spacing_mm))
+    filled, layout, why = with_topology(network, topology(largest, spacing_mm))
     patch = rounded_patch(largest, largest, layout)
     reason = f"whole: the largest image, {list(largest)}, in steps of {list(layout)}; {_cost(patch, open_shaping)}"
     return PatchPlan(patch, filled, {"patch_size": reason, "network": why})
@@ -135,3 +116,31 @@ def _whole_patch(largest: Shape, network: AnyNetwork, open_shaping: PatchPlan, s
 def _cost(patch: Shape, open_shaping: PatchPlan) -> str:
     ratio = math.prod(patch) / math.prod(open_shaping.patch_size)
     return f"open it would be {list(open_shaping.patch_size)}: {ratio:.2g} times the time and memory a patch"
+
+
+def open_patch(shape: Shape, spacing_mm: Spacing, voxels: int) -> NDArray[np.float64]:
+    """A patch of about `voxels`, as near to a cube in mm as the image's median `shape` allows; not yet rounded."""
+    limit, spacing = np.array(shape, float), np.array(spacing_mm)
+    if limit.prod() <= voxels:
+        return limit
+    low, high = 0.0, float((limit * spacing).max())
+    for _ in range(60):
+        edge_mm = (low + high) / 2
+        fits = np.minimum(limit, edge_mm / spacing).prod() <= voxels
+        low, high = (edge_mm, high) if fits else (low, edge_mm)
+    return np.minimum(limit, low / spacing)
+
+
+def rounded_patch(patch: Sequence[float] | NDArray, shape: Shape, divisor: Triple) -> Shape:
+    """The patch in whole steps of `divisor`: up where it spans the image, so that the image fits in, else nearest.
+
+    At least two steps along one axis, since a network cannot normalise a single voxel.
+    """
+    size = []
+    for wanted, n, step in zip(patch, shape, divisor, strict=True):
+        steps = math.ceil(wanted / step - 1e-6) if wanted >= n - 1e-6 else round(wanted / step)
+        size.append(max(steps, 1) * step)
+    if tuple(size) == divisor:
+        size[int(np.argmax(np.array(shape) / divisor))] *= 2
+    x, y, z = size
+    return x, y, z

@@ -14,12 +14,14 @@ from torch import nn
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import is_out_of_memory, usable_cores
 from pipeline.io.geometry import Shape
-from pipeline.models.losses.build_loss import build_loss, downsample_label
+from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.losses.build_loss import build_loss
+from pipeline.models.losses.deep_supervision import downsample_label
 from pipeline.models.losses.loss_config import AnyLoss, DiceCEConfig
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
-from pipeline.models.optimizers import MovingAverage, build_optimizer
+from pipeline.models.optimizers import build_optimizer
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pipeline.base.machine import usable_cores
+from pipeline.base.errors import ConfigError
+from pipeline.base.machine import available_memory_gib, usable_cores
+from pipeline.config.plan import PlanConfig
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network
 from pipeline.planning.step_timing import Precision, StepSpec
@@ -117,3 +119,20 @@ def _workspace(operation: Any, arguments: Sequence[Any], made: Sequence[torch.Te
 
 def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def refuse_pins_beyond(limit_gib: float, needed_gib: float, config: PlanConfig) -> None:
+    """A ConfigError where pins ask for more memory than training may take; what is open has been chosen to fit."""
+    pins = {"plan.patch_size": config.patch_size, "plan.batch_size": config.batch_size}
+    pinned = [key for key, pin in pins.items() if pin is not None]
+    if pinned and needed_gib > limit_gib:
+        raise ConfigError(
+            f"{', '.join(pinned)}: training would need about {needed_gib:.2g} GiB, but {limit_gib:.2g} GiB may be "
+            "used; choose less, leave it open, or set plan.memory_gib if more can be had"
+        )
+
+
+def free_gib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**30
+    return available_memory_gib()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError
 from pipeline.dataset.foreground_box import Crop, box_of, foreground_profiles
 from pipeline.dataset.label_encoding import encode, ignore_index
-from pipeline.io.geometry import AxisMap, Grid, resampled_grid, to_canonical
+from pipeline.io.canonical_orientation import AxisMap, to_canonical
+from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.normalise import make_normaliser
 from pipeline.preprocessing.plan import Plan

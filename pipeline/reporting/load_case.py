@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join
-from pipeline.dataset.case_index import Case, image_paths
-from pipeline.io.formats import read_image, read_label
-from pipeline.io.geometry import to_canonical
+from pipeline.dataset.cases_json import Case, image_paths
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.reporting.slices import CaseVolumes
 
 

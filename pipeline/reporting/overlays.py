@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -12,9 +10,11 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.preprocessing.plan import ChannelPlan
 from pipeline.reporting.charts.svg_axes import coordinate
+from pipeline.reporting.contours import structure_contours
 from pipeline.reporting.html_builder import Html, join, tag
+from pipeline.reporting.intensity_window import Window
+from pipeline.reporting.png_image import png
 from pipeline.reporting.slices import PLANES, Slice, Slices
 
 MOST_PIXELS = 320
@@ -22,35 +22,7 @@ _FEWEST_PIXELS = 64
 _BUDGET_PIXELS = 3_500_000
 """A grey pixel of noise takes a byte, and a third more in base64."""
 _CONTOUR_BYTES, _ALL_CONTOUR_BYTES = 100_000, 2_000_000
-_COARSEST = 16
-_WIDER = 0.15
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The intensities that become black and white."""
-
-    lower: float
-    upper: float
-
-    @classmethod
-    def between(cls, lower: float, upper: float) -> Window:
-        """A window that is not empty, even for a flat image."""
-        return cls(lower, max(upper, lower + 1e-6))
-
-    @classmethod
-    def planned(cls, channel: ChannelPlan) -> Window | None:
-        """A little wider than a planned CT window, so that all cases look alike; None: each image has its own."""
-        if channel.scheme != "ct" or channel.lower is None or channel.upper is None:
-            return None
-        margin = _WIDER * (channel.upper - channel.lower)
-        return cls(channel.lower - margin, channel.upper + margin)
-
-    def to_grey(self, plane: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Intensities as 0 to 255; what is no number becomes black."""
-        share = (np.nan_to_num(plane, nan=self.lower) - self.lower) / (self.upper - self.lower)
-        return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -93,58 +65,6 @@ def three_planes(
     return tag("div", [_plane(one, structures, shown, windows) for one in slices.planes], class_="planes")
 
 
-def png(grey: NDArray[np.uint8]) -> bytes:
-    """An 8-bit greyscale PNG of rows × columns (PNG specification, third edition: IHDR, one IDAT, IEND)."""
-    height, width = grey.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter; 2 is "up", the difference
-    rows[:, 0] = 2
-    rows[:, 1:] = np.diff(grey, axis=0, prepend=np.zeros((1, width), np.uint8))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-
-
-def contour_path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> str:
-    """The outline of a mask (rows, columns) as an SVG path in mm; voxel (0, 0) covers the corner at the origin."""
-    from contourpy import contour_generator
-
-    if not mask.any():
-        return ""
-    lines = contour_generator(z=np.pad(mask, 1).astype(float)).lines(0.5)
-    pieces = []
-    for line in lines:
-        xy = (np.asarray(line) - 0.5) * (spacing_mm[1], spacing_mm[0])
-        pieces.append("M" + "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in xy[:-1]) + "Z")
-    return "".join(pieces)
-
-
-def _contours(one: Slice, structures: Mapping[str, tuple[int, ...]], most_bytes: int) -> list[tuple[str, str, str]]:
-    """Structure, role and path of each contour. Where all would take more than `most_bytes` (a prediction of speckles
-    is a megabyte of corners), the longest are drawn around blocks of 2, 4, ... voxels that hold some of it."""
-    masks = {
-        (name, role): (np.isin(labels, values), 1)
-        for role, labels in (("reference", one.reference), ("prediction", one.prediction))
-        for name, values in structures.items()
-    }
-    paths = {key: contour_path(mask, one.pixel_mm) for key, (mask, _) in masks.items()}
-    while sum(map(len, paths.values())) > most_bytes:
-        longest = max(paths, key=lambda key: len(paths[key]))
-        mask, step = masks[longest]
-        if step >= _COARSEST:
-            break
-        masks[longest] = mask, step = _any_of_four(mask), 2 * step
-        paths[longest] = contour_path(mask, (step * one.pixel_mm[0], step * one.pixel_mm[1]))
-    return [(name, role, path) for (name, role), path in paths.items() if path]
-
-
-def _any_of_four(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    rows, columns = mask.shape
-    padded = np.pad(mask, ((0, rows % 2), (0, columns % 2)))
-    return padded[::2, ::2] | padded[1::2, ::2] | padded[::2, 1::2] | padded[1::2, 1::2]
-
-
 def _plane(
     one: Slice, structures: Mapping[str, tuple[int, ...]], shown: OverlaySettings, windows: Sequence[Window]
 ) -> Html:
@@ -156,7 +76,7 @@ def _plane(
     ]
     contours = [
         tag("path", tag("title", f"{name}, {role}"), class_=role, d=path)
-        for name, role, path in _contours(one, structures, shown.contour_bytes)
+        for name, role, path in structure_contours(one, structures, shown.contour_bytes)
     ]
     picture = tag(
         "svg",

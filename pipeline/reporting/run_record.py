@@ -12,10 +12,10 @@ from pipeline.base.files import read_json
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import CONFIG, RECORD, TIMING
 from pipeline.base.stage_outputs import output_digest
-from pipeline.dataset.case_index import Cases, data_root, read_cases
+from pipeline.dataset.cases_json import Cases, read_cases, recorded_data_root
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.charts.training_curves import Fold, read_fold
-from pipeline.reporting.results import Results, read_results
+from pipeline.reporting.evaluation_results import Results, read_results
 
 _LARGEST_PREVIEW = 700_000
 
@@ -63,7 +63,7 @@ def read_run(name: str, seed: int, inputs: Mapping[str, Path], config: str) -> R
     `config` is the resolved configuration. Absolute paths (which may hold a user's or a patient's name) are cut to
     their last part everywhere.
     """
-    shorten = _Shortener((data_root(inputs["load"]), *inputs.values()))
+    shorten = _Shortener((recorded_data_root(inputs["load"]), *inputs.values()))
     train = read_json(inputs["train"] / "train.json")
     return RunRecord(
         name=name,

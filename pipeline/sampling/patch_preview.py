@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sampling.patches import PatchBatch
+from pipeline.sampling.cut_patches import PatchBatch
 
 
 def draw_preview(path: Path, batch: PatchBatch, structures: int) -> None:

@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -22,6 +21,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import available_memory_gib
 from pipeline.io.geometry import Shape
+from pipeline.sampling.store_size import case_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -195,19 +195,3 @@ def write_index(folder: Path, entries: Mapping[str, dict[str, Any]], mode: Store
     gib = sum(case_bytes(entry["shape"], entry["channels"], label_type) for entry in entries.values()) / 2**30
     index = {"cases": dict(entries), "dtype": "float32", "label_dtype": str(label_type), "mode": mode, "gib": gib}
     write_json(folder / INDEX, index)
-
-
-def case_bytes(shape: Sequence[int], channels: int, label_type: np.dtype) -> int:
-    """Bytes that the image and the label of a case take in the store."""
-    return int(np.prod(shape, dtype=np.int64)) * (4 * channels + label_type.itemsize)
-
-
-def require_disk(folder: Path, sizes: Iterable[int]) -> tuple[float, float]:
-    """Refuses with a DataError where `folder` has no room for files of these sizes; returns needed and free GiB."""
-    needed, free = sum(sizes) / 2**30, shutil.disk_usage(folder).free / 2**30
-    if needed > 0.95 * free:
-        raise DataError(
-            f"the patch store needs {needed:.1f} GiB, but {folder} has {free:.1f} GiB free; free some, give another "
-            "folder with --out, or plan a larger plan.spacing_mm"
-        )
-    return needed, free

@@ -1,26 +1,22 @@
-"""One case for the patch store: read, conform, find where its structures lie, write."""
+"""One case read, preprocessed and written into the patch store."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.files import safe_join
 from pipeline.base.rng import RandomPurpose, generator
-from pipeline.dataset.case_index import Case, image_paths
-from pipeline.dataset.label_encoding import ignore_index, index_type
-from pipeline.io.formats import read_image, read_label
-from pipeline.io.geometry import Grid, Shape, resampled_grid, to_canonical
+from pipeline.dataset.cases_json import Case, image_paths
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.preprocess import preprocess, preprocess_label
-from pipeline.sampling.patch_store import case_bytes, write_case
+from pipeline.sampling.foreground_locations import find_locations
+from pipeline.sampling.patch_store import write_case
 
 
 @dataclass(frozen=True)
@@ -56,34 +52,3 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
     locations, foreground = find_locations(label, plan, work.locations_per_class, rng)
     entry = write_case(work.store, case.id, case.subject, conformed.image, label, locations, foreground)
     return case.id, entry
-
-
-def find_locations(
-    label_XYZ: NDArray, plan: Plan, most: int, rng: np.random.Generator
-) -> tuple[Mapping[int, NDArray[np.int32]], Mapping[int, int]]:
-    """For each structure index that occurs, at most `most` of its voxels (N, 3) drawn evenly, and its voxel count."""
-    ignore = ignore_index(plan.structures, plan.overlapping)
-    flat = label_XYZ.reshape(-1)
-    candidates = np.flatnonzero((flat != 0) & (flat != ignore))
-    values = flat[candidates]
-    locations, foreground = {}, {}
-    for index in range(1, len(plan.structures) + 1):
-        member = (values >> values.dtype.type(index - 1)) & 1 == 1 if plan.overlapping else values == index
-        found = candidates[member]
-        foreground[index] = len(found)
-        if len(found):
-            chosen = found if len(found) <= most else np.sort(rng.choice(found, most, replace=False))
-            locations[index] = np.stack(np.unravel_index(chosen, label_XYZ.shape), axis=1).astype(np.int32)
-    return locations, foreground
-
-
-def planned_shape(case: Case, plan: Plan) -> Shape:
-    """A case's shape on the planned grid, cropped where the plan crops, without reading it."""
-    shape = case.nonzero_shape if plan.crop == "nonzero" and case.nonzero_shape else case.shape
-    _, canonical = to_canonical(Grid(shape, np.array(case.affine)))
-    return resampled_grid(canonical, plan.spacing_mm).shape
-
-
-def stored_bytes(case: Case, plan: Plan) -> int:
-    """Bytes that the case will take in the store, its locations aside."""
-    return case_bytes(planned_shape(case, plan), len(plan.channels), index_type(plan.structures, plan.overlapping))

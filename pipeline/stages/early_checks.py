@@ -9,11 +9,11 @@ from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.base.stage_outputs import is_finished
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.dataset.case_index import Cases, read_cases
+from pipeline.dataset.cases_json import Cases, read_cases
 from pipeline.dataset.folds import make_folds
 from pipeline.inference.check_settings import check_inference_settings
 from pipeline.preprocessing.plan import read_plan
-from pipeline.training.config_checks import check_against_plan
+from pipeline.training.check_train_config import check_against_plan
 
 
 def check_train(config: PipelineConfig, folder: Path) -> None:

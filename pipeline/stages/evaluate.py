@@ -11,7 +11,7 @@ from typing import Literal
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, safe_join
 from pipeline.base.machine import Runtime
-from pipeline.dataset.case_index import Case, read_cases, require_data_root
+from pipeline.dataset.cases_json import Case, read_cases, require_recorded_root
 from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.evaluation.metrics.score_case import MetricConfig
 from pipeline.stages.stage_configs import EvaluateStageConfig
@@ -24,6 +24,7 @@ def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], out: Path, runt
 
     Cases whose files cannot be compared failed, and are listed there too.
     """
+
     settings, cases = config.evaluate, read_cases(inputs["load"])
     tolerance = settings.nsd_tolerance_mm
     metrics = MetricConfig(
@@ -36,7 +37,7 @@ def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], out: Path, runt
     evaluation = Evaluation(
         cases.structures, metrics, settings.bootstrap_resamples, cases.ignore_value, cases.grid_tolerance_mm
     )
-    by_id, root = {case.id: case for case in cases.cases}, require_data_root(inputs["load"])
+    by_id, root = {case.id: case for case in cases.cases}, require_recorded_root(inputs["load"])
     inferred = read_json(inputs["infer"] / "cases.json")["cases"]
     labelled = [entry for entry in inferred if by_id[entry["id"]].label is not None]
     columns = _group_columns([by_id[entry["id"]] for entry in labelled], settings.groups)

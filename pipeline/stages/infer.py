@@ -16,25 +16,26 @@ from pipeline.base.machine import Runtime
 from pipeline.base.stage import StageResult
 from pipeline.base.terminal import progress
 from pipeline.config.infer import InferConfig
-from pipeline.dataset.case_index import data_root, image_paths, read_cases, require_data_root
+from pipeline.dataset.cases_json import image_paths, read_cases, recorded_data_root, require_recorded_root
+from pipeline.inference.case_journal import CaseJournal
 from pipeline.inference.check_settings import check_inference_settings
-from pipeline.inference.engine_spec import EngineSpec
 from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.output_paths import MAPS, map_path, output_names
-from pipeline.inference.postprocess import postprocess
-from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
-from pipeline.inference.segmentation_jobs import CaseJournal, CaseResult, Job
-from pipeline.inference.select_postprocessing import (
+from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
+from pipeline.inference.postprocessing.postprocess import postprocess
+from pipeline.inference.postprocessing.select_postprocessing import (
     FEWEST_CASES,
-    LabelPair,
     SelectedSteps,
     describe_steps,
     dice_after,
-    measure_case,
     select_steps,
     verify_selection,
 )
-from pipeline.io.formats import read_label, write_label
+from pipeline.inference.predictor_spec import EngineSpec
+from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.io.read_label import read_label
+from pipeline.io.write_label import write_label
 from pipeline.parallel.map_cases import map_cases
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.stages.stage_configs import InferStageConfig
@@ -51,6 +52,8 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
 
     Raises ConfigError where postprocessing names a structure that there is not, or the network cannot take the window.
     """
+    from pipeline.base.files import read_json
+
     plan = read_plan(inputs["plan"])
     check_inference_settings(config.infer, plan)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
@@ -88,7 +91,7 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
 
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
-    cases, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
+    cases, root = read_cases(inputs["load"]), require_recorded_root(inputs["load"])
     images = {case.id: image_paths(case, root) for case in cases.cases}
     chosen: dict[str, str] = {}
     assignment = read_json(inputs["sample"] / "folds.json")["folds"]
@@ -109,6 +112,8 @@ def _postprocess_all(
     jobs: list[Job], raw: Mapping[str, Path], inputs: Mapping[str, Path], out: Path, plan: Plan, runtime: Runtime
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
+    from pipeline.inference.postprocessing.select_postprocessing import FEWEST_CASES
+
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
     grounds = {"asked": "auto", "cases": count, "fewest_cases": FEWEST_CASES, "structures": choice.structures}
@@ -129,7 +134,10 @@ def _choice(
     predictions: Mapping[str, Path], inputs: Mapping[str, Path], plan: Plan, runtime: Runtime
 ) -> tuple[SelectedSteps, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
-    root, cases = data_root(inputs["load"]), read_cases(inputs["load"])
+    from pipeline.dataset.cases_json import read_cases
+    from pipeline.inference.inference_config import PostprocessConfig
+
+    root, cases = recorded_data_root(inputs["load"]), read_cases(inputs["load"])
     labels = {case.id: safe_join(root, case.label) for case in cases.cases if case.label is not None}
     pairs = [
         LabelPair(case, path, labels[case], cases.grid_tolerance_mm)
@@ -145,6 +153,7 @@ def _choice(
 
 
 def _log_choice(choice: SelectedSteps, count: int) -> None:
+
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
         log.warning("infer     postprocessing: %s, so nothing is done", found)

@@ -12,11 +12,11 @@ from pipeline.base.files import read_json, sha256_of
 from pipeline.base.stage import RECORD
 from pipeline.base.strict_model import fill_absent
 from pipeline.config.data import DataConfig
-from pipeline.dataset.case_index import read_cases
+from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.manifest import Manifest, data_root, read_manifest
 from pipeline.io.hashing import file_digest, voxel_files
 from pipeline.stages.stage_configs import LoadStageConfig, TrainStageConfig
-from pipeline.training.config_checks import pretrained_weights
+from pipeline.training.check_train_config import pretrained_weights
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import StageResult
 from pipeline.config.load import LoadConfig
-from pipeline.dataset.case_index import Cases
+from pipeline.dataset.cases_json import Cases
 from pipeline.dataset.checks.check_case import CheckTask, check_case, finding_for_killed_worker
 from pipeline.dataset.checks.cross_case_checks import check_across_cases
-from pipeline.dataset.checks.faults import ALL_CASES, Fault, as_json, lines, summary
+from pipeline.dataset.checks.fault_report import as_json, lines, summary
+from pipeline.dataset.checks.faults import ALL_CASES, Fault
 from pipeline.dataset.fingerprint import fingerprint
 from pipeline.dataset.folds import given_folds
 from pipeline.dataset.manifest import Manifest, read_manifest
@@ -33,6 +34,7 @@ _TO_TRAIN = "give cases a label map and the split training"
 def run(config: LoadStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> StageResult:  # noqa: ARG001
     """Writes cases.json, fingerprint.json, faults.json and location.json; DataError where a fault is fatal."""
     manifest, root = read_manifest(config.data.manifest), require_data_root(config.data)
+
     examined = examine(manifest, root, runtime, config.load, to_train=True)
     write_json(out / "faults.json", as_json(examined.faults))
     show_faults(examined.faults, len(manifest.cases))
@@ -117,6 +119,7 @@ def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
 
 def show_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
+
     for severity, line in lines(faults):
         log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
     log.info("%s", summary(faults, cases))

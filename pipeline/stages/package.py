@@ -15,16 +15,19 @@ from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import CONFIG
 from pipeline.config.package import ExportKind, PackageConfig
-from pipeline.dataset.case_index import Cases, data_root, image_paths, read_cases
+from pipeline.dataset.cases_json import Cases, image_paths, read_cases, recorded_data_root
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.io.formats import read_image
+from pipeline.io.read_image import read_image
 from pipeline.packaging.export_models import export
-from pipeline.packaging.label_metadata import make_labels, write_labels
+from pipeline.packaging.label_files import write_labels
+from pipeline.packaging.label_metadata import make_labels
 from pipeline.packaging.licences_sbom import write_notices
 from pipeline.packaging.model_card import CardFacts, CardText, model_card
-from pipeline.packaging.model_package import load_package, write_seal, write_zip
+from pipeline.packaging.model_package import load_package
 from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
 from pipeline.packaging.monai_bundle.write_bundle import write_bundle
+from pipeline.packaging.package_seal import write_seal
+from pipeline.packaging.package_zip import write_zip
 from pipeline.preprocessing.plan import Plan, read_plan, write_plan
 from pipeline.stages.stage_configs import PackageStageConfig
 
@@ -37,6 +40,7 @@ def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runti
     Raises DataError where the configuration names structures that the data set does not have, SegpipeError where an
     export does not give the network's labels.
     """
+
     settings = config.package
     cases, plan = read_cases(inputs["load"]), read_plan(inputs["plan"])
     train, summary = read_json(inputs["train"] / "train.json"), read_json(inputs["evaluate"] / "summary.json")
@@ -102,7 +106,7 @@ def _write_exports(
         return {}
 
     case = (cases.testing() or cases.training())[0]
-    image = read_image(image_paths(case, data_root(load)), plan.resample_channels)
+    image = read_image(image_paths(case, recorded_data_root(load)), plan.resample_channels)
     folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
     for kind in kinds:
         exported = export(kind, plan, weights, image, folder, inference)

@@ -9,8 +9,9 @@ from pathlib import Path
 from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.terminal import format_table
-from pipeline.dataset.case_index import read_cases
-from pipeline.planning.make_plan import make_plan, plan_rows
+from pipeline.dataset.cases_json import read_cases
+from pipeline.planning.make_plan import make_plan
+from pipeline.planning.plan_table import plan_rows
 from pipeline.preprocessing.plan import write_plan
 from pipeline.stages.stage_configs import PlanStageConfig
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from pipeline import __version__
 from pipeline.base.files import safe_join, write_text
 from pipeline.base.machine import Runtime
-from pipeline.dataset.case_index import data_root
+from pipeline.dataset.cases_json import recorded_data_root
 from pipeline.reporting.load_case import load_case
-from pipeline.reporting.page import report_page
+from pipeline.reporting.report_page import report_page
 from pipeline.reporting.run_record import read_run, saved_config
 from pipeline.reporting.slices import Slices, cut
 from pipeline.stages.stage_configs import ReportStageConfig
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 def run(config: ReportStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
+
     record = read_run(config.name, config.seed, inputs, saved_config(out))
-    root, by_id = data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
+    root, by_id = recorded_data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
     predictions = {entry["id"]: entry["prediction"] for entry in record.inferred}
 
     def slices(index: int) -> tuple[int, Slices]:

@@ -9,15 +9,16 @@ from typing import Any
 
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
-from pipeline.dataset.case_index import Case, read_cases, require_data_root
+from pipeline.dataset.cases_json import Case, read_cases, require_recorded_root
 from pipeline.dataset.folds import given_folds, make_folds
 from pipeline.dataset.label_encoding import index_type
 from pipeline.parallel.map_cases import map_cases
 from pipeline.preprocessing.plan import Plan, read_plan
+from pipeline.sampling.cut_patches import draw_batch
 from pipeline.sampling.patch_preview import draw_preview
-from pipeline.sampling.patch_store import open_store, require_disk, write_index
-from pipeline.sampling.patches import draw_batch
-from pipeline.sampling.prepare_case import Preparation, prepare_case, stored_bytes
+from pipeline.sampling.patch_store import open_store, write_index
+from pipeline.sampling.prepare_case import Preparation, prepare_case
+from pipeline.sampling.store_size import require_disk, stored_bytes
 from pipeline.stages.stage_configs import SampleStageConfig
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,9 @@ def run(config: SampleStageConfig, inputs: Mapping[str, Path], out: Path, runtim
 
     Raises a DataError where the disk has no room for the store (before writing it) or a case cannot be prepared.
     """
+
     settings, plan = config.sample, read_plan(inputs["plan"])
-    loaded, root = read_cases(inputs["load"]), require_data_root(inputs["load"])
+    loaded, root = read_cases(inputs["load"]), require_recorded_root(inputs["load"])
     cases = loaded.training()
     folds = make_folds(cases, settings.folds, settings.seed)
     write_json(out / "folds.json", folds)
@@ -66,6 +68,7 @@ def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
 
 def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
     """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
+
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
     store = open_store(store_folder, reserved_gib=reserved_gib)
     batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)

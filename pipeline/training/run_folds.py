@@ -27,10 +27,14 @@ from pipeline.config.train import TrainConfig
 from pipeline.inference.array_backend import TorchArrays
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.sampling.patch_store import PatchStore, open_store
+from pipeline.training.build_fold_run import make_fold_run
+from pipeline.training.build_train_step import make_train_step
 from pipeline.training.distributed import SINGLE_PROCESS, World
+from pipeline.training.fold_run import RESULT
 from pipeline.training.select_folds import FoldSplit, folds_to_train
-from pipeline.training.setup import TrainContext, make_fold_run, make_train_step, set_up_torch
-from pipeline.training.trainer import RESULT, fit
+from pipeline.training.threads_and_determinism import set_up_torch
+from pipeline.training.train_context import TrainContext
+from pipeline.training.trainer import fit
 
 log = logging.getLogger(__name__)
 

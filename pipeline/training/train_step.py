@@ -15,9 +15,9 @@ from torch import nn
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.machine import is_out_of_memory
-from pipeline.models.losses.build_loss import downsample_label
+from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.losses.deep_supervision import downsample_label
 from pipeline.models.networks.build_network import has_batch_norm
-from pipeline.models.optimizers import MovingAverage
 from pipeline.training.prefetch import Batch
 
 log = logging.getLogger(__name__)

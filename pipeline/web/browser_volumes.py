@@ -13,7 +13,7 @@ from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.packaging.label_metadata import Label
 from pipeline.preprocessing.plan import ChannelPlan
-from pipeline.reporting.overlays import Window
+from pipeline.reporting.intensity_window import Window
 
 if TYPE_CHECKING:
     import nibabel as nib

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.case_index import Case
+from pipeline.dataset.cases_json import Case
 from pipeline.dataset.folds import given_folds, make_folds
 
 

@@ -11,8 +11,9 @@ import torch
 from pipeline.dataset.label_encoding import decode, encode, ignore_index, index_type
 from pipeline.models.losses.build_loss import build_loss
 from pipeline.models.losses.loss_config import CrossEntropyConfig
+from pipeline.sampling.cut_patches import cut_batch, cut_with_margin
+from pipeline.sampling.patch_locations import PatchLocation
 from pipeline.sampling.patch_store import open_store, write_case, write_index
-from pipeline.sampling.patches import PatchLocation, cut_batch, cut_with_margin
 from pipeline.training.validation import LabelTables, dice_per_structure, shown_label
 
 GAPS = {"a": (5,), "b": (100,), "c": (201,)}

@@ -18,8 +18,10 @@ from pipeline.deploy.dicom_seg import without_dicom_seg, write_dicom_seg, write_
 from pipeline.deploy.list_scans import list_scans
 from pipeline.deploy.predict import predict
 from pipeline.inference.segmentation_jobs import CaseResult
-from pipeline.io.formats import read_image, read_label, write_label
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 from pipeline.packaging.label_metadata import make_labels
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package

@@ -24,7 +24,7 @@ from pipeline.deploy import predict as command
 from pipeline.deploy.list_scans import list_scans
 from pipeline.deploy.predict import summary
 from pipeline.deploy.result_tables import write_results
-from pipeline.inference import segmentation_jobs
+from pipeline.inference import case_journal
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
@@ -99,7 +99,7 @@ def test_metaimage_stays_metaimage(package, tmp_path):
 def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch):
     for case in "abc":
         write_scan(tmp_path / "in" / f"{case}.nii.gz")
-    done, real = [], segmentation_jobs.CaseJournal.add
+    done, real = [], case_journal.CaseJournal.add
 
     def interrupted(journal, result):
         real(journal, result)
@@ -107,7 +107,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
         if len(done) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
+    monkeypatch.setattr(case_journal.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(package, tmp_path / "in", tmp_path / "out")
     times = {case: (tmp_path / "out" / f"{case}.nii.gz").stat().st_mtime_ns for case in "ab"}
@@ -120,7 +120,7 @@ def test_an_interrupted_call_goes_on_where_it_was(package, tmp_path, monkeypatch
 
 KILLED_AFTER_TWO = """
 import os, pathlib, signal, sys
-from pipeline.inference.segmentation_jobs import CaseJournal
+from pipeline.inference.case_journal import CaseJournal
 from pipeline.deploy.predict import predict
 add, done = CaseJournal.add, []
 def killing(journal, result):
@@ -136,9 +136,9 @@ predict(*map(pathlib.Path, sys.argv[1:]), device="cpu", isolated=False)
 @pytest.fixture
 def noted(monkeypatch):
     """The cases that were segmented, in order."""
-    cases, real = [], segmentation_jobs.CaseJournal.add
+    cases, real = [], case_journal.CaseJournal.add
     monkeypatch.setattr(
-        segmentation_jobs.CaseJournal, "add", lambda journal, result: (real(journal, result), cases.append(result.id))
+        case_journal.CaseJournal, "add", lambda journal, result: (real(journal, result), cases.append(result.id))
     )
     return cases
 

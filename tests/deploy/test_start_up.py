@@ -40,7 +40,7 @@ import numpy as np
 import onnxruntime
 import pipeline.inference.backends.onnx_backend, pipeline.inference.build_predictors
 import pipeline.inference.domain_check, pipeline.inference.run_isolated
-from pipeline.io.formats import read_image
+from pipeline.io.read_image import read_image
 from pipeline.inference.predictor import Predictor
 from pipeline.packaging.model_package import load_package
 plan = load_package(Path(sys.argv[1])).plan

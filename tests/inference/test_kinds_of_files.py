@@ -10,9 +10,11 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.inference.output_paths import output_names
-from pipeline.io.formats import read_image, read_label, write_label
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
+from pipeline.io.write_label import write_label
 from tests.dataset.small_datasets import scan
-from tests.io.test_formats import oblique, write_any
+from tests.io.test_read_image import oblique, write_any
 
 KINDS = {
     "a.nii": "a.nii.gz",

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.inference import run_isolated
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 
 from pipeline.inference.array_backend import NumpyArrays, TorchArrays
-from pipeline.inference.resample_to_image import AxisSampling, Resampler
+from pipeline.inference.resample_logits import AxisSampling, Resampler
 from pipeline.inference.slab_blending import SlabLayout, blend
 from pipeline.inference.sliding_window import importance_map, sliding_window, window_grid
 

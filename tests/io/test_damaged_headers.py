@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.io.formats import read_image, read_label
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from tests.dataset.small_datasets import scan
-from tests.io.test_formats import oblique, write_any
+from tests.io.test_read_image import oblique, write_any
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.io import metaimage_nrrd
-from pipeline.io.formats import read_header, read_image, read_label, write_label
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 
 VOXELS = np.arange(24, dtype="<i2").reshape(2, 3, 4)  # Z, Y, X
 BOTH = np.stack([VOXELS, -VOXELS], axis=-1)

@@ -15,8 +15,10 @@ import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
 from pipeline.dataset.manifest import Manifest
-from pipeline.io.formats import read_header, read_image, read_label, write_label
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_label import read_label
+from pipeline.io.write_label import write_label
 from pipeline.stages.load import check
 
 # name: shape of voxels as (channels, x, y, z), axes, codes of what is noted

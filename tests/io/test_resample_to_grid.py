@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.io.formats import read_image
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.read_image import read_image
 from pipeline.io.resample_to_grid import resample_to_grid
 from tests.dataset.small_datasets import affine, save, scan
-from tests.io.test_formats import oblique
+from tests.io.test_read_image import oblique
 
 
 def ramp(grid: Grid) -> np.ndarray:

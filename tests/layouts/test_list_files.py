@@ -6,8 +6,7 @@ import os
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.dataset_listing import image_files
-from pipeline.layouts.list_files import files_below, folders_below
+from pipeline.layouts.list_files import files_below, folders_below, image_files
 from tests.layouts.small_layouts import image
 
 

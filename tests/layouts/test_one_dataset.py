@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.base.machine import Runtime
 from pipeline.config import load_config
-from pipeline.dataset.case_index import read_cases
-from pipeline.layouts.convert_dataset import convert_dataset
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.dataset.cases_json import read_cases
+from pipeline.layouts.convert.convert_dataset import convert_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from pipeline.stages import load
 from pipeline.stages.stage_configs import LoadStageConfig
 from tests.layouts.small_layouts import descriptor, image, label

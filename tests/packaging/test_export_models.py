@@ -10,7 +10,7 @@ import pytest
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import read_json
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.io.formats import read_image
+from pipeline.io.read_image import read_image
 from pipeline.packaging import export_models as exporting
 from pipeline.packaging.export_models import export
 from pipeline.packaging.model_package import load_package

@@ -13,7 +13,9 @@ from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.config.package import PackageConfig
 from pipeline.inference.inference_config import InferenceConfig
-from pipeline.packaging.model_package import SEAL, Seal, load_package, write_zip
+from pipeline.packaging.model_package import load_package
+from pipeline.packaging.package_seal import SEAL, Seal
+from pipeline.packaging.package_zip import write_zip
 from pipeline.stages.package import run
 from pipeline.stages.stage_configs import PackageStageConfig
 from tests.packaging.finished_stages import finished_stages

@@ -13,10 +13,11 @@ from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
 from pipeline.models.networks.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
 from pipeline.planning import step_timing
-from pipeline.planning.make_plan import make_plan, plan_rows
+from pipeline.planning.make_plan import make_plan
+from pipeline.planning.plan_table import plan_rows
 from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
 from pipeline.planning.training_budget import STEPS_AND_VALIDATION, seconds
-from pipeline.sampling.prepare_case import planned_shape
+from pipeline.sampling.store_size import planned_shape
 from tests.planning.loaded_cases import make_case, make_cases
 
 CPU = torch.device("cpu")

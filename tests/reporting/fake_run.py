@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.files import digest_of, sha256_of, write_json
 from pipeline.base.machine import Runtime
-from pipeline.dataset.case_index import Case, Cases, Channel
+from pipeline.dataset.cases_json import Case, Cases, Channel
 from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 

@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline.preprocessing.plan import ChannelPlan
-from pipeline.reporting.overlays import OverlaySettings, Window, contour_path, pixels_for, png, three_planes
-from pipeline.reporting.slices import CaseVolumes, Slices, busiest_slice, contrasts, cut, separability
+from pipeline.reporting.channel_contrast import contrasts, separability
+from pipeline.reporting.contours import contour_path
+from pipeline.reporting.intensity_window import Window
+from pipeline.reporting.overlays import OverlaySettings, pixels_for, three_planes
+from pipeline.reporting.png_image import png
+from pipeline.reporting.slices import CaseVolumes, Slices, busiest_slice, cut
 
 
 def test_png_holds_exactly_the_grey_values():

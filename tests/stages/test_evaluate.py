@@ -16,12 +16,13 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
-from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
+from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
+from pipeline.evaluation.evaluate_pairs import evaluate_pairs
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
-from pipeline.io.formats import write_label
+from pipeline.evaluation.score_folders import parse_labels, score
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
+from pipeline.io.write_label import write_label
 from pipeline.stages.early_checks import check_evaluate_settings
 from pipeline.stages.evaluate import _group_columns
 from pipeline.stages.stage_configs import EvaluateStageConfig

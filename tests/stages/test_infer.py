@@ -16,11 +16,11 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
 from pipeline.config.infer import InferConfig
 from pipeline.config.package import PackageConfig
-from pipeline.dataset.case_index import Case, Cases, Channel
+from pipeline.dataset.cases_json import Case, Cases, Channel
 from pipeline.deploy.predict import predict
-from pipeline.inference import segment_cases, segmentation_jobs
+from pipeline.inference import case_journal, segment_cases
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.io import formats
+from pipeline.io import write_label as label_writing
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.networks.network_config import size_divisor
@@ -138,7 +138,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(inputs, tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch):
-    out, real, done = started(tmp_path), segmentation_jobs.CaseJournal.add, []
+    out, real, done = started(tmp_path), case_journal.CaseJournal.add, []
 
     def interrupted(journal, result):
         real(journal, result)
@@ -146,7 +146,7 @@ def test_an_interrupted_stage_goes_on_case_by_case(inputs, tmp_path, monkeypatch
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmentation_jobs.CaseJournal, "add", interrupted)
+    monkeypatch.setattr(case_journal.CaseJournal, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(InferStageConfig(infer=InferConfig()), inputs, out, Runtime("cpu", "serial"))
     (out / "predictions" / "scan_1.nii.gz").unlink()
@@ -243,7 +243,7 @@ def test_interrupted_while_it_postprocesses_it_ends_as_if_it_had_not_been(inputs
     whole = tmp_path / "whole"
     whole.mkdir()
     run(config, inputs, whole, Runtime("cpu", "serial"))
-    out, written, real = started(tmp_path), [], formats.write_label
+    out, written, real = started(tmp_path), [], label_writing.write_label
 
     def interrupted(path, volume):
         real(path, volume)

@@ -16,7 +16,7 @@ from pipeline.base.machine import Runtime
 from pipeline.base.stage_outputs import failed_cases, output_digest
 from pipeline.config.data import DataConfig
 from pipeline.config.load import LoadConfig
-from pipeline.dataset.case_index import data_root, read_cases, require_data_root
+from pipeline.dataset.cases_json import read_cases, recorded_data_root, require_recorded_root
 from pipeline.dataset.folds import make_folds
 from pipeline.dataset.manifest import Manifest, write_manifest
 from pipeline.stages.input_files import changed_data_files
@@ -48,7 +48,7 @@ def test_cases_hold_what_was_measured(tmp_path: Path) -> None:
     assert first.intensity[0]["mean"] == pytest.approx(scan(0).mean(), rel=1e-6)
     assert first.intensity[0]["foreground_p50"] == pytest.approx(np.median(scan(0)[np.r_[label()] > 0]), abs=3)
     assert set(first.sha256) == {"images/c0.nii.gz", "labels/c0.nii.gz"} == set(first.voxel_digest)
-    assert data_root(out) == (tmp_path / "data").resolve()
+    assert recorded_data_root(out) == (tmp_path / "data").resolve()
     assert json.loads((out / "faults.json").read_text(encoding="utf-8")) == []
     assert json.loads((out / "fingerprint.json").read_text(encoding="utf-8"))["n_cases"] == 6
 
@@ -129,7 +129,7 @@ def test_a_moved_data_set_has_the_same_result(tmp_path: Path) -> None:
     )
     execute(LOAD, config, {}, tmp_path / "b", SERIAL)
     assert output_digest(first) == output_digest(tmp_path / "b")
-    assert data_root(tmp_path / "b") == (tmp_path / "moved").resolve()
+    assert recorded_data_root(tmp_path / "b") == (tmp_path / "moved").resolve()
 
 
 def test_a_replaced_scan_is_noticed(tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ def test_data_that_has_moved_or_is_not_there_has_not_changed(tmp_path: Path) -> 
 def test_where_the_data_has_moved_is_asked_of_load_alone(tmp_path: Path) -> None:
     """A later stage that is told `data.root` reads from where the data was loaded, and says who can change that."""
     out = load(tmp_path / "data", tmp_path / "load", dataset(tmp_path / "data"))
-    assert require_data_root(out) == (tmp_path / "data").resolve()
+    assert require_recorded_root(out) == (tmp_path / "data").resolve()
     (tmp_path / "data").rename(tmp_path / "moved")
-    assert data_root(out) == tmp_path / "data"
+    assert recorded_data_root(out) == tmp_path / "data"
     with pytest.raises(
         DataError, match=r"it is gone; where they have moved, `segpipe load CONFIG --set data\.root=DIR`"
     ):
-        require_data_root(out)
+        require_recorded_root(out)
 
 
 def test_a_missing_root_names_the_key(tmp_path: Path) -> None:

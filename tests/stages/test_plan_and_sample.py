@@ -18,12 +18,12 @@ from pipeline.config.data import DataConfig
 from pipeline.config.load import LoadConfig
 from pipeline.config.plan import PlanConfig
 from pipeline.config.sample import SampleConfig
-from pipeline.dataset.case_index import read_cases
+from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.cut_patches import draw_batch
 from pipeline.sampling.patch_store import open_store
-from pipeline.sampling.patches import draw_batch
 from pipeline.stages import sample
 from pipeline.stages.stage_configs import LoadStageConfig, PlanStageConfig, SampleStageConfig
 from pipeline.stages.stage_table import LOAD, PLAN, SAMPLE
@@ -150,7 +150,7 @@ def test_workers_change_nothing(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(prepared: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.sampling.patch_store.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("pipeline.sampling.store_size.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     inputs = {"load": prepared / "load", "plan": prepared / "plan"}
     with pytest.raises(DataError, match=r"the patch store needs .* GiB free; free some"):
         sample.run(SampleStageConfig(sample=SampleConfig()), inputs, tmp_path, SERIAL)

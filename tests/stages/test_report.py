@@ -16,9 +16,9 @@ from pipeline.base.execute_stage import execute
 from pipeline.base.machine import Runtime
 from pipeline.config.report import ReportConfig
 from pipeline.reporting import overlays, run_record
-from pipeline.reporting.overlays import png
-from pipeline.reporting.page import scored_on
-from pipeline.reporting.results import read_results
+from pipeline.reporting.evaluation_results import read_results
+from pipeline.reporting.png_image import png
+from pipeline.reporting.sections.results_section import scored_on
 from pipeline.stages.stage_configs import ReportStageConfig
 from pipeline.stages.stage_table import REPORT
 from tests.reporting.fake_run import fake_run

@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.base.files import write_json
 from pipeline.base.stage import RECORD
 from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
+from pipeline.sampling.foreground_locations import find_locations
 from pipeline.sampling.patch_store import write_case, write_index
-from pipeline.sampling.prepare_case import find_locations
 
 SHAPE = (20, 12, 12)
 CASES = tuple(f"case_{i}" for i in range(6))

@@ -22,8 +22,9 @@ from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
+from pipeline.training.build_train_step import make_train_step
 from pipeline.training.distributed import World
-from pipeline.training.setup import TrainContext, make_train_step
+from pipeline.training.train_context import TrainContext
 from tests.training.prepared_store import prepare
 from tests.training.tiny_training import draw
 from tests.training.tiny_training import make_train_step as small_learner
@@ -33,14 +34,15 @@ import json, logging, sys
 from pathlib import Path
 import torch
 from pipeline.base.machine import Runtime
-from pipeline.stages.train import TrainReads, run
+from pipeline.stages.stage_configs import TrainStageConfig
+from pipeline.stages.train import run
 from pipeline.config.train import TrainConfig
 logging.basicConfig(level=logging.INFO)
 inputs = {name: Path(sys.argv[1]) / name for name in ("plan", "sample")}
 loss = {"name": "dice_ce", **json.loads(sys.argv[3])}
 sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
 settings = TrainConfig(loss=loss, tensorboard=False, save_every=1e-9, optimizer=sgd)
-run(TrainReads(train=settings, seed=0), inputs, Path(sys.argv[2]), Runtime("cpu", "serial", 1))
+run(TrainStageConfig(train=settings, seed=0), inputs, Path(sys.argv[2]), Runtime("cpu", "serial", 1))
 """
 
 

@@ -15,9 +15,10 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
 from pipeline.models.optimizers import build_optimizer
-from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
+from pipeline.sampling.augmentation.augment_batch import augment_batch
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
-from pipeline.sampling.patches import PatchWithMargin
+from pipeline.sampling.augmentation.random_parameters import draw_params
+from pipeline.sampling.cut_patches import PatchWithMargin
 from pipeline.training.prefetch import Batch
 from tests.training.tiny_training import SIZE, make_train_step
 

@@ -21,17 +21,14 @@ from pipeline.base.errors import ConfigError, TrainingError
 from pipeline.base.terminal import progress
 from pipeline.config.train import EarlyStoppingConfig
 from pipeline.models.checkpoint import load_weights
-from pipeline.training import train_logger, trainer
+from pipeline.training import save_and_resume, trainer
+from pipeline.training.fold_run import RESULT
+from pipeline.training.loggers import train_logger
 from pipeline.training.prefetch import Batch, prefetch
-from pipeline.training.train_state import (
-    NotFiniteError,
-    TrainState,
-    load_train_state,
-    save_train_state,
-    seconds_between_saves,
-)
-from pipeline.training.trainer import RESULT, fit
-from pipeline.training.validation import ValidationPlan
+from pipeline.training.roll_back_after_nan import NotFiniteError, roll_back
+from pipeline.training.save_and_resume import TrainState, load_train_state, save_train_state, seconds_between_saves
+from pipeline.training.trainer import fit
+from pipeline.training.validation_schedule import ValidationPlan
 from tests.training.tiny_training import draw, make_fold_run, make_train_step, score
 
 OUTPUTS = ("last.safetensors", "best.safetensors", "metrics.csv", "result.json")
@@ -127,7 +124,7 @@ def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_p
     """Killed between the row of step 10 and the save behind it: the state is that from before the validation."""
     fit(make_fold_run(tmp_path / "whole"), make_train_step())
     fold_run = make_fold_run(tmp_path / "resumed")
-    save = trainer.save_train_state
+    save = save_and_resume.save_train_state
 
     def killed_after_the_row(folder, train_state, train_step):
         if train_state.step == 10 and not train_state.validation_due:
@@ -136,7 +133,7 @@ def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_p
 
     with monkeypatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(trainer, "_WORTH_SAVING_S", 0.0)
-        patch.setattr(trainer, "save_train_state", killed_after_the_row)
+        patch.setattr(save_and_resume, "save_train_state", killed_after_the_row)
         fit(fold_run, make_train_step())
     assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 10
     fit(fold_run, make_train_step())
@@ -196,7 +193,7 @@ def test_a_nan_loss_rolls_back_once_with_a_lower_rate(tmp_path, caplog):
 def test_rolling_back_gives_no_time_back(tmp_path):
     train_step = make_train_step()
     save_train_state(tmp_path, TrainState(step=5, seconds=50.0), train_step)
-    assert trainer._roll_back(make_fold_run(tmp_path), train_step, NotFiniteError("loss", 8), 80.0).seconds == 80.0
+    assert roll_back(make_fold_run(tmp_path), train_step, NotFiniteError("loss", 8), 80.0).seconds == 80.0
     assert load_train_state(tmp_path, train_step).seconds == 80.0
 
 

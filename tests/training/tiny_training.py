@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 
+from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.learning_rate_schedule import poly
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
-from pipeline.models.optimizers import MovingAverage, build_optimizer, poly
+from pipeline.models.optimizers import build_optimizer
+from pipeline.training.fold_run import FoldRun
 from pipeline.training.prefetch import Batch
 from pipeline.training.train_step import TrainStep
-from pipeline.training.trainer import FoldRun
-from pipeline.training.validation import ValidationPlan
+from pipeline.training.validation_schedule import ValidationPlan
 
 SIZE = (16, 8, 8)
 

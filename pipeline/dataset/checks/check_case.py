@@ -19,10 +19,13 @@ from pipeline.dataset.checks.header_checks import check_channels, check_header, 
 from pipeline.dataset.checks.voxel_checks import check_intensities, check_values
 from pipeline.dataset.foreground_box import Lines, box_of, foreground_profiles
 from pipeline.dataset.manifest import Manifest, ManifestCase
-from pipeline.io.formats import grid_difference, image_voxels, label_voxels
 from pipeline.io.geometry import Grid
+from pipeline.io.grid_difference import grid_difference
 from pipeline.io.hashing import content_digest, file_digest, voxel_digest
-from pipeline.io.image_header import LARGER_THAN_MEMORY, ImageFileError, ImageHeader
+from pipeline.io.image_file_error import LARGER_THAN_MEMORY, ImageFileError
+from pipeline.io.image_header import ImageHeader
+from pipeline.io.read_image import image_voxels
+from pipeline.io.read_label import label_voxels
 from pipeline.io.resample_to_grid import resample_to_grid
 
 _MEMORY = "memory"

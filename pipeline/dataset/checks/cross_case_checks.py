@@ -8,7 +8,8 @@ from pipeline.dataset.checks.check_case import Finding
 from pipeline.dataset.checks.duplicates_and_leaks import find_duplicates, find_fold_gaps, find_split_leaks
 from pipeline.dataset.checks.faults import Fault
 from pipeline.dataset.checks.intensity_units import intensity_outliers
-from pipeline.dataset.checks.outliers import extent_outliers, label_outliers, missing_structures
+from pipeline.dataset.checks.missing_structures import missing_structures
+from pipeline.dataset.checks.outliers import extent_outliers, label_outliers
 from pipeline.dataset.manifest import Manifest
 
 

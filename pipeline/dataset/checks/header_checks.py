@@ -8,9 +8,11 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join
 from pipeline.dataset.checks.faults import Report
-from pipeline.io.formats import grid_difference, read_header
 from pipeline.io.geometry import Grid
-from pipeline.io.image_header import ImageFileError, ImageHeader
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.image_header import ImageHeader
+from pipeline.io.read_image import read_header
 
 _SPACING_LIMITS_MM = 0.02, 50.0
 

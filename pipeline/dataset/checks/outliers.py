@@ -1,4 +1,4 @@
-"""Cases unlike all others: structures of another size, missing ones, and fields of view.
+"""Outlier cases: structures of another size and fields of view unlike all others.
 
 Judged by median and median absolute deviation of logarithms, so that neither one bad case nor a wide natural spread
 (tumours) moves the limit; both a factor and a distance must be passed.
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.checks.faults import ALL_CASES, Fault
+from pipeline.dataset.checks.faults import Fault
 from pipeline.dataset.manifest import Manifest
-from pipeline.io.geometry import Grid, to_canonical
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.geometry import Grid
 
 FEWEST = 5
 """Cases that are needed before one of them can be called unlike the others."""
@@ -24,7 +25,6 @@ _VOXEL_FACTOR = 4.0
 """Of the voxels of a doubtful field of view: scans are of a chest or of a whole body, with voxels like the others'."""
 _BODY_AXES = ("left–right", "front–back", "head–feet")
 _DEVIATIONS, _SMALLEST_DEVIATION = 4.0, 0.15
-_PRESENT_SHARE, _PRESENT_CASES = 0.9, 10
 
 Measured = Mapping[str, Any]
 
@@ -45,33 +45,6 @@ def label_outliers(measured: Sequence[Measured], manifest: Manifest) -> Iterator
                 f"{name} has {volumes_ml[i]:.3g} ml, {size} its usual {usual:.3g} ml",
                 "look at the label map; correct it, or leave it if the structure is so",
             )
-
-
-def missing_structures(measured: Sequence[Measured], manifest: Manifest) -> Iterator[Fault]:
-    """A structure that nearly all other cases have, and one that no case has."""
-    labelled = [case for case in measured if case.get("label_voxels")]
-    for name in manifest.structures:
-        without = [case for case in labelled if not case["label_voxels"][name]]
-        if labelled and len(without) == len(labelled):
-            yield Fault(
-                ALL_CASES,
-                "",
-                "warning",
-                "absent-structure",
-                f"{name} is declared and occurs in no label map",
-                "correct its value in the manifest's labels, or remove it",
-            )
-        elif len(labelled) > _PRESENT_CASES and len(labelled) - len(without) >= _PRESENT_SHARE * len(labelled):
-            for case in without:
-                share = f"{len(labelled) - len(without)} of {len(labelled)}"
-                yield Fault(
-                    case["id"],
-                    case["label"],
-                    "warning",
-                    "missing-structure",
-                    f"{name} is not labelled; it is in {share} cases",
-                    "check that it is not in the image",
-                )
 
 
 def extent_outliers(measured: Sequence[Measured]) -> Iterator[Fault]:

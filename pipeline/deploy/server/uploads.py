@@ -20,10 +20,11 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.deploy.list_scans import list_scans
-from pipeline.io.dicom_file import is_dicom
-from pipeline.io.formats import CHANNEL_SUFFIX, image_ending, read_header
-from pipeline.io.geometry import to_canonical
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.canonical_orientation import to_canonical
+from pipeline.io.dicom.dicom_file import is_dicom
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.image_file_names import CHANNEL_SUFFIX, image_ending
+from pipeline.io.read_image import read_header
 from pipeline.preprocessing.plan import Plan
 
 SCAN = "scan"

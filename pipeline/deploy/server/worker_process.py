@@ -20,7 +20,8 @@ from pipeline.deploy.server.worker_task import ServiceTask
 from pipeline.inference.build_predictors import EngineSpec, build_predictors
 from pipeline.inference.domain_check import domain_shift_reasons
 from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment_cases
-from pipeline.io.formats import read_image, read_label
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.packaging.model_package import ModelPackage, load_package
 from pipeline.web.browser_volumes import write_viewer_volumes

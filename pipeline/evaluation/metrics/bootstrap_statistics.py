@@ -1,4 +1,4 @@
-"""Summaries of metrics over cases: moments, quantiles, bootstrap intervals by subject, paired comparisons."""
+"""Bootstrap over subjects: resampled means, their intervals, moments and quantiles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
-
-_EXACT_UP_TO = 200
 
 
 @dataclass(frozen=True)
@@ -81,40 +79,3 @@ def describe(values: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, obj
         "n": n,
         **{name: None if value is None else float(value) for name, value in zip(QUANTILES, quantiles, strict=True)},
     }
-
-
-def wilcoxon(differences: NDArray[np.float64]) -> float | None:
-    """The two-sided p-value of Wilcoxon's signed-rank test; 1 where all differences are zero, None without any.
-
-    Zeros are left out, ties share their ranks. Up to 200 differences the distribution over all signs is exact, ties
-    included; above, it is the normal one with ties in its variance.
-    """
-    if not len(differences):
-        return None
-    nonzero = differences[differences != 0]
-    if not len(nonzero):
-        return 1.0
-    # 0.72 - 0.70 and 0.82 - 0.80 tie, whatever their last bits are
-    sizes = np.array([float(f"{size:.9g}") for size in np.abs(nonzero)])
-    _, tie, count = np.unique(sizes, return_inverse=True, return_counts=True)
-    doubled_rank = (2 * np.cumsum(count) - count + 1)[tie]  # twice the mean rank, so that it is whole
-    positive, total = int(doubled_rank[nonzero > 0].sum()), int(doubled_rank.sum())
-    extreme = min(positive, total - positive)
-    if len(nonzero) > _EXACT_UP_TO:
-        deviation = np.sqrt((doubled_rank.astype(float) ** 2).sum()) / 2
-        return float(min(1.0, 2 * special.ndtr((extreme - total / 2) / deviation)))
-    chances = np.ones(1)  # of each sum of positive ranks, one difference after the other
-    for rank in doubled_rank:
-        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
-    return float(min(1.0, 2 * chances[: extreme + 1].sum()))
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction, in the order given; None stays None and counts as no test."""
-    tests = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(tests):
-        largest = max(largest, min(1.0, (len(tests) - rank) * p))
-        corrected[i] = largest
-    return corrected

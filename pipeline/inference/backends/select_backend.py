@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.terminal import format_duration
-from pipeline.inference.predictor import WindowModel
+from pipeline.inference.window_model import WindowModel
 
 log = logging.getLogger(__name__)
 

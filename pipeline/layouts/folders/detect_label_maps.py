@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.io.formats import read_label, stem
-from pipeline.io.image_header import ImageFileError
+from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.image_file_names import stem
+from pipeline.io.read_label import read_label
 from pipeline.parallel.threads import in_threads
 
 MOST_VALUES = 10

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.io.formats import read_header
+from pipeline.io.read_image import read_header
 from pipeline.layouts.dataset_listing import some_of
 from pipeline.layouts.folders.detect_label_maps import Content, content_of
 from pipeline.layouts.folders.file_names import Name

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.layouts.dataset_listing import CHANNEL_SUFFIX, stem
+from pipeline.io.image_file_names import CHANNEL_SUFFIX, stem
 from pipeline.layouts.folders.name_vocabulary import (
     CHANNEL_WORD,
     IMAGE_WORD,

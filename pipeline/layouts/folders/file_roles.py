@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.layouts.dataset_listing import image_ending, some_of, stem
+from pipeline.io.image_file_names import image_ending, stem
+from pipeline.layouts.dataset_listing import some_of
 from pipeline.layouts.folders.detect_label_maps import Content, content_of, labels_by_content
 from pipeline.layouts.folders.file_names import read_name
 

@@ -13,18 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of, subject_of, without_personal
-from pipeline.layouts.formats.csv_table import (
-    PERSON,
-    SPLIT,
-    SPLITS,
-    SUBJECT,
-    first_of,
-    fold_of,
-    is_table_file,
-    rows_of,
-    with_numbered_patients,
-)
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
+from pipeline.layouts.formats.csv_table import PERSON, SPLIT, SPLITS, SUBJECT
+from pipeline.layouts.formats.table_rows import first_of, fold_of, is_table_file, rows_of, with_numbered_patients
+from pipeline.layouts.personal_columns import without_personal
+from pipeline.layouts.subject_ids import subject_of
 
 _COUNTED = re.compile(r"\d+")
 _NAMES_CASES = re.compile(r"(^|[_ -])(id|case|name|subject|patient|participant|scan|image|study)s?([_ -]|$)|id$", re.I)

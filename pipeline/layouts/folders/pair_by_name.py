@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.layouts.folders.case_folders import has_several_values
-from pipeline.layouts.folders.case_ids import ids_of_folders
+from pipeline.layouts.folders.case_folder_ids import ids_of_folders
 from pipeline.layouts.folders.channel_grouping import (
     as_case,
     beginnings_of,
@@ -27,7 +26,8 @@ from pipeline.layouts.folders.name_vocabulary import (
     numbers_in,
     without_numbers,
 )
-from pipeline.layouts.folders.subjects import subjects_of_folders
+from pipeline.layouts.folders.structure_masks import has_several_values
+from pipeline.layouts.folders.subject_folders import subjects_of_folders
 
 _COUNTING_END = re.compile(r"\d+$|(?<=[a-z_-])[A-Z]$")
 _CONTRAST = {"pre", "post"}

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.dataset_listing import image_files
-from pipeline.layouts.folders.case_folders import cases_of_files, labels_in_case_folders, masks_of_images
 from pipeline.layouts.folders.channel_grouping import with_more_channels
 from pipeline.layouts.folders.file_names import Name, read_name
 from pipeline.layouts.folders.file_roles import FilePatterns, roles_of
+from pipeline.layouts.folders.find_case_folders import cases_of_files
 from pipeline.layouts.folders.name_vocabulary import words_without_role
 from pipeline.layouts.folders.pair_by_name import (
     drop_files_below_cases,
@@ -20,6 +19,8 @@ from pipeline.layouts.folders.pair_by_name import (
     read_names,
     read_unlike_names,
 )
+from pipeline.layouts.folders.structure_masks import labels_in_case_folders, masks_of_images
+from pipeline.layouts.list_files import image_files
 
 Groups = Mapping[str, Sequence[Name]]
 

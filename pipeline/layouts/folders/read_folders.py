@@ -13,22 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
-from pipeline.layouts.dataset_listing import (
-    DatasetListing,
-    ListedCase,
-    channel_stack,
-    modality_of,
-    refuse_shared_ids,
-    some_of,
-)
+from pipeline.dataset.cases_json import Channel
+from pipeline.layouts.case_ids import refuse_shared_ids
+from pipeline.layouts.channel_files import channel_stack
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
 from pipeline.layouts.folders.pair_files import Groups, match
-from pipeline.layouts.folders.subjects import add_subjects
+from pipeline.layouts.folders.subject_folders import add_subjects
 from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import Problem
-from pipeline.layouts.dataset_listing import ListedCase, stem
+from pipeline.io.image_file_names import stem
+from pipeline.layouts.dataset_listing import ListedCase
 from pipeline.layouts.folders.detect_label_maps import Content, content_of
 from pipeline.layouts.folders.name_vocabulary import words_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,19 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
-from pipeline.io.formats import image_ending
-from pipeline.layouts.dataset_listing import (
-    DatasetListing,
-    ListedCase,
-    Split,
-    ids_of,
-    image_files,
-    modality_of,
-    refuse_shared_ids,
+from pipeline.dataset.cases_json import Channel
+from pipeline.io.image_file_names import image_ending
+from pipeline.layouts.case_ids import ids_of, refuse_shared_ids
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split
+from pipeline.layouts.formats.table_rows import (
+    first_of,
+    fold_of,
+    is_table_file,
+    reader_of,
+    rows_of,
     table_text,
-    without_personal,
+    with_numbered_patients,
 )
+from pipeline.layouts.list_files import image_files
+from pipeline.layouts.personal_columns import without_personal
 
 _ID = ("id", "case", "case_id", "caseid", "subjectid")
 SUBJECT = ("subject", "subject_id", "patient", "participant", "participant_id")
@@ -57,19 +59,9 @@ class Columns:
         return {*self.images.values(), *self.masks.values(), *own}
 
 
-def is_table_file(path: Path) -> bool:
-    """True for a .csv or .tsv file that can be read as a table."""
-    if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
-        return False
-    try:
-        return bool(_reader(path).fieldnames)
-    except csv.Error:  # no table at all, such as something binary
-        return False
-
-
 def is_table(path: Path) -> bool:
     """True for a .csv or .tsv file with an image column."""
-    return is_table_file(path) and any(_IMAGE.match(name.strip()) for name in _reader(path).fieldnames or ())
+    return is_table_file(path) and any(_IMAGE.match(name.strip()) for name in reader_of(path).fieldnames or ())
 
 
 def lists_images(path: Path) -> bool:
@@ -119,30 +111,6 @@ def read(path: Path) -> DatasetListing:
     )
 
 
-def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The header and the rows with their line numbers."""
-    reader = _reader(path)
-    try:
-        rows = [(reader.line_num, {k.strip(): (v or "").strip() for k, v in row.items() if k}) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from None
-    return [name.strip() for name in reader.fieldnames or ()], rows
-
-
-def _reader(path: Path) -> csv.DictReader[str]:
-    """Reads a table, whose separator is the tab or what the header shows."""
-    text, _ = table_text(path)
-    separator = max("\t;,", key=text.split("\n", 1)[0].count)
-    return csv.DictReader(text.splitlines(), delimiter=separator)
-
-
-def with_numbered_patients(rows: Sequence[tuple[int, dict[str, str]]], column: str) -> list[tuple[int, dict[str, str]]]:
-    """The rows with the values of one column counted in their order; an empty one stays empty."""
-    values = dict.fromkeys(row[column] for _, row in rows if row.get(column))
-    numbers = {value: f"patient_{i:03d}" for i, value in enumerate(values, 1)}
-    return [(line, {**row, column: numbers.get(row.get(column, ""), "")}) for line, row in rows]
-
-
 def _columns(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> Columns:
     labels = [name for name in header if _LABEL.match(name)]
     named = [(match.group(1) or match.group(2) or "", name) for name in header if (match := _IMAGE.match(name))]
@@ -184,17 +152,6 @@ def _file(folder: Path, text: str) -> Path:
     """The file that a table names; one made on Windows has backslashes."""
     path = folder / text
     return path if path.exists() or "\\" not in text else folder / text.replace("\\", "/")
-
-
-def fold_of(text: str) -> int | None:
-    """The whole number that a cell holds, also as `1.0`; None for anything else."""
-    return int(text.partition(".")[0]) if re.fullmatch(r"[0-9]+(\.0+)?", text) else None
-
-
-def first_of(header: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column that is called by the first of these names that there is, in any case."""
-    by_lower = {name.lower(): name for name in reversed(header)}
-    return next((by_lower[name] for name in names if name in by_lower), None)
 
 
 def _case(

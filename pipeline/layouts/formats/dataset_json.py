@@ -10,8 +10,8 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
-from pipeline.dataset.case_index import Channel
-from pipeline.layouts.dataset_listing import modality_of
+from pipeline.dataset.cases_json import Channel
+from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.label_names import LabelNames, labels_from_dataset_json
 
 NAME = "dataset.json"

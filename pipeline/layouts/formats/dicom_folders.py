@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.case_index import Channel
-from pipeline.io.dicom_file import holds_dicom, is_dicom
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, modality_of
+from pipeline.dataset.cases_json import Channel
+from pipeline.io.dicom.dicom_file import holds_dicom, is_dicom
+from pipeline.layouts.channel_modality import modality_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
 from pipeline.layouts.list_files import folders_below
 
 _NAME, _ID, _MODALITY = "PatientName", "PatientID", "Modality"

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.case_index import Channel
-from pipeline.io.formats import image_ending
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split, ids_of, stem, without_personal
+from pipeline.dataset.cases_json import Channel
+from pipeline.io.image_file_names import image_ending, stem
+from pipeline.layouts.case_ids import ids_of
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Item, read_dataset_json
-from pipeline.layouts.infer_channels import UNNAMED
+from pipeline.layouts.init.infer_channels import UNNAMED
+from pipeline.layouts.personal_columns import without_personal
 
 VALIDATION_FOLD = 0
 

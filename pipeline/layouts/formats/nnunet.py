@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem, problem_list
-from pipeline.base.files import read_json
-from pipeline.io.formats import IMAGE_ENDINGS
-from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, by_channel, channel_stack, image_files
+from pipeline.io.image_file_names import IMAGE_ENDINGS
+from pipeline.layouts.channel_files import by_channel, channel_stack
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
 from pipeline.layouts.formats.dataset_json import NAME, DatasetJson, Listed, read_dataset_json
+from pipeline.layouts.formats.nnunet_splits import read_folds
 from pipeline.layouts.label_names import LabelNames
-
-SPLITS = "splits_final.json"
+from pipeline.layouts.list_files import image_files
 
 
 def read(folder: Path) -> DatasetListing:
@@ -158,40 +158,6 @@ def _class_order_note(descriptor: DatasetJson, labelling: LabelNames) -> list[st
         f"regions_class_order is {list(given)}; a manifest keeps the regions and their order, from which "
         f"{region_order(labelling)} follows"
     ]
-
-
-def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[str, int]:
-    """Case id to the fold that validates it, from `splits_final.json` beside dataset.json or in nnUNet_preprocessed.
-
-    Empty, with a note, where a case is validated in two folds: a manifest cannot say that.
-    """
-    places = [folder / SPLITS, folder.parent.parent / "nnUNet_preprocessed" / folder.name / SPLITS]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return {}
-    splits = read_json(path)
-    if not isinstance(splits, list) or not all(isinstance(fold, dict) and "val" in fold for fold in splits):
-        raise DataError(f'{path}: is not a list of {{"train": [ids], "val": [ids]}}')
-    folds: dict[str, int] = {}
-    for number, fold in enumerate(splits):
-        for case in fold["val"]:
-            if folds.setdefault(case, number) != number:
-                notes.append(f"{path.name}: {case} is validated in folds {folds[case]} and {number}; splits left out")
-                return {}
-    unknown = sorted(folds.keys() - set(training))
-    if unknown:
-        notes.append(f"{path.name} names {len(unknown)} unknown cases: {', '.join(unknown)}")
-    notes.append(f"folds are those of {path.name}")
-    for number, fold in enumerate(splits):
-        others = {case for case in training if folds.get(case) != number}
-        if "train" in fold and set(fold["train"]) != others:
-            notes.append(
-                f"{path.name}: fold {number} trains on {len(fold['train'])} cases; here on all {len(others)} that it "
-                "does not validate"
-            )
-    if left := len(set(training) - folds.keys()):
-        notes.append(f"{path.name} validates {left} training cases in no fold; they are put into the smallest ones")
-    return folds
 
 
 def _with_fold(case: ListedCase, folds: Mapping[str, int]) -> ListedCase:

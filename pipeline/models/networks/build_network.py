@@ -101,3 +101,13 @@ def _swinunetr(settings: SwinUNETRConfig, in_channels: int, out_channels: int) -
         use_checkpoint=settings.use_checkpoint,
         spatial_dims=3,
     )
+
+
+def check_gives_logits(network: nn.Module) -> None:
+    """Refuses a network that ends in an activation: the losses here apply their own, and twice is wrong."""
+    last = list(network.modules())[-1]
+    if isinstance(last, nn.Softmax | nn.LogSoftmax | nn.Sigmoid | nn.LogSigmoid):
+        raise ConfigError(
+            f"the network ends in {type(last).__name__}, and the loss applies its own activation: it would be applied "
+            "twice; let the network end in plain logits"
+        )

@@ -6,45 +6,18 @@ are put into batches; the voxels never leave the device. Only the samples that w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
-from pipeline.base.rng import RandomPurpose, derive_seed, generator, uniform_between
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
-from pipeline.sampling.augmentation.spatial_transforms import (
-    SPATIAL_NUMBERS,
-    SpatialParams,
-    draw_spatial_params,
-    flip,
-    resample,
+from pipeline.sampling.augmentation.random_parameters import (
+    AugmentParams,
+    IntensityParams,
 )
-from pipeline.sampling.patches import PatchWithMargin
-
-
-@dataclass(frozen=True)
-class IntensityParams:
-    """What happens to the values of one sample; None: nothing. Tuples have one entry per channel."""
-
-    noise: tuple[float, int] | None = None
-    """Standard deviation, and the seed of the noise."""
-    blur: float | None = None
-    brightness: tuple[float, ...] | None = None
-    contrast: tuple[float, ...] | None = None
-    low_resolution: float | None = None
-    gamma: tuple[float, ...] | None = None
-    inverted: bool = False
-
-
-@dataclass(frozen=True)
-class AugmentParams:
-    """What happens to one sample."""
-
-    spatial: SpatialParams
-    intensity: IntensityParams
+from pipeline.sampling.augmentation.spatial_transforms import flip, resample
+from pipeline.sampling.cut_patches import PatchWithMargin
 
 
 def augment_batch(
@@ -75,49 +48,6 @@ def augment_batch(
         image[b] = one if change is None else _with_values(one, change.intensity)
         label[b] = its_label
     return image, label
-
-
-def draw_params(
-    config: AugmentConfig,
-    seed: int,
-    index: int,
-    channels: int,
-    mirror_axes: Collection[int],
-    spacing_mm: Spacing,
-    patch_size: Shape,
-    swaps: Sequence[tuple[int, int]] = (),
-) -> AugmentParams | None:
-    """What happens to the sample number `index`, counted over all steps; None: nothing.
-
-    mirror_axes: axes that may be flipped; with `swaps`, axis 0 may be even if it is none of them. Every number is drawn
-    whether it is used or not, so that options do not interfere.
-    """
-    if not config.enabled:
-        return None
-    # All at once: thirty calls of a generator take as long as turning a patch's labels.
-    numbers = generator(seed, RandomPurpose.AUGMENT, index).random(SPATIAL_NUMBERS + 11 + 3 * channels).tolist()
-    spatial = draw_spatial_params(numbers, config, {*mirror_axes, *([0] if swaps else [])}, spacing_mm, patch_size)
-    noise, noise_std, noise_seed, blur, sigma, low_resolution, zoom, *rest = numbers[SPATIAL_NUMBERS:]
-    brightness, contrast, gamma, inverted, *each = rest
-    factors, stretches, gammas = (each[first : first + channels] for first in (0, channels, 2 * channels))
-    values = IntensityParams(
-        noise=(uniform_between(noise_std, config.noise.std), derive_seed(noise_seed))
-        if noise < config.noise.prob
-        else None,
-        blur=uniform_between(sigma, config.blur.sigma) if blur < config.blur.prob else None,
-        brightness=_several(factors, config.brightness.factor) if brightness < config.brightness.prob else None,
-        contrast=_several(stretches, config.contrast.factor) if contrast < config.contrast.prob else None,
-        low_resolution=uniform_between(zoom, config.low_resolution.zoom)
-        if low_resolution < config.low_resolution.prob
-        else None,
-        gamma=_several(gammas, config.gamma.gamma) if gamma < config.gamma.prob else None,
-        inverted=inverted < config.gamma.invert_prob,
-    )
-    return AugmentParams(spatial, values)
-
-
-def _several(numbers: Sequence[float], limits: tuple[float, float]) -> tuple[float, ...]:
-    return tuple(uniform_between(number, limits) for number in numbers)
 
 
 def _with_values(image_CXYZ: torch.Tensor, drawn: IntensityParams) -> torch.Tensor:

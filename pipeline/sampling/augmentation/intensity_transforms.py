@@ -1,4 +1,4 @@
-"""What augmentation does to the values of one image_CXYZ: each a pure function on the device of its input."""
+"""Intensity transforms: noise, blur, brightness, contrast, low resolution and gamma."""
 
 from __future__ import annotations
 

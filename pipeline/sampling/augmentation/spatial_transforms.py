@@ -7,85 +7,17 @@ voxels of any shape are turned without shear.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipeline.base.rng import derive_seed, uniform_between
 from pipeline.io.geometry import Shape, Spacing
-from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
 from pipeline.sampling.augmentation.grid_sample import SamplingGrid
+from pipeline.sampling.augmentation.random_parameters import SpatialParams
 from pipeline.sampling.augmentation.separable_resize import resize_separable
-from pipeline.sampling.patches import NO_MARGIN, PatchWithMargin
+from pipeline.sampling.cut_patches import NO_MARGIN, PatchWithMargin
 from pipeline.sampling.to_device import to_device
-
-# Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
-_THICK = 3.0
-
-SPATIAL_NUMBERS = 13
-"""How many random numbers `draw_spatial_params` takes, whatever the settings."""
-
-
-@dataclass(frozen=True)
-class SpatialParams:
-    """What happens to the positions of one sample.
-
-    matrix: from the result's to the input's position, in mm around the centre; None for the identity. displacement:
-    mm at control points (3, a, b, c), which span the patch. flips: along which axes the result is reversed.
-    """
-
-    matrix: NDArray[np.float64] | None
-    displacement: NDArray[np.float32] | None
-    flips: tuple[bool, bool, bool]
-
-    @property
-    def moves(self) -> bool:
-        """Whether voxels have to be interpolated."""
-        return self.matrix is not None or self.displacement is not None
-
-
-def draw_spatial_params(
-    numbers: Sequence[float],
-    config: AugmentConfig,
-    mirror_axes: Collection[int],
-    spacing_mm: Spacing,
-    patch_size: Shape,
-) -> SpatialParams:
-    """What happens to one sample, from the first `SPATIAL_NUMBERS` of `numbers`, which are evenly spread over 0..1."""
-    affine, elastic = config.affine, config.elastic
-    turned, a, b, c, *scales, bent, strength, points_seed, flip_x, flip_y, flip_z = numbers[:SPATIAL_NUMBERS]
-    displacement = None
-    if bent < elastic.prob:
-        points = [
-            max(math.ceil(n * s / elastic.spacing_mm) + 1, 2) for n, s in zip(patch_size, spacing_mm, strict=True)
-        ]
-        source = np.random.default_rng(derive_seed(points_seed))
-        displacement = source.normal(0.0, uniform_between(strength, elastic.magnitude_mm), (3, *points)).astype(
-            np.float32
-        )
-    matrix = None
-    if turned < affine.prob:
-        most, low, high = math.radians(affine.rotation_degrees), math.log(affine.scale[0]), math.log(affine.scale[1])
-        angles = [uniform_between(number, (-most, most)) for number in (a, b, c)]
-        scale = [math.exp(uniform_between(number, (low, high))) for number in scales]
-        scale = scale if affine.scale_per_axis else scale[:1] * 3
-        matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
-    x, y, z = (
-        number < config.flip_prob and axis in mirror_axes for axis, number in enumerate((flip_x, flip_y, flip_z))
-    )
-    return SpatialParams(matrix, displacement, (x, y, z))
-
-
-def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rotation by `angles` (radians) about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
 
 
 def margin(drawn: SpatialParams, patch_size: Shape, spacing_mm: Spacing) -> Shape:
@@ -160,14 +92,6 @@ def _swapped(label: torch.Tensor, one: int, other: int) -> torch.Tensor:
 def _swapped_bits(label: torch.Tensor, one: int, other: int) -> torch.Tensor:
     differ = ((label >> one) ^ (label >> other)) & 1
     return label ^ (differ << one) ^ (differ << other)
-
-
-def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:
-    """About which axes images may be turned: all, or only that of thick slices."""
-    spacing = np.array(spacing_mm)
-    thickest = int(spacing.argmax())
-    thick = spacing.max() > _THICK * np.delete(spacing, thickest).max()
-    return np.array([not thick or axis == thickest for axis in range(3)])
 
 
 def _largest_share(label_XYZ: torch.Tensor, places: SamplingGrid) -> torch.Tensor:

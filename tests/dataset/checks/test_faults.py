@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from pipeline.dataset.checks.faults import Fault, as_json, as_page, lines, summary
+from pipeline.dataset.checks.fault_report import as_json, as_page, lines, summary
+from pipeline.dataset.checks.faults import Fault
 
 FATAL = Fault("c1", "images/c1.nii.gz", "fatal", "nan", "3 voxels are NaN", "replace them")
 WARNING = Fault("c0", "", "warning", "leak", "its <subject> & more", "look")

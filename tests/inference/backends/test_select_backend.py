@@ -13,7 +13,7 @@ from pipeline.base.errors import DataError
 from pipeline.inference import build_predictors
 from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.backends.select_backend import Candidate, Workload, select_backend
-from pipeline.inference.engine_spec import EngineSpec
+from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.layouts.folders.read_folders import read
 from pipeline.layouts.formats.bids import read as read_bids
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 

@@ -16,7 +16,7 @@ from pipeline.base.machine import Runtime
 from pipeline.config.load import LoadConfig
 from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 

@@ -10,7 +10,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.dataset.manifest import read_manifest
 from pipeline.layouts.formats.bids import is_bids, read
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 

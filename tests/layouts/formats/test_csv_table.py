@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.dataset_listing import without_personal
 from pipeline.layouts.formats.csv_table import is_table, read
+from pipeline.layouts.personal_columns import without_personal
 from tests.layouts.small_layouts import image, label
 
 

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.formats.dicom_folders import has_series, read
-from pipeline.layouts.init_dataset import init_dataset
+from pipeline.layouts.init.init_dataset import init_dataset
 
 PATIENT, UID = "Granger^Hermione", "1.2.826.0.1.3680043.2.1125.77"
 

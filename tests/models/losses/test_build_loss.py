@@ -10,11 +10,10 @@ import pytest
 import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
 from torch.nn import functional as F
 
 from pipeline.base.errors import ConfigError
-from pipeline.models.losses.build_loss import build_loss, check_gives_logits, downsample_label
+from pipeline.models.losses.build_loss import build_loss
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.losses.loss_config import LossConfig
 
@@ -318,28 +317,6 @@ def test_fused_dice_ce_of_such_a_patch_is_finite_under_a_scaled_gradient_too(cla
     loss = FusedDiceCE(lambda_ce=10.0, class_weights=torch.arange(float(classes)))(logits, torch.zeros_like(label))
     (2.0**16 * loss).backward()  # as with fp16
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
-
-
-def test_a_label_is_reduced_to_its_nearest_voxels_bit_by_bit():
-    """40 overlapping structures are more bits than a float holds; and 2³² - 1, which is ignored, is no float32."""
-    label = torch.arange(2 * 8 * 6 * 5).view(2, 8, 6, 5) + (1 << 39)
-    label[0, 1, 1, 2] = 2**32 - 1
-    coarse = downsample_label(label, torch.empty(2, 3, 4, 3, 5))
-    assert torch.equal(coarse, label[:, 1::2, 1::2])
-    assert coarse.dtype == torch.int64 and coarse[0, 0, 0, 2] == 2**32 - 1
-
-
-@pytest.mark.parametrize("size", [(4, 4, 4), (3, 5, 2), (8, 1, 7), (16, 9, 8)])
-def test_nearest_is_what_torch_takes_for_it(size):
-    label = torch.randint(0, 200, (2, 8, 9, 7), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    expected = F.interpolate(label[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.uint8)
-    assert torch.equal(downsample_label(label, torch.empty(2, 3, *size)), expected)
-
-
-def test_a_network_that_ends_in_an_activation_is_refused():
-    with pytest.raises(ConfigError, match="it would be applied twice"):
-        check_gives_logits(nn.Sequential(nn.Conv3d(1, 2, 1), nn.Softmax(1)))
-    check_gives_logits(nn.Sequential(nn.Conv3d(1, 2, 1)))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 from pydantic import ValidationError
+from torch import nn
 
 from pipeline.base.errors import ConfigError
-from pipeline.models.networks.build_network import build_network, has_batch_norm, parameter_count
+from pipeline.models.networks.build_network import build_network, check_gives_logits, has_batch_norm, parameter_count
 from pipeline.models.networks.network_config import UNetConfig, network_config, size_divisor
 
 ALL = ["unet", "vnet", "segresnet", "swinunetr"]
@@ -133,3 +134,9 @@ def test_equal_seeds_give_equal_networks():
         networks.append(build_network({"name": "unet"}, 1, 2))
     for one, other in zip(*(network.state_dict().values() for network in networks), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_network_that_ends_in_an_activation_is_refused():
+    with pytest.raises(ConfigError, match="it would be applied twice"):
+        check_gives_logits(nn.Sequential(nn.Conv3d(1, 2, 1), nn.Softmax(1)))
+    check_gives_logits(nn.Sequential(nn.Conv3d(1, 2, 1)))

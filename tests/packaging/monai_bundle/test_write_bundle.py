@@ -21,7 +21,7 @@ from pipeline.deploy.predict import predict
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.packaging.model_card import CardText
-from pipeline.packaging.model_package import load_package, write_seal
+from pipeline.packaging.model_package import load_package
 from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm, inference_config
 from pipeline.packaging.monai_bundle.bundle_metadata import (
     NEEDED,
@@ -30,6 +30,7 @@ from pipeline.packaging.monai_bundle.bundle_metadata import (
     bundle_metadata,
     schema_text,
 )
+from pipeline.packaging.package_seal import write_seal
 from pipeline.preprocessing.plan import ChannelPlan, Plan
 from tests.packaging.finished_stages import SUMMARY
 from tests.packaging.small_package import small_package

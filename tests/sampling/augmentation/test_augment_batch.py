@@ -9,10 +9,11 @@ from monai.transforms import AdjustContrast, GaussianSmooth, RandGaussianNoise
 from scipy import ndimage, stats
 
 from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.augment_batch import augment_batch, draw_params
+from pipeline.sampling.augmentation.augment_batch import augment_batch
 from pipeline.sampling.augmentation.augmentation_config import AffineConfig, AugmentConfig, ElasticConfig
-from pipeline.sampling.augmentation.spatial_transforms import SpatialParams, flip, margin, resample, rotation
-from pipeline.sampling.patches import PatchWithMargin
+from pipeline.sampling.augmentation.random_parameters import SpatialParams, draw_params, rotation
+from pipeline.sampling.augmentation.spatial_transforms import flip, margin, resample
+from pipeline.sampling.cut_patches import PatchWithMargin
 
 ALWAYS = AugmentConfig.model_validate(
     {name: {"prob": 1.0} for name in ("affine", "elastic", "noise", "blur", "brightness", "contrast", "gamma")}

@@ -8,8 +8,9 @@ import torch
 from monai.transforms import Flip, Rotate, ScaleIntensity, ScaleIntensityFixedMean
 
 from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.spatial_transforms import SpatialParams, flip, resample, rotation
-from pipeline.sampling.patches import PatchWithMargin
+from pipeline.sampling.augmentation.random_parameters import SpatialParams, rotation
+from pipeline.sampling.augmentation.spatial_transforms import flip, resample
+from pipeline.sampling.cut_patches import PatchWithMargin
 
 
 def image(shape: tuple[int, ...] = (2, 9, 8, 7)) -> torch.Tensor:

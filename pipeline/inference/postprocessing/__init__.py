@@ -1,0 +1,1 @@
+"""Postprocessing of label maps: holes filled, components removed, and which of it helps."""

@@ -1,0 +1,1 @@
+"""DICOM: single files, series as volumes, and whose they are."""

@@ -1,0 +1,1 @@
+"""`segpipe convert`: a data set written in another layout."""

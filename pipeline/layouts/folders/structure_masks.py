@@ -1,0 +1,161 @@
+"""Masks of single structures, and the cases that they belong to by their names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.base.errors import DataError
+from pipeline.io.image_file_names import stem
+from pipeline.io.read_label import read_label
+from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.name_vocabulary import (
+    is_channel_name,
+    is_split_name,
+    words_of,
+    words_without_role,
+)
+
+Masks = dict[str, dict[str, Path]]
+
+_DRAWER = re.compile(
+    r"(?<![a-z0-9])("
+    r"(rater|reader|observer|reviewer|annot[a-z]*|expert|radiologist|manual[a-z]*)([_-]?(\d+|[a-z]))?|"
+    r"r[_-]?\d+|consensus|staple|auto(matic)?|majority"
+    r")(?![a-z0-9])",
+    re.I,
+)
+"""Who drew a label map, as whole words: `rater2`, `reader_A`, `R1`; not the right ventricle, `RV`."""
+_COUNTED = re.compile(r"\d+|[AB]", re.I)
+
+
+def labels_in_case_folders(
+    folder: Path, names: Sequence[Name], case_of: Mapping[Path, Path], are_maps: bool
+) -> tuple[dict[str, Name], Masks]:
+    """Case folder to its label map, or to structure to mask: of the two, one is empty. Both where no folder is a case.
+
+    case_of: of each file its case's folder, as `cases_of_files` gives them. are_maps: the user says that they are.
+
+    A case's only label file is its label map where its name says no more than that (`seg/seg`, `labels/c1`), or is the
+    same in all cases and one of them holds several values (`labels/organs`).
+    """
+    if not case_of:
+        return {}, {}
+    files: dict[str, list[Name]] = defaultdict(list)
+    for name in (name for name in names if name.is_label):
+        files[str(case_of[name.path].relative_to(folder))].append(name)
+    if files and all(len(own) == 1 for own in files.values()) and (are_maps or _are_maps(folder, files)):
+        return {case: own[0] for case, own in files.items()}, {}
+    masks: Masks = defaultdict(dict)
+    for case, own in files.items():
+        _refuse_several_people(case, [name.path for name in own])
+        for name in own:
+            structure = name.structure_in(folder / case) or stem(name.path)
+            if structure in masks[case]:
+                return {}, {}
+            masks[case][structure] = name.path
+    return {}, dict(masks)
+
+
+def _refuse_several_people(case: str, files: Sequence[Path]) -> None:
+    """Label files of a case that differ only by who drew them are no structures; one of them is meant, or one person's.
+
+    Only where that is so of all: beside others they are masks, as of instances (KiTS21), which say more.
+    """
+    by_rest: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_rest[without_drawer(stem(path))[0]].append(path)
+    drawn = {path for path in files if without_drawer(stem(path))[1]}
+    if not all(len(same) > 1 and drawn & set(same) for same in by_rest.values()):
+        return
+    names, drawer = ", ".join(sorted(map(stem, files))), _DRAWER.search(stem(min(drawn)))
+    pattern = pattern_of(min(files), Path(case).name)
+    if drawer is not None and len(by_rest) > 1:  # one person's, of all structures
+        pattern = shlex.quote(f"*{drawer.group(0)}*")
+    raise DataError(
+        f"{case} has {len(files)} label maps by several people ({names}); name those that are meant, for instance "
+        f"--label-files {pattern}"
+    )
+
+
+def pattern_of(path: Path, case: str) -> str:
+    """What `--label-files` takes for the files that are called so in all cases, as a shell reads it."""
+    name = stem(path)
+    own = [
+        gap
+        for gap in re.finditer(r"[_\-. ]+", name)
+        if re.match(rf"{re.escape(name[: gap.start()])}([_\-. ]|$)", case) and gap.end() < len(name)
+    ]
+    pattern = f"*{path.name[own[-1].end() - 1 :]}" if own else f"*/{path.name}"
+    return shlex.quote(pattern.replace(",", "?"))  # a comma parts patterns
+
+
+def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bool) -> tuple[Masks, list[Name]]:
+    """Key of an image to structure to file, and the label files of no image.
+
+    `labels/liver/c1`, `masks/c1/liver` and `c1_liver_mask` are the liver of `c1`. No masks where half of the files are
+    of no image, where two are the same structure of one, where structures are people who drew them, or where there is
+    one structure of several values. are_maps: as for `labels_in_case_folders`.
+    """
+    masks: Masks = defaultdict(dict)
+    others = []
+    for name in labels:
+        case, structure = _case_and_structure(cases, name.key)
+        if not case or not structure:
+            others.append(name)
+        elif structure in masks[case]:
+            return {}, []
+        else:
+            masks[case][structure] = name.path
+    structures = {structure for own in masks.values() for structure in own}
+    if 2 * len(others) >= len(labels) or all(_names_nothing(structure) for structure in structures):
+        return {}, []
+    if all(is_channel_name(structure.split("_")[0]) for structure in structures):  # `1_t1_seg` is of the scan `1_t1`
+        return {}, []
+    if len(structures) == 1 and (are_maps or any(has_several_values(*own.values()) for own in masks.values())):
+        return {}, []
+    return dict(masks), others
+
+
+def _names_nothing(structure: str) -> bool:
+    """True for a mask that is only counted, or named by who drew it, or by a part of the data set."""
+    return bool(_COUNTED.fullmatch(structure)) or is_split_name(structure) or without_drawer(structure) == ("", True)
+
+
+def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
+    place, _, last = key.rpartition("/")
+    if place and last in cases:
+        return last, place.replace("/", "_")
+    if place in cases:
+        return place, last
+    case = max((one for one in cases if last.startswith(f"{one}_")), key=len, default="")
+    return case, last[len(case) + 1 :]
+
+
+def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
+    """Whether cases with one label file each have label maps, and not masks of one structure."""
+    structures = {name.structure_in(folder / case) for case, own in files.items() for name in own}
+    if len(structures) > 1:
+        return False
+    return structures == {""} or any(has_several_values(name.path) for own in files.values() for name in own)
+
+
+def without_drawer(name: str) -> tuple[str, bool]:
+    """A name's words without those of roles and of who drew it, and whether there were any of the latter."""
+    whole = "_".join(words_of(name))
+    rest = _DRAWER.sub("", whole)
+    return "_".join(words_without_role(rest)), rest != whole
+
+
+def has_several_values(path: Path) -> bool:
+    """False too for a file that cannot be read: what is wrong with it is said where masks are merged."""
+    try:
+        label = read_label(path).array
+    except DataError:
+        return False
+    return len(np.unique(label[label != 0])) > 1

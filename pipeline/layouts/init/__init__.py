@@ -1,0 +1,1 @@
+"""`segpipe init`: from a folder of scans to a manifest and a configuration."""

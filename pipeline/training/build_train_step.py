@@ -1,0 +1,84 @@
+"""Network, loss and optimiser as settings and plan ask for them, before the first step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.models.checkpoint import load_matching_weights, load_weights
+from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples, sums_over_batch
+from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
+from pipeline.models.networks.build_network import build_network, check_gives_logits
+from pipeline.models.optimizers import build_optimizer
+from pipeline.training.check_train_config import pretrained_weights, require_a_weight_per_level
+from pipeline.training.compile_network import compile_or_fallback
+from pipeline.training.train_context import TrainContext
+from pipeline.training.train_step import TrainStep
+
+log = logging.getLogger(__name__)
+
+
+def make_train_step(shop: TrainContext) -> TrainStep:
+    """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
+    config, plan = shop.config, shop.plan
+    _require_channels_for_all_labels(shop)
+    torch.manual_seed(shop.seed)
+    network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size)
+    network = guard_bf16_convolutions(network).to(shop.device)
+    if shop.device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    check_gives_logits(network)
+    require_a_weight_per_level(config, plan)
+    if config.pretrained is not None:
+        log.info("%s", load_matching_weights(network, load_weights(pretrained_weights(config.pretrained))))
+    loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
+        shop.device
+    )
+    horizon = None if config.ema is None else config.ema * plan.max_steps
+    return TrainStep(
+        network=network,
+        loss=loss,
+        optimizer=build_optimizer(config.optimizer, network.parameters()),
+        average=None if horizon is None else MovingAverage(network, horizon),
+        device=shop.device,
+        precision=plan.precision,
+        grad_clip=config.grad_clip,
+        level_weights=config.deep_supervision_weights,
+        micro_batch=plan.batch_size,
+        divisible=is_mean_of_samples(config.loss, shop.labelling.ignore),
+        distributed=shop.world.size > 1,
+        forward=_wrap_network(shop, network, loss),
+    )
+
+
+def _wrap_network(shop: TrainContext, network: nn.Module, loss: nn.Module) -> Callable[[torch.Tensor], Any] | None:
+    """The network as training calls it: compiled, with gradients averaged over the processes, or as it is (None)."""
+    if shop.world.size > 1:
+        if sums_over_batch(shop.config.loss) and not isinstance(loss, FusedDiceCE):
+            own_sums = "batch: false" if getattr(shop.config.loss, "batch", False) else "another loss"
+            instead = own_sums if shop.plan.overlapping else f"dice_ce without one_vs_rest, {own_sums}"
+            raise ConfigError(
+                f"train.loss {shop.config.loss.name} would sum over the batch within each process only: dice_ce with "
+                f"softmax alone sums across processes; use {instead}, or one process"
+            )
+        network = nn.parallel.DistributedDataParallel(network)
+    if shop.config.compile:
+        return compile_or_fallback(network)
+    return network if shop.world.size > 1 else None
+
+
+def _require_channels_for_all_labels(shop: TrainContext) -> None:
+    """Refuses a store with more structures than the plan's network has channels for."""
+    for case in shop.store.cases.values():
+        if case.foreground and max(case.foreground) > len(shop.plan.structures):
+            raise DataError(
+                f"case {case.id} holds structure {max(case.foreground)}, but the network has channels for "
+                f"{len(shop.plan.structures)}: {', '.join(shop.plan.structures)}; run plan and sample again"
+            )
