@@ -30,12 +30,6 @@ class TooLargeError(DataError, MemoryError):
     """Data that does not fit into the memory that is free: it may, once work beside it has ended."""
 
 
-class SomeCasesFailed(SegpipeError):
-    """The work is done, but not for every case (exit code 4)."""
-
-    exit_code = EXIT_SOME_CASES
-
-
 class TrainingError(SegpipeError):
     """Training cannot go on (for instance a loss that stays NaN); the last good weights are kept."""
 

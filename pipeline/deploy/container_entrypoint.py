@@ -28,6 +28,7 @@ from pipeline.base.errors import (
     DataError,
     SegpipeError,
 )
+from pipeline.base.files import read_json
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.machine import check_device
 
@@ -106,6 +107,7 @@ def predict_all(
     A `manifest.json` in the input names the cases there. dicom_seg: write CASE.dcm too for cases that are DICOM series.
     uncertainty, probabilities: write these maps too.
     """
+    # Imported here because `health` and `--version` answer at once, without any of it.
     from pipeline.deploy.dicom_seg import require_highdicom, without_dicom_seg, write_dicom_segs
     from pipeline.deploy.list_scans import list_scans, scans_in_sockets
     from pipeline.deploy.predict import predict
@@ -137,8 +139,7 @@ def predict_all(
 
 def _cases_in(folder: Path) -> Path:
     """The folder, or the manifest of segpipe's in it that names its cases."""
-    from pipeline.base.files import read_json
-    from pipeline.dataset.manifest import FORMAT
+    from pipeline.dataset.manifest import FORMAT  # not needed for `health` and `--version`, which answer at once
 
     manifest = folder / "manifest.json"
     try:
@@ -197,7 +198,7 @@ class _Version(argparse.Action):
 
 
 def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
-    from pipeline.deploy.server.app import serve
+    from pipeline.deploy.server.app import serve  # the slim image has no FastAPI
 
     check_device(arguments.device)
     _forget_requests()
@@ -211,7 +212,7 @@ def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
 def _forget_requests() -> None:
     """Removes what an earlier service left: where /tmp outlives a killed container (Kubernetes' emptyDir does), its
     patients' scans would too."""
-    from pipeline.deploy.server.predict_endpoint import REQUEST_FOLDER
+    from pipeline.deploy.server.predict_endpoint import REQUEST_FOLDER  # the slim image has no FastAPI
 
     for left in Path(tempfile.gettempdir()).glob(f"{REQUEST_FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)

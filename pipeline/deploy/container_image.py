@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, SegpipeError
+from pipeline.base.machine import environment
 from pipeline.packaging.model_package import ModelPackage, load_package
 from pipeline.packaging.package_seal import SEAL
 
@@ -150,6 +151,4 @@ def _model_context(package: ModelPackage, temporary: Path) -> Path:
 
 
 def _revision() -> str:
-    from pipeline.base.machine import environment
-
     return str(environment()["git_revision"] or "unknown")

@@ -6,29 +6,26 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join
 from pipeline.packaging.package_seal import SEAL, FileSeal, checked_seal
 
-if TYPE_CHECKING:
-    from pipeline.packaging.model_package import ModelPackage
-
 _LARGEST_SEAL = 4 * 2**20
 
 
-def write_zip(package: ModelPackage, path: Path) -> None:
-    """Writes the package's files, and no others, as a zip whose bytes depend on their content only."""
+def write_zip(folder: Path, names: Iterable[str], path: Path) -> None:
+    """Writes the named files of a package's folder, and its seal, as a zip whose bytes depend on their content only."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name in sorted([SEAL, *package.seal.files]):
+        for name in sorted([SEAL, *names]):
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
-            with archive.open(entry, "w", force_zip64=True) as target, (package.folder / name).open("rb") as source:
+            with archive.open(entry, "w", force_zip64=True) as target, (folder / name).open("rb") as source:
                 while block := source.read(2**20):
                     target.write(block)
 

@@ -52,8 +52,6 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
 
     Raises ConfigError where postprocessing names a structure that there is not, or the network cannot take the window.
     """
-    from pipeline.base.files import read_json
-
     plan = read_plan(inputs["plan"])
     check_inference_settings(config.infer, plan)
     folds = [str(fold) for fold in read_json(inputs["train"] / "train.json")["folds"]]
@@ -112,8 +110,6 @@ def _postprocess_all(
     jobs: list[Job], raw: Mapping[str, Path], inputs: Mapping[str, Path], out: Path, plan: Plan, runtime: Runtime
 ) -> None:
     """Chooses steps on the cases of cross-validation and writes every case of `raw` with them into `predictions/`."""
-    from pipeline.inference.postprocessing.select_postprocessing import FEWEST_CASES
-
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
     grounds = {"asked": "auto", "cases": count, "fewest_cases": FEWEST_CASES, "structures": choice.structures}
@@ -134,9 +130,6 @@ def _choice(
     predictions: Mapping[str, Path], inputs: Mapping[str, Path], plan: Plan, runtime: Runtime
 ) -> tuple[SelectedSteps, int]:
     """What helps on predictions by networks that did not see the case, and the number of cases with a reference."""
-    from pipeline.dataset.cases_json import read_cases
-    from pipeline.inference.inference_config import PostprocessConfig
-
     root, cases = recorded_data_root(inputs["load"]), read_cases(inputs["load"])
     labels = {case.id: safe_join(root, case.label) for case in cases.cases if case.label is not None}
     pairs = [
@@ -153,7 +146,6 @@ def _choice(
 
 
 def _log_choice(choice: SelectedSteps, count: int) -> None:
-
     if count < FEWEST_CASES:
         found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
         log.warning("infer     postprocessing: %s, so nothing is done", found)

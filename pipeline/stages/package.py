@@ -76,7 +76,7 @@ def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runti
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
     if settings.zip:
-        write_zip(package, out / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{settings.version}.zip")
+        write_zip(out, package.seal.files, out / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{settings.version}.zip")
     log.info("package   %s %s: %d network(s), %s", name, settings.version, len(weights), _size(out))
 
 

@@ -12,6 +12,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, safe_join
 from pipeline.base.stage_outputs import is_finished
 from pipeline.dataset.cases_json import Case, Cases, image_paths, read_cases, recorded_data_root
+from pipeline.io.read_image import read_image
+from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import read_plan
 from pipeline.reporting.evaluation_results import Results, read_results
 from pipeline.web.browser_volumes import plain_nifti, planned_windows, relabel, to_int16_if_lossless
@@ -46,8 +48,6 @@ class ViewerRun:
 
     def image(self, index: int, channel: int) -> bytes:
         """One channel of a case's image. IndexError where there is no such case or channel."""
-        from pipeline.io.read_image import read_image
-
         image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
         return plain_nifti(to_int16_if_lossless(image.array[channel]), image.grid).to_bytes()
 
@@ -62,8 +62,6 @@ class ViewerRun:
 
     def _labels(self, path: Path) -> bytes:
         """0 is background, i the i-th structure; where structures overlap, the innermost is on top."""
-        from pipeline.io.read_label import read_label
-
         volume = read_label(path)
         return plain_nifti(relabel(volume.array, list(self.cases.structures.values())), volume.grid).to_bytes()
 

@@ -103,7 +103,7 @@ def test_a_link_that_leaves_the_package_is_refused(package: Path, tmp_path: Path
 def test_unlisted_files_are_not_part_of_it(package: Path, tmp_path: Path) -> None:
     (package / "notes.txt").write_text("mine")
     opened = load_package(package)
-    write_zip(opened, tmp_path / "model.zip")
+    write_zip(opened.folder, opened.seal.files, tmp_path / "model.zip")
     assert "notes.txt" not in zipfile.ZipFile(tmp_path / "model.zip").namelist()
 
 
@@ -125,7 +125,7 @@ def test_a_zip_whose_entry_swells_beyond_its_listed_size_is_refused(package: Pat
 
 
 def test_a_damaged_zip_is_a_data_error(package: Path, tmp_path: Path) -> None:
-    write_zip(load_package(package), tmp_path / "model.zip")
+    write_zip(package, load_package(package).seal.files, tmp_path / "model.zip")
     data = (tmp_path / "model.zip").read_bytes()
     (tmp_path / "model.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"model\.zip"):
@@ -133,7 +133,7 @@ def test_a_damaged_zip_is_a_data_error(package: Path, tmp_path: Path) -> None:
 
 
 def test_a_zip_with_altered_bytes_is_a_data_error_wherever_they_are(package: Path, tmp_path: Path) -> None:
-    write_zip(load_package(package), tmp_path / "model.zip")
+    write_zip(package, load_package(package).seal.files, tmp_path / "model.zip")
     data = (tmp_path / "model.zip").read_bytes()
     for place in range(60, len(data), max(len(data) // 40, 1)):
         (tmp_path / "model.zip").write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])

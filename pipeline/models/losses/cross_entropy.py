@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.models.losses.fused_dice_ce import LEAST_WEIGHT
+from pipeline.models.losses.dice_ce_terms import LEAST_WEIGHT
 
 
 class CrossEntropy(nn.Module):

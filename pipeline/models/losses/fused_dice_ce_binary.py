@@ -1,6 +1,6 @@
 """Dice + cross-entropy for two classes, where softmax is one sigmoid: of d = logit_1 - logit_0, p_1 = σ(d).
 
-The value and gradient are those of `dice_ce.py`, with a third of the passes over memory: one number per voxel says
+Value and gradient are those of `fused_dice_ce.py`, with a third of the passes over memory: one number per voxel says
 everything. With y the label, g_k = dDice/dp_k and w the voxel's weight:
 
     cross-entropy of a voxel = softplus((1 - 2y) d)
@@ -9,13 +9,12 @@ everything. With y the label, g_k = dDice/dp_k and w the voxel's weight:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.losses.dice_ce_terms import DiceCETerms
 
 _PIECE = 1 << 16
 """Voxels per piece: the few arrays of that length (256 KiB) that are in use stay in the cache."""
@@ -25,7 +24,7 @@ class BinaryDiceCE(torch.autograd.Function):
     """`FusedDiceCE` of logits with two channels. Backward works once: it overwrites what forward kept."""
 
     @staticmethod
-    def forward(ctx: Any, logits_BKV: torch.Tensor, label_BV: torch.Tensor, loss: FusedDiceCE) -> torch.Tensor:
+    def forward(ctx: Any, logits_BKV: torch.Tensor, label_BV: torch.Tensor, loss: DiceCETerms) -> torch.Tensor:
         batch, _, voxels = logits_BKV.shape
         p_BV = logits_BKV.new_empty((batch, voxels), dtype=torch.float32)
         intersection, predicted, reference = p_BV.new_zeros((3, batch, 2)).unbind()
@@ -50,7 +49,7 @@ class BinaryDiceCE(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (label_BV,) = ctx.saved_tensors
-        loss: FusedDiceCE = ctx.loss
+        loss: DiceCETerms = ctx.loss
         p_BV: torch.Tensor = ctx.kept.pop()
         batch, voxels = p_BV.shape
         scale = loss.lambda_dice * outer[0]
@@ -85,7 +84,7 @@ def _count(
     is_k_V: torch.Tensor,
     p_V: torch.Tensor,
     valid_V: torch.Tensor | None,
-    loss: FusedDiceCE,
+    loss: DiceCETerms,
     intersection: torch.Tensor,
     predicted: torch.Tensor,
     reference: torch.Tensor,
@@ -109,7 +108,7 @@ def _label(label_V: torch.Tensor, ignore: int | None) -> tuple[torch.Tensor, tor
     return (label_V == 1).float(), (label_V != ignore).float()
 
 
-def _weights(loss: FusedDiceCE, y_V: torch.Tensor, valid_V: torch.Tensor | None) -> torch.Tensor | None:
+def _weights(loss: DiceCETerms, y_V: torch.Tensor, valid_V: torch.Tensor | None) -> torch.Tensor | None:
     if loss.class_weights is None:
         return valid_V
     of_background, of_structure = loss.class_weights.unbind()

@@ -34,22 +34,19 @@ def build_network(
         _check_size(settings, spatial)
     match settings:
         case UNetConfig():
-            from pipeline.models.networks.unet import UNet
+            from pipeline.models.networks.unet import (
+                UNet,  # each network loads what it is made of, when it is asked for
+            )
 
             return UNet(settings, in_channels, out_channels)
         case VNetConfig():
-            from pipeline.models.networks.vnet import ProjectedVNet
+            from pipeline.models.networks.vnet import ProjectedVNet  # loads MONAI
 
             return ProjectedVNet(settings, in_channels, out_channels)
         case SegResNetConfig():
             return _segresnet(settings, in_channels, out_channels)
         case SwinUNETRConfig():
             return _swinunetr(settings, in_channels, out_channels)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def has_batch_norm(network: nn.Module) -> bool:
