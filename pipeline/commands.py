@@ -170,7 +170,7 @@ def build_image(arguments: argparse.Namespace) -> int:
 def serve_model(arguments: argparse.Namespace) -> int:
     """A model over HTTP."""
     from pipeline.base.machine import check_device
-    from pipeline.deploy.server.app import serve
+    from pipeline.deploy.server.serve import serve
 
     check_device(arguments.device)
     return serve(arguments.model, host=arguments.host, port=arguments.port, device=arguments.device)

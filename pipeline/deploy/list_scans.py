@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,11 +42,11 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder; give a scan, a folder of scans or a manifest")
     own = _written_here(source)
-    scans = _grouped([path for path in _images_in(source) if path.name not in own], channels)
+    scans = _grouped([path for path in images_in(source) if path.name not in own], channels)
     series, unreadable = [source] if _holds_dicom(source) else [], list[Scan]()
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            if files := _images_in(folder):
+            if files := images_in(folder):
                 scans.append(_of_case_folder(folder.name, files, channels))
             else:
                 series += series_below(folder)
@@ -116,48 +115,6 @@ def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
     ]
 
 
-def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[Scan]:
-    """The cases in grand-challenge's folders of one socket each, sorted by id.
-
-    Where a model of several channels finds one file in each of several sockets, they are one case: each channel's
-    socket is the one whose name holds the channel's ("t2-flair" is for T2_FLAIR), and the first channel's file gives
-    the case its id. A model of one channel takes the only socket that is called as it, if one is (the others may hold
-    masks). Else every socket is a folder of cases. Raises a DataError where nothing is found.
-    """
-    if len(channels) == 1:
-        named = [socket for socket in sockets if _is_called(socket, channels[0])]
-        sockets = named if len(named) == 1 else sockets
-    files = {socket: _images_in(socket) for socket in sockets}
-    if len(channels) < 2 or len(sockets) < 2 or any(len(images) != 1 for images in files.values()):
-        found = [(socket, scan) for socket in sockets for scan in list_scans(socket, channels)]
-        times = Counter(scan.id for _, scan in found)
-        unique = [scan if times[scan.id] == 1 else replace(scan, id=f"{s.name}_{scan.id}") for s, scan in found]
-        return sorted(unique, key=lambda scan: scan.id)
-    fitting: dict[str, list[Path]] = {}
-    for name in sorted(channels, key=len, reverse=True):  # T1C before T1, which its socket's name holds too
-        left = [socket for socket in sockets if [socket] not in fitting.values()]
-        fitting[name] = [socket for socket in left if _is_called(socket, name)]
-    if any(len(found) != 1 for found in fitting.values()):
-        what = "; ".join(f"{name}: {', '.join(s.name for s in fitting[name]) or 'none'}" for name in channels)
-        fault = f"each channel of the model needs one socket whose name holds its name; found {what}"
-        first, *others = (images[0] for images in files.values())
-        return [Scan(case_id(first), (first, *others), fault)]
-    first, *others = (files[fitting[name][0]][0] for name in channels)
-    return [Scan(case_id(first), (first, *others))]
-
-
-def _is_called(socket: Path, channel: str) -> bool:
-    """Whether words of a socket's name, one or several in a row, are the channel's: not the ct of `prediction`."""
-    words = re.split(r"[^a-z0-9]+", socket.name.lower())
-    runs = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
-    return _letters(channel) in runs
-
-
-def _letters(name: str) -> str:
-    """Letters and digits alone, in small: slugs have no other case and no underscores."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
 def _of_manifest(path: Path) -> list[Scan]:
     manifest = read_manifest(path)
     root = path.parent / (manifest.root or "")
@@ -168,7 +125,7 @@ def _of_file(path: Path, channels: Sequence[str]) -> Scan:
     if _number(path) is None or len(channels) == 1:
         return Scan(case_id(path), (path,))
     case = _without_number(path)
-    mine = [file for file in _images_in(path.parent) if _number(file) is not None and _without_number(file) == case]
+    mine = [file for file in images_in(path.parent) if _number(file) is not None and _without_number(file) == case]
     return _with_channels(case, mine, channels)
 
 
@@ -231,7 +188,7 @@ def _number(path: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.is_file() and image_ending(path) and not path.name.startswith(".")
     )
