@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.io.dicom.dicom_series import LPS_TO_RAS
+from pipeline.io.dicom.slice_order import LPS_TO_RAS
 from pipeline.io.volume import Volume
 from pipeline.packaging.label_metadata import Label
 

@@ -25,7 +25,8 @@ from pipeline.base.files import atomic_write
 from pipeline.deploy.check_dicom_seg import check_places
 from pipeline.deploy.list_scans import Scan
 from pipeline.inference.segmentation_jobs import CaseResult
-from pipeline.io.dicom.dicom_series import Series, open_series
+from pipeline.io.dicom.dicom_series import open_series
+from pipeline.io.dicom.slice_order import Series
 from pipeline.io.image_file_names import image_ending
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io import metaimage_nrrd, raw_voxels
+from pipeline.io import raw_voxels
 from pipeline.io.dicom import dicom_series
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import IMAGE_ENDINGS, ITK_ENDINGS, MGH_ENDINGS, image_ending
 from pipeline.io.image_header import ImageHeader
+from pipeline.io.itk import metaimage_nrrd
 from pipeline.io.resample_to_grid import resample_to_grid
 from pipeline.io.volume import Volume
 

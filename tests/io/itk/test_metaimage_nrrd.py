@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.io import metaimage_nrrd
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.itk import metaimage_nrrd
 from pipeline.io.read_image import read_header, read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
