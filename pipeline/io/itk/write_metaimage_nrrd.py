@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.io.geometry import Grid
 from pipeline.io.itk import metaimage_header, nrrd_header
-from pipeline.io.itk.metaimage_nrrd import LPS_TO_RAS, NRRD
+from pipeline.io.itk.read_metaimage_nrrd import LPS_TO_RAS, NRRD
 
 
 def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> None:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, single files and pairs, interpreted by nibabel: headers checked before any voxel is read."""
+"""NIfTI-1 and NIfTI-2 headers, of single files and pairs, interpreted by nibabel."""
 
 from __future__ import annotations
 
