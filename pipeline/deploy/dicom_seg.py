@@ -23,7 +23,7 @@ from pipeline import __version__
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.files import atomic_write
 from pipeline.deploy.check_dicom_seg import check_places
-from pipeline.deploy.list_scans import Scan
+from pipeline.deploy.group_scan_files import Scan
 from pipeline.inference.segmentation_jobs import CaseResult
 from pipeline.io.dicom.dicom_series import open_series
 from pipeline.io.dicom.slice_order import Series

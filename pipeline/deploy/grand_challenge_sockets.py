@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.deploy.list_scans import Scan, images_in, list_scans
+from pipeline.deploy.group_scan_files import Scan, images_in
+from pipeline.deploy.list_scans import list_scans
 from pipeline.io.image_file_names import case_id
 
 
