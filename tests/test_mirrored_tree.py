@@ -85,7 +85,9 @@ def test_a_module_with_logic_is_tested_where_its_name_says(module: Path) -> None
         return
     if name not in table:
         wanted = own_test(module).relative_to(ROOT).as_posix()
-        assert not has_logic(module), f"{name}: write {wanted}, or a line in {TABLE.name} that says which test covers it"
+        assert not has_logic(module), (
+            f"{name}: write {wanted}, or a line in {TABLE.name} that says which test covers it"
+        )
         return
     assert table[name], f"{name}: its line names no test"
     for test in table[name]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.base.machine import check_device
-from pipeline.deploy.server.app import serve
+from pipeline.deploy.server.serve import serve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

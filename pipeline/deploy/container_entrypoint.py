@@ -31,6 +31,7 @@ from pipeline.base.errors import (
 from pipeline.base.files import read_json
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.machine import check_device
+from pipeline.deploy.grand_challenge_sockets import grand_challenge_sockets
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
 """Holds the port while the service runs, so that the health check knows whom to ask."""
@@ -109,7 +110,8 @@ def predict_all(
     """
     # Imported here because `health` and `--version` answer at once, without any of it.
     from pipeline.deploy.dicom_seg import require_highdicom, without_dicom_seg, write_dicom_segs
-    from pipeline.deploy.list_scans import list_scans, scans_in_sockets
+    from pipeline.deploy.grand_challenge_sockets import scans_in_sockets
+    from pipeline.deploy.list_scans import list_scans
     from pipeline.deploy.predict import predict
     from pipeline.deploy.result_tables import write_results
     from pipeline.packaging.model_package import load_package
@@ -147,12 +149,6 @@ def _cases_in(folder: Path) -> Path:
     except DataError:  # somebody else's, for something else
         return folder
     return manifest if isinstance(content, dict) and content.get("format") == FORMAT else folder
-
-
-def grand_challenge_sockets(input_folder: Path) -> list[Path]:
-    """The folder of each socket in `images/`, none where the input is laid out otherwise."""
-    images = input_folder / "images"
-    return sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
 
 
 def health() -> int:
@@ -198,7 +194,7 @@ class _Version(argparse.Action):
 
 
 def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
-    from pipeline.deploy.server.app import serve  # the slim image has no FastAPI
+    from pipeline.deploy.server.serve import serve
 
     check_device(arguments.device)
     _forget_requests()

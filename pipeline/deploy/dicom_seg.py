@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +23,11 @@ from pipeline import __version__
 from pipeline.base.errors import DataError, missing_extra
 from pipeline.base.files import atomic_write
 from pipeline.config.package import CodedConcept
-from pipeline.deploy.list_scans import Scan
+from pipeline.deploy.check_dicom_seg import check_places
+from pipeline.deploy.group_scan_files import Scan
 from pipeline.inference.segmentation_jobs import CaseResult
-from pipeline.io.dicom.dicom_series import LPS_TO_RAS, Series, open_series
+from pipeline.io.dicom.dicom_series import open_series
+from pipeline.io.dicom.slice_order import Series
 from pipeline.io.image_file_names import image_ending
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
@@ -113,31 +115,6 @@ def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequ
     dataset = _dataset(_frames(segmentation.array, present), series, present, model)
     check_places(dataset, segmentation, present)
     atomic_write(path, lambda temporary: dataset.save_as(temporary))
-
-
-def check_places(dataset: Dataset, segmentation: Volume, labels: Sequence[Label]) -> None:
-    """DataError where a segment, read from the object in patient coordinates, does not lie where its mask does.
-
-    Its centroid must be the mask's within a voxel, and, since a mirrored pair of kidneys has the centroid that it had,
-    each of its pixels must lie in a voxel of the mask.
-    """
-    to_voxel = np.linalg.inv(segmentation.grid.affine)
-    for number, label in enumerate(labels, 1):
-        mask = np.isin(segmentation.array, label.values)
-        total, count, right = np.zeros(3), 0, 0
-        for points in _points_ras(dataset, number):
-            total, count = total + points.sum(axis=0), count + len(points)
-            right += int(_values_at(mask, points @ to_voxel[:3, :3].T + to_voxel[:3, 3]).sum())
-        voxels = np.argwhere(mask)
-        expected = (segmentation.grid.affine @ [*voxels.mean(axis=0), 1.0])[:3]
-        apart = float(np.linalg.norm(expected - total / count)) if count else np.inf
-        if not apart <= max(segmentation.grid.spacing_mm):
-            raise DataError(f"segment {label.name} would lie {apart:.1f} mm from its mask; nothing was written")
-        if not right == count == len(voxels):
-            raise DataError(
-                f"segment {label.name}: {count - right} of its {count} pixels would lie outside its mask of "
-                f"{len(voxels)} voxels; nothing was written"
-            )
 
 
 def _dataset(frames: NDArray, series: Series, labels: Sequence[Label], model: str) -> Dataset:
@@ -237,29 +214,3 @@ def _concept(code: CodedConcept) -> Any:
     from highdicom.sr.coding import CodedConcept
 
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
-
-
-def _points_ras(dataset: Dataset, number: int) -> Iterator[NDArray[np.float64]]:
-    """A segment's pixels (N, 3) in RAS+ mm, frame by frame, from nothing but what the object states."""
-    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
-    for frame, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-        if _group(dataset, groups, "SegmentIdentificationSequence").ReferencedSegmentNumber != number:
-            continue
-        position = np.array(_group(dataset, groups, "PlanePositionSequence").ImagePositionPatient, float)
-        orientation = np.array(_group(dataset, groups, "PlaneOrientationSequence").ImageOrientationPatient, float)
-        between_rows, between_columns = map(float, _group(dataset, groups, "PixelMeasuresSequence").PixelSpacing)
-        rows, columns = np.nonzero(frame)
-        along = np.outer(columns * between_columns, orientation[:3]) + np.outer(rows * between_rows, orientation[3:])
-        yield (along + position) @ LPS_TO_RAS[:3, :3].T
-
-
-def _group(dataset: Dataset, groups: Dataset, keyword: str) -> Dataset:
-    """What is said of a frame: with the frame itself, or with all frames where they have it in common."""
-    return (groups if keyword in groups else dataset.SharedFunctionalGroupsSequence[0])[keyword].value[0]
-
-
-def _values_at(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The mask at points in voxels (N, 3), each in the voxel that it is nearest to; False outside the grid."""
-    nearest = np.rint(points).astype(np.intp)
-    inside = ((nearest >= 0) & (nearest < mask.shape)).all(axis=1)
-    return mask[tuple(nearest[inside].T)]

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, safe_join
 from pipeline.dataset.manifest import read_manifest
+from pipeline.deploy.group_scan_files import (
+    Scan,
+    group_files,
+    images_in,
+    scan_of_case_folder,
+    scan_of_file,
+)
 from pipeline.inference.case_journal import JOURNAL
 from pipeline.io.dicom.dicom_file import holds_dicom
 from pipeline.io.dicom.patient_names import identifies_patient
-from pipeline.io.image_file_names import CHANNEL_SUFFIX, case_id, image_ending, stem
-
-_MOST_CHANNELS = 4
-"""More numbers after one name than any usual scan has channels are numbers of cases."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One case to segment: its files, one a channel or a single one with all, and what is wrong with them together."""
-
-    id: str
-    images: tuple[Path, ...]
-    fault: str = ""
 
 
 def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
@@ -39,16 +32,16 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
     if source.suffix == ".json" and source.is_file():
         return _of_manifest(source)
     if source.is_file():
-        return [_of_file(source, channels)]
+        return [scan_of_file(source, channels)]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder; give a scan, a folder of scans or a manifest")
     own = _written_here(source)
-    scans = _grouped([path for path in _images_in(source) if path.name not in own], channels)
+    scans = group_files([path for path in images_in(source) if path.name not in own], channels)
     series, unreadable = [source] if _holds_dicom(source) else [], list[Scan]()
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            if files := _images_in(folder):
-                scans.append(_of_case_folder(folder.name, files, channels))
+            if files := images_in(folder):
+                scans.append(scan_of_case_folder(folder.name, files, channels))
             else:
                 series += series_below(folder)
         except OSError as error:  # whose name it bears is not known
@@ -116,122 +109,7 @@ def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
     ]
 
 
-def scans_in_sockets(sockets: Sequence[Path], channels: Sequence[str]) -> list[Scan]:
-    """The cases in grand-challenge's folders of one socket each, sorted by id.
-
-    Where a model of several channels finds one file in each of several sockets, they are one case: each channel's
-    socket is the one whose name holds the channel's ("t2-flair" is for T2_FLAIR), and the first channel's file gives
-    the case its id. A model of one channel takes the only socket that is called as it, if one is (the others may hold
-    masks). Else every socket is a folder of cases. Raises a DataError where nothing is found.
-    """
-    if len(channels) == 1:
-        named = [socket for socket in sockets if _is_called(socket, channels[0])]
-        sockets = named if len(named) == 1 else sockets
-    files = {socket: _images_in(socket) for socket in sockets}
-    if len(channels) < 2 or len(sockets) < 2 or any(len(images) != 1 for images in files.values()):
-        found = [(socket, scan) for socket in sockets for scan in list_scans(socket, channels)]
-        times = Counter(scan.id for _, scan in found)
-        unique = [scan if times[scan.id] == 1 else replace(scan, id=f"{s.name}_{scan.id}") for s, scan in found]
-        return sorted(unique, key=lambda scan: scan.id)
-    fitting: dict[str, list[Path]] = {}
-    for name in sorted(channels, key=len, reverse=True):  # T1C before T1, which its socket's name holds too
-        left = [socket for socket in sockets if [socket] not in fitting.values()]
-        fitting[name] = [socket for socket in left if _is_called(socket, name)]
-    if any(len(found) != 1 for found in fitting.values()):
-        what = "; ".join(f"{name}: {', '.join(s.name for s in fitting[name]) or 'none'}" for name in channels)
-        fault = f"each channel of the model needs one socket whose name holds its name; found {what}"
-        first, *others = (images[0] for images in files.values())
-        return [Scan(case_id(first), (first, *others), fault)]
-    first, *others = (files[fitting[name][0]][0] for name in channels)
-    return [Scan(case_id(first), (first, *others))]
-
-
-def _is_called(socket: Path, channel: str) -> bool:
-    """Whether words of a socket's name, one or several in a row, are the channel's: not the ct of `prediction`."""
-    words = re.split(r"[^a-z0-9]+", socket.name.lower())
-    runs = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
-    return _letters(channel) in runs
-
-
-def _letters(name: str) -> str:
-    """Letters and digits alone, in small: slugs have no other case and no underscores."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
 def _of_manifest(path: Path) -> list[Scan]:
     manifest = read_manifest(path)
     root = path.parent / (manifest.root or "")
     return [Scan(case.id, tuple(safe_join(root, image) for image in case.images)) for case in manifest.cases]
-
-
-def _of_file(path: Path, channels: Sequence[str]) -> Scan:
-    if _number(path) is None or len(channels) == 1:
-        return Scan(case_id(path), (path,))
-    case = _without_number(path)
-    mine = [file for file in _images_in(path.parent) if _number(file) is not None and _without_number(file) == case]
-    return _with_channels(case, mine, channels)
-
-
-def _grouped(files: Sequence[Path], channels: Sequence[str]) -> list[Scan]:
-    """Files as cases: those of one name but for the channel's number, or (see `_count_cases`) each its own."""
-    groups: dict[str, list[Path]] = {}
-    counted = len(channels) == 1 and _count_cases(files)
-    for file in files:
-        groups.setdefault(stem(file) if counted else _without_number(file), []).append(file)
-    scans = []
-    for case, group in groups.items():
-        if len(group) > 1 and all(_number(file) is None for file in group):
-            names = ", ".join(file.name for file in group)
-            scans += [Scan(file.name, (file,), f"{names} are one case's by their names; rename them") for file in group]
-        elif len(channels) > 1 and _number(group[0]) is not None:
-            scans.append(_with_channels(case, group, channels))
-        else:
-            scans.append(Scan(case, tuple(group)))
-    return scans
-
-
-def _count_cases(files: Sequence[Path]) -> bool:
-    """Whether numbers such as `_0007` count cases and not channels: no case would have just 0 to n of them, n small."""
-    numbers: dict[str, list[int]] = {}
-    for file in files:
-        if (number := _number(file)) is not None:
-            numbers.setdefault(_without_number(file), []).append(number)
-    like_channels = [found for found in numbers.values() if sorted(found) == list(range(len(found)))]
-    return bool(numbers) and all(len(found) > _MOST_CHANNELS for found in like_channels)
-
-
-def _of_case_folder(case: str, files: list[Path], channels: Sequence[str]) -> Scan:
-    if len(files) == 1:
-        return Scan(case, tuple(files))
-    if all(_number(file) is not None for file in files):
-        return _with_channels(case, files, channels)
-    by_name = {name: [file for file in files if name.lower() in file.name.lower()] for name in channels}
-    if all(len(found) == 1 for found in by_name.values()):
-        return Scan(case, tuple(found[0] for found in by_name.values()))
-    what = "; ".join(f"{name}: {', '.join(f.name for f in found) or 'none'}" for name, found in by_name.items())
-    return Scan(case, tuple(files), f"one file per channel is needed, named after it or CASE_0000…; found {what}")
-
-
-def _with_channels(case: str, files: Sequence[Path], channels: Sequence[str]) -> Scan:
-    numbered = {_number(file): file for file in files}
-    missing = [f"{name} (…_{i:04d})" for i, name in enumerate(channels) if i not in numbered]
-    surplus = [numbered[i].name for i in sorted(numbered, key=str) if i not in range(len(channels))]
-    fault = f"channel missing: {', '.join(missing)}" if missing else ""
-    if surplus:
-        fault += f"{'; ' if fault else ''}the model has no channel for {', '.join(surplus)}"
-    return Scan(case, tuple(numbered[i] for i in range(len(channels)) if i in numbered) or tuple(files), fault)
-
-
-def _without_number(path: Path) -> str:
-    return CHANNEL_SUFFIX.sub("", stem(path))
-
-
-def _number(path: Path) -> int | None:
-    found = CHANNEL_SUFFIX.search(stem(path))
-    return int(found.group(1)) if found else None
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_file() and image_ending(path) and not path.name.startswith(".")
-    )

@@ -11,7 +11,8 @@ from pipeline import __version__
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import digest_of
 from pipeline.base.terminal import format_duration, format_table, progress
-from pipeline.deploy.list_scans import Scan, list_scans
+from pipeline.deploy.group_scan_files import Scan
+from pipeline.deploy.list_scans import list_scans
 from pipeline.inference.case_journal import JOURNAL, CaseJournal
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.io import metaimage_header, nrrd_header
 from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.itk import metaimage_header, nrrd_header
 
 NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io import metaimage_nrrd, raw_voxels
+from pipeline.io import raw_voxels
 from pipeline.io.dicom import dicom_series
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import IMAGE_ENDINGS, ITK_ENDINGS, MGH_ENDINGS, image_ending
 from pipeline.io.image_header import ImageHeader
+from pipeline.io.itk import read_metaimage_nrrd
 from pipeline.io.resample_to_grid import resample_to_grid
 from pipeline.io.volume import Volume
 
@@ -46,11 +47,11 @@ def _read_header(path: Path) -> ImageHeader:
             f"convert it to one of {', '.join(IMAGE_ENDINGS)}",
         )
     if ending in ITK_ENDINGS:
-        return metaimage_nrrd.read_header(path, ending)
+        return read_metaimage_nrrd.read_header(path, ending)
     # nibabel takes time to import, and listing scans or reading other kinds needs none of it
-    from pipeline.io import mgh, nifti
+    from pipeline.io import mgh_header, nifti_header
 
-    return (mgh if ending in MGH_ENDINGS else nifti).read_header(path, ending)
+    return (mgh_header if ending in MGH_ENDINGS else nifti_header).read_header(path, ending)
 
 
 def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
@@ -106,7 +107,7 @@ def stored_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
         if header.kind == "dicom":
             return dicom_series.read_voxels(header.path), 1.0, 0.0
         if header.kind in ITK_ENDINGS:
-            return metaimage_nrrd.read_voxels(header), 1.0, 0.0
+            return read_metaimage_nrrd.read_voxels(header), 1.0, 0.0
         return raw_voxels.read_voxels(header)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import atomic_write
-from pipeline.io import metaimage_nrrd
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import ITK_ENDINGS, image_ending
+from pipeline.io.itk import write_metaimage_nrrd
 from pipeline.io.volume import Volume
 
 
@@ -25,12 +25,12 @@ def write_label(path: Path, volume: Volume) -> None:
     array = _smallest_unsigned(volume.array)
     ending = image_ending(path)
     if ending in ITK_ENDINGS and ending not in {".mhd", ".nhdr"}:
-        atomic_write(path, lambda t: metaimage_nrrd.write_label(t, array, volume.grid, volume.header.get("itk")))
+        atomic_write(path, lambda t: write_metaimage_nrrd.write_label(t, array, volume.grid, volume.header.get("itk")))
     elif ending in {".nii", ".nii.gz"}:
-        from pipeline.io import nifti  # loads nibabel, which other kinds do not need
+        from pipeline.io import write_nifti
 
         original = volume.header.get("nifti")
-        atomic_write(path, lambda t: nifti.write_label(t, ending, array, volume.grid, original))
+        atomic_write(path, lambda t: write_nifti.write_label(t, ending, array, volume.grid, original))
     elif ending in {".hdr", ".img"}:
         _write_pair(path, array, volume)
     else:
@@ -60,10 +60,10 @@ def _smallest_unsigned(array: NDArray[Any]) -> NDArray[Any]:
 
 def _write_pair(path: Path, array: NDArray[Any], volume: Volume) -> None:
     """The header is renamed last: where it is, its voxels are."""
-    from pipeline.io import nifti  # loads nibabel
+    from pipeline.io import write_nifti
 
     with tempfile.TemporaryDirectory(prefix=".pair-", dir=path.parent) as folder:
         header = Path(folder) / path.with_suffix(".hdr").name
-        nifti.write_label(header, ".hdr", array, volume.grid, volume.header.get("nifti"))
+        write_nifti.write_label(header, ".hdr", array, volume.grid, volume.header.get("nifti"))
         for name in (header.with_suffix(".img"), header):
             name.replace(path.parent / name.name)

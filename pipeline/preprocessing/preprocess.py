@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.foreground_box import Crop, box_of, foreground_profiles
+from pipeline.dataset.foreground_box import Crop
 from pipeline.dataset.label_encoding import encode, ignore_index
 from pipeline.io.canonical_orientation import AxisMap, to_canonical
 from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
+from pipeline.preprocessing.crop_to_nonzero import cropped, planned_crop
 from pipeline.preprocessing.normalise import make_normaliser
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.resample import Order, resample_bits, resample_classes, resample_image, resample_nearest
@@ -45,7 +46,7 @@ def preprocess(image: Volume, plan: Plan) -> PreprocessedImage:
         raise DataError(f"the image has {found} channels, but the plan needs {len(plan.channels)} ({names})")
     axis_map, canonical = to_canonical(image.grid)
     whole = axis_map.apply(image.array)
-    crop = _crop(whole, plan)
+    crop = planned_crop(whole, plan)
     kept = whole[(slice(None), *crop)]
     grid = resampled_grid(cropped(canonical, crop), plan.spacing_mm)
     order: Order = 3 if plan.image_interpolation == "cubic" else 1
@@ -84,29 +85,3 @@ def preprocess_label(
         mark = ignore_index(plan.structures, plan.overlapping)
         result[resample_nearest(ignored, conformed.grid.shape)] = mark
     return result
-
-
-def cropped(grid: Grid, crop: Crop) -> Grid:
-    """The part of a grid that `crop` keeps."""
-    first = [along.indices(n)[0] for along, n in zip(crop, grid.shape, strict=True)]
-    shape = tuple(len(range(*along.indices(n))) for along, n in zip(crop, grid.shape, strict=True))
-    shift = np.eye(4)
-    shift[:3, 3] = first
-    return Grid(shape, grid.affine @ shift)  # type: ignore[arg-type]
-
-
-def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
-    """The box of voxels that are not background in every channel; the whole image where all are.
-
-    Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
-    """
-    return box_of(
-        [foreground_profiles(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)]
-    )
-
-
-def _crop(image_CXYZ: NDArray, plan: Plan) -> Crop:
-    if plan.crop == "none":
-        x, y, z = image_CXYZ.shape[1:]
-        return slice(0, x), slice(0, y), slice(0, z)
-    return nonzero_box(image_CXYZ, tuple(channel.modality for channel in plan.channels))

@@ -11,8 +11,9 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
+from pipeline.preprocessing.crop_to_nonzero import cropped, nonzero_box
 from pipeline.preprocessing.plan import ChannelPlan, Plan
-from pipeline.preprocessing.preprocess import cropped, nonzero_box, preprocess, preprocess_label
+from pipeline.preprocessing.preprocess import preprocess, preprocess_label
 
 AS_GIVEN = ChannelPlan(name="a", modality="MR", scheme="none")
 ORIENTATIONS = [

@@ -17,7 +17,6 @@ from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
-from pipeline.evaluation.evaluate_pairs import evaluate_pairs
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.score_folders import parse_labels, score
 from pipeline.io.geometry import Grid
@@ -274,7 +273,7 @@ def test_a_tolerance_must_be_millimetres(given: object) -> None:
 def test_worker_processes_change_nothing(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate_pairs, "_WORTH_A_POOL", 0)
+    monkeypatch.setattr("pipeline.evaluation.evaluate_pairs._WORTH_A_POOL", 0)
     for runtime in (Runtime(executor="serial"), Runtime(executor="process", workers=2)):
         score(*folders, "head=1,tail=2", tmp_path / runtime.executor, runtime=runtime)
     for name in ("per_case.csv", "summary.json"):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from pipeline.deploy.server.server_settings import ServiceLimits
-from pipeline.deploy.server.uploads import UploadRejected
+from pipeline.deploy.server.upload_rejected import UploadRejected
 
 _BLOCK = 2**20
 T = TypeVar("T")
@@ -35,25 +33,6 @@ async def receive(request: Request, target: Path, limits: ServiceLimits) -> None
                 await _receive_body(request, target, limits)
     except TimeoutError:
         raise UploadRejected(408, f"the upload took over {limits.upload_s:g} s") from None
-
-
-async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled, and ClientDisconnect raised, when the client leaves before."""
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_has_left(request.receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.wait({working, leaving})
-
-
-async def _has_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _receive_body(request: Request, target: Path, limits: ServiceLimits) -> None:

@@ -7,13 +7,14 @@ structure, `c1/segmentations/liver.nii.gz`. Masks may also be named by case and 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.file_names import Name, read_name
 from pipeline.layouts.folders.name_vocabulary import (
     is_only_role_name,
 )
+from pipeline.layouts.folders.structure_masks import has_several_values
 
 
 def cases_of_files(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
@@ -93,3 +94,44 @@ def _above_labels(folder: Path, names: Sequence[Name]) -> dict[Path, Path]:
 def called_in(case: Path, label: Name) -> tuple[str, str]:
     """A label file's folder below its case's, and its name without that of the case."""
     return str(label.path.parent.relative_to(case)), label.structure_in(case)
+
+
+def drop_files_below_cases(folder: Path, files: list[Path], labels: Collection[Path] | None = None) -> list[Path]:
+    """Without what lies further below where every case's folder holds its images and one label map (`c1/instances/`).
+
+    In a folder that is called so (`c1/masks/`) are masks of its structures, which stay. labels: the label maps, where
+    names do not tell.
+    """
+    names = [read_name(folder, path, False, labels) for path in files]
+    maps = Counter(name.path.parent for name in names if name.is_label)
+    images = {name.path.parent for name in names if not name.is_label}
+    cases = {place for place in images if maps[place] == 1 and place != folder}
+    unlabelled = {place for place in images - cases if place.parent in {case.parent for case in cases}}
+    below = [name for name in names if (cases | unlabelled) & set(name.path.parent.parents)]
+    further = {
+        name.path
+        for name in below
+        if name.path.parent not in cases and not (name.is_label and is_only_role_name(name.path.parent.name))
+    }
+    elsewhere = images - cases - unlabelled - {path.parent for path in further}
+    return files if elsewhere or len(cases) == 1 else [path for path in files if path not in further]
+
+
+def one_folder_per_case(folder: Path, names: Sequence[Name]) -> bool:
+    """True where no folder has two label maps, each label map has images beside it, and nothing lies at the top.
+
+    A single such folder is a case only if its images carry no other name (`data/c1` is the case c1). False where label
+    files are masks, each case's of one of a few structures.
+    """
+    images, labels = (Counter(name.path.parent for name in names if name.is_label == kind) for kind in (False, True))
+    if not labels or folder in images or max(labels.values()) > 1 or not labels.keys() <= images.keys():
+        return False
+    structures = Counter(name.structure_in(name.path.parent) for name in names if name.is_label)
+    if 1 < len(structures) < len(labels) and "" not in structures:
+        return any(has_several_values(name.path) for name in names if name.is_label)
+    own = [
+        name.of_case_folder(folder, name.path.parent, name.path.parent.name, "").channel in ("", name.channel)
+        for name in names
+        if not name.is_label
+    ]
+    return len(images) > 1 or all(own)

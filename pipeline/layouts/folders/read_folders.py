@@ -21,9 +21,9 @@ from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.folders.match_labels_to_images import Groups, match
 from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
-from pipeline.layouts.folders.pair_files import Groups, match
 from pipeline.layouts.folders.subject_folders import add_subjects
 from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
 

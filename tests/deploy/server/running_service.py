@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-START = "import logging, sys; from pathlib import Path; from pipeline.deploy.server.app import serve; " \
+START = "import logging, sys; from pathlib import Path; from pipeline.deploy.server.serve import serve; " \
         "logging.basicConfig(level=logging.INFO); " \
         "sys.exit(serve(Path(sys.argv[1]), port=int(sys.argv[2]), device='cpu'))"  # fmt: skip
 

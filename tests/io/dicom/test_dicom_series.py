@@ -22,8 +22,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.io.dicom.dicom_series import Slice, open_series, order_slices, read_voxels
+from pipeline.io.dicom.dicom_series import open_series, read_voxels
 from pipeline.io.dicom.patient_names import identifies_patient
+from pipeline.io.dicom.slice_order import Slice, order_slices
 from pipeline.io.image_file_error import ImageFileError
 
 HERE = Path("series")

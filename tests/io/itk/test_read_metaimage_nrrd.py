@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.io import metaimage_nrrd
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
+from pipeline.io.itk import read_metaimage_nrrd
 from pipeline.io.read_image import read_header, read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
@@ -200,7 +200,7 @@ def test_a_detached_header_finds_its_voxels_behind_another_header(tmp_path: Path
 def test_metaimage_as_text_which_itk_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no further than there are voxels; numbers that lie across pieces of the file are whole."""
     for piece, text in ((2**20, TEXT + b" 7" * 1000), (3, TEXT), (1, TEXT + b"\n")):
-        monkeypatch.setattr(metaimage_nrrd, "_TEXT_PIECE", piece)
+        monkeypatch.setattr(read_metaimage_nrrd, "_TEXT_PIECE", piece)
         path = _write(tmp_path / "a.mha", f"{META}BinaryData = False\nElementDataFile = LOCAL\n", text)
         np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.io.text_header import TextHeader, data_file, header_lines, lengths, numbers
+from pipeline.io.itk.text_header import TextHeader, data_file, header_lines, lengths, numbers
 
 _MOST_AXES = 5
 _WHOLE = {"CHAR": "i1", "SHORT": "i2", "INT": "i4", "LONG": "i4", "LONG_LONG": "i8"}

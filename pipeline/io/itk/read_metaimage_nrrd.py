@@ -15,26 +15,25 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io import metaimage_header, nrrd_header
-from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError, truncated
 from pipeline.io.image_header import ImageHeader, checked_grid, refuse_if_larger_than_memory
-from pipeline.io.text_header import TextHeader
+from pipeline.io.itk import metaimage_header, nrrd_header
+from pipeline.io.itk.text_header import TextHeader
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
 _PIECE = 2**22
 _TEXT_PIECE = 2**20
 _LONGEST_WORD = 1000
-_NRRD = (".nrrd", ".nhdr")
+NRRD = (".nrrd", ".nhdr")
 
 
 def read_header(path: Path, kind: str) -> ImageHeader:
     """The header of a .nrrd, .nhdr, .mha or .mhd file; an ImageFileError where it cannot be used."""
     _refuse_missing_or_empty(path)
     try:
-        described = (nrrd_header if kind in _NRRD else metaimage_header).read_text_header(path)
+        described = (nrrd_header if kind in NRRD else metaimage_header).read_text_header(path)
     except (KeyError, ValueError, IndexError):
         raise ImageFileError(
             path, "bad-header", f"its header is damaged, or it is no {kind} file", "copy or download it again"
@@ -62,7 +61,7 @@ def read_header(path: Path, kind: str) -> ImageHeader:
     components = 1 if described.components is None else described.sizes[described.components]
     channels = components * (spatial[3] if len(spatial) == 4 else 1)
     fields = {"kind": kind, "itk": placement, "described": described}
-    grid = checked_grid(path, spatial[:3], _LPS_TO_RAS @ affine)
+    grid = checked_grid(path, spatial[:3], LPS_TO_RAS @ affine)
     header = ImageHeader(path, kind, grid, channels, described.dtype, (), fields, components)
     _refuse_false_promise(header, described)
     return header
@@ -109,30 +108,6 @@ def _fill_with_words(flat: NDArray[Any], stream: BinaryIO) -> int:
         if not piece:
             break
     return held
-
-
-def write_label(path: Path, array: NDArray[Any], grid: Grid, placement: Any) -> None:
-    """Writes a compressed .mha or .nrrd; `placement` gives back the input's own origin, spacing and direction."""
-    if placement is None:
-        affine = _LPS_TO_RAS @ grid.affine
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        placement = {"origin": affine[:3, 3], "spacing": spacing, "direction": (affine[:3, :3] / spacing).ravel()}
-    is_nrrd = path.suffix.lower() in _NRRD
-    pieces = _deflated(array.astype(array.dtype.newbyteorder("<"), copy=False), gzipped=is_nrrd)
-    if is_nrrd:
-        text = nrrd_header.make_label_header(array.shape, array.dtype, placement)
-    else:
-        text = metaimage_header.make_label_header(array.shape, array.dtype, placement, sum(map(len, pieces)))
-    with path.open("wb") as stream:
-        stream.write(text.encode())
-        stream.writelines(pieces)
-
-
-def _deflated(array: NDArray[Any], gzipped: bool) -> list[bytes]:
-    """The voxels, x fastest, plane by plane: label maps become small, so that only one plane is held twice."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31 if gzipped else 15)
-    pieces = [packer.compress(array[:, :, k].tobytes("F")) for k in range(array.shape[2])]
-    return [*pieces, packer.flush()]
 
 
 def _unpacked(stream: BinaryIO, described: TextHeader) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.text_header import Packing, TextHeader, data_file, header_lines, lengths, numbers
+from pipeline.io.itk.text_header import Packing, TextHeader, data_file, header_lines, lengths, numbers
 
 _TYPES = {
     name: code

@@ -1,0 +1,1 @@
+"""MetaImage and NRRD, which ITK made common: text headers and voxels."""
