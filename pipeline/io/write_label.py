@@ -27,7 +27,7 @@ def write_label(path: Path, volume: Volume) -> None:
     if ending in ITK_ENDINGS and ending not in {".mhd", ".nhdr"}:
         atomic_write(path, lambda t: write_metaimage_nrrd.write_label(t, array, volume.grid, volume.header.get("itk")))
     elif ending in {".nii", ".nii.gz"}:
-        from pipeline.io import write_nifti
+        from pipeline.io import write_nifti  # loads nibabel, which other kinds do not need
 
         original = volume.header.get("nifti")
         atomic_write(path, lambda t: write_nifti.write_label(t, ending, array, volume.grid, original))
@@ -60,7 +60,7 @@ def _smallest_unsigned(array: NDArray[Any]) -> NDArray[Any]:
 
 def _write_pair(path: Path, array: NDArray[Any], volume: Volume) -> None:
     """The header is renamed last: where it is, its voxels are."""
-    from pipeline.io import write_nifti
+    from pipeline.io import write_nifti  # loads nibabel
 
     with tempfile.TemporaryDirectory(prefix=".pair-", dir=path.parent) as folder:
         header = Path(folder) / path.with_suffix(".hdr").name
