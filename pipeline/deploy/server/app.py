@@ -8,7 +8,6 @@ URLs hold counts and times only, never a file's name or anything of its header.
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,8 +27,6 @@ from pipeline.deploy.server.supervisor import Supervisor
 from pipeline.deploy.server.upload_rejected import UploadRejected
 from pipeline.packaging.model_package import ModelPackage
 from pipeline.web.static_files import DROP, asset
-
-log = logging.getLogger(__name__)
 
 
 def make_app(model: ModelPackage, supervisor: Supervisor, limits: ServiceLimits) -> ASGIApp:

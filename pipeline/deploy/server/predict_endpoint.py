@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
@@ -24,9 +23,6 @@ from pipeline.deploy.server.upload_rejected import UploadRejected
 from pipeline.deploy.server.uploads import SCAN, Upload, unpack_upload
 from pipeline.deploy.server.worker_task import ServiceTask
 from pipeline.packaging.model_package import ModelPackage
-
-log = logging.getLogger(__name__)
-
 
 REQUEST_FOLDER = "segpipe-request-"
 """What the name of a request's temporary folder begins with."""
