@@ -30,10 +30,15 @@ def package_imports(root: str = "pipeline") -> dict[str, set[str]]:
     return {name: found - {name} for name, found in imports.items()}
 
 
+def layers(imports: dict[str, set[str]]) -> list[str]:
+    """Return the names from the bottom layer to the top one; names that could change places stand by the alphabet."""
+    return list(TopologicalSorter({name: sorted(imports[name]) for name in sorted(imports)}).static_order())
+
+
 def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
     """Return the imports without those that follow from others: a transitive reduction of a graph without cycles."""
     reach: dict[str, set[str]] = {}
-    for name in TopologicalSorter(imports).static_order():
+    for name in layers(imports):
         reach[name] = set().union(*({other} | reach[other] for other in imports[name]))
     return {
         name: {other for other in found if not any(other in reach[third] for third in found - {other})}
@@ -43,7 +48,7 @@ def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
 
 def picture(imports: dict[str, set[str]]) -> str:
     """Return the picture as a Mermaid graph, which code hosts draw and people can read as text."""
-    order = {name: place for place, name in enumerate(TopologicalSorter(imports).static_order())}
+    order = {name: place for place, name in enumerate(layers(imports))}
     rows = ["```mermaid", "graph TD"]
     for name in sorted(imports, key=lambda name: -order[name]):
         below = sorted(reduced(imports)[name], key=lambda other: -order[other])
