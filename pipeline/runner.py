@@ -16,7 +16,7 @@ from pipeline.base.stage_cache import cache_key_config, recorded_request, reques
 from pipeline.base.stage_outputs import failed_cases, is_finished, output_digest
 from pipeline.base.strict_model import StrictModel
 from pipeline.config import PipelineConfig, to_yaml, value_at
-from pipeline.stages.stage_table import STAGES
+from pipeline.stages.stage_table import STAGES, ancestors
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _chosen(first: str | None, only: str | None) -> list[Stage]:
 def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) -> None:
     """Stages that this run needs and will not run must be finished: with this very configuration, data and inputs."""
     running = {stage.name for stage in chosen}
-    for name in dict.fromkeys(name for stage in chosen for name in _ancestors(stage) if name not in running):
+    for name in dict.fromkeys(name for stage in chosen for name in ancestors(stage) if name not in running):
         again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
         if not is_finished(folder / name):
             raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
@@ -113,13 +113,6 @@ def changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[st
     keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
     inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(folder / name)]
     return [*keys, *(f"what {name} wrote" for name in inputs)]
-
-
-def _ancestors(stage: Stage) -> list[str]:
-    names: list[str] = []
-    for name in stage.inputs:
-        names += [*_ancestors(STAGES[name]), name]
-    return names
 
 
 def _exit_code(folder: Path, chosen: list[Stage]) -> int:

@@ -20,7 +20,7 @@ from pipeline.base.machine import Runtime, environment
 from pipeline.base.process_memory import forget_peak, peak_memory_gib
 from pipeline.base.stage import CONFIG, RECORD, TIMING, Stage, StageResult
 from pipeline.base.stage_cache import differences, recorded_request, request_of, staleness_reason
-from pipeline.base.stage_outputs import file_stat, hash_outputs
+from pipeline.base.stage_outputs import check_outputs, file_stat, hash_outputs
 from pipeline.base.strict_model import StrictModel
 from pipeline.base.terminal import format_duration
 
@@ -63,7 +63,7 @@ def execute(
     finally:
         if partial.exists():
             write_json(partial / TIMING, {"seconds": earlier + time.monotonic() - started})
-    _check_outputs(stage, partial)
+    check_outputs(stage, partial)
     (partial / "request.json").unlink()
     seconds = earlier + time.monotonic() - started
     outputs = hash_outputs(stage, partial)
@@ -112,12 +112,6 @@ def _prepare(stage: Stage, partial: Path, request: Mapping[str, Any], force: boo
 def _seconds_so_far(partial: Path) -> float:
     timing = partial / TIMING
     return float(read_json(timing).get("seconds", 0.0)) if timing.is_file() else 0.0
-
-
-def _check_outputs(stage: Stage, partial: Path) -> None:
-    missing = [pattern for pattern in stage.outputs if not any(partial.glob(pattern))]
-    if missing:
-        raise AssertionError(f"stage {stage.name} promised {missing} and did not write them")
 
 
 def _move_into_place(stage: Stage, partial: Path, out: Path, previous: Path) -> None:

@@ -72,3 +72,9 @@ def _digest(stage: Stage, folder: Path, name: str) -> str | None:
             content = read_json(folder / name)
             return digest_of({key: value for key, value in content.items() if key not in keys})
     return sha256_of(folder / name)
+
+
+def check_outputs(stage: Stage, partial: Path) -> None:
+    missing = [pattern for pattern in stage.outputs if not any(partial.glob(pattern))]
+    if missing:
+        raise AssertionError(f"stage {stage.name} promised {missing} and did not write them")

@@ -58,3 +58,16 @@ def decode(indices: NDArray, structures: Structures) -> NDArray:
     """Indices of exclusive structures to original values, in the smallest unsigned type; a region gives its first."""
     table = np.array([0, *(region[0] for region in structures.values())])
     return table.astype(np.min_scalar_type(int(table.max())))[indices]
+
+
+def written_values(structures: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The label value that each structure is written as: of a region, the first that no region inside it has.
+
+    For nested regions 1+2+3, 2+3 and 3 these are 1, 2 and 3, so that painting them from the outside in gives the
+    original labels.
+    """
+    values = {}
+    for name, own in structures.items():
+        inner = {v for other in structures.values() if set(other) < set(own) for v in other}
+        values[name] = next((value for value in own if value not in inner), own[0])
+    return values

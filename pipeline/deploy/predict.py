@@ -19,6 +19,7 @@ from pipeline.inference.output_paths import output_names
 from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
 from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.io.file_stamps import digest_of_stamps
 from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
@@ -118,18 +119,8 @@ def _journal(
         "settings": settings.model_dump(mode="json"),
         "strict": strict,
     }
-    scans = {job.id: _scan_digest(job.images) for job in jobs}
+    scans = {job.id: digest_of_stamps(job.images) for job in jobs}
     return CaseJournal(output / JOURNAL, digest_of(request), scans)
-
-
-def _scan_digest(images: Sequence[Path]) -> str:
-    """Changes with the place, size or date of any file of a scan; a folder is a DICOM series of all files in it."""
-    files = [file for path in images for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return digest_of([[str(file.absolute()), *_stat(file)] for file in files])
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0)
 
 
 def _say(result: CaseResult) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dataset.label_encoding import written_values
 from pipeline.inference.array_backend import Array, Arrays, Leading
 from pipeline.inference.resample_logits import Box
 
@@ -29,19 +30,6 @@ class PredictionArrays:
 def label_type(structures: Mapping[str, tuple[int, ...]]) -> np.dtype:
     """The smallest unsigned integer type that holds every label value."""
     return np.min_scalar_type(max((max(values) for values in structures.values()), default=0))
-
-
-def written_values(structures: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The label value that each structure is written as: of a region, the first that no region inside it has.
-
-    For nested regions 1+2+3, 2+3 and 3 these are 1, 2 and 3, so that painting them from the outside in gives the
-    original labels.
-    """
-    values = {}
-    for name, own in structures.items():
-        inner = {v for other in structures.values() if set(other) < set(own) for v in other}
-        values[name] = next((value for value in own if value not in inner), own[0])
-    return values
 
 
 class LabelWriter:

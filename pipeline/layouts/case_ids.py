@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem, problem_list
+from pipeline.dataset.manifest import unusable_id
 from pipeline.io.image_file_names import CHANNEL_SUFFIX, stem
+from pipeline.layouts.dataset_listing import DatasetListing
 
 
 def ids_of(images: Sequence[Path]) -> list[str]:
@@ -28,3 +30,10 @@ def refuse_shared_ids(claims: Mapping[str, Sequence[Path | str]], cure: str = "o
     ]
     if problems:
         raise DataError(problem_list("the data set (case id = file name without ending and channel suffix)", problems))
+
+
+def refuse_unusable_ids(found: DatasetListing) -> None:
+    """Before anything is written under an id: label maps, links."""
+    problems = [Problem(case.id, fault) for case in found.cases if (fault := unusable_id(case.id))]
+    if problems:
+        raise DataError(problem_list(str(found.folder), problems))

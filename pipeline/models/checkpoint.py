@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,21 +29,6 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise DataError(f"{path}: there is no such weights file") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not a whole safetensors file ({error})") from None
-
-
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a state of tensors, numbers, strings, lists and dicts, atomically."""
-    atomic_write(path, lambda temporary: torch.save(dict(state), temporary))
-
-
-def load_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """Reads what `save_state` wrote, refusing anything but plain data."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: the saved training state cannot be read ({error}); begin again with --force"
-        ) from None
 
 
 _LITTLE = 0.5

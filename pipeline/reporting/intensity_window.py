@@ -36,3 +36,9 @@ class Window:
         """Intensities as 0 to 255; what is no number becomes black."""
         share = (np.nan_to_num(plane, nan=self.lower) - self.lower) / (self.upper - self.lower)
         return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+
+
+def percentile_range(channel: NDArray[np.float32]) -> tuple[float, float]:
+    finite = channel[np.isfinite(channel)]
+    lower, upper = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
+    return float(lower), float(upper)

@@ -14,8 +14,8 @@ from pipeline.base.stage import CONFIG, RECORD, TIMING
 from pipeline.base.stage_outputs import output_digest
 from pipeline.dataset.cases_json import Cases, read_cases, recorded_data_root
 from pipeline.preprocessing.plan import Plan, read_plan
-from pipeline.reporting.charts.training_curves import Fold, read_fold
 from pipeline.reporting.evaluation_results import Results, read_results
+from pipeline.reporting.read_training_metrics import Fold, read_fold
 
 _LARGEST_PREVIEW = 700_000
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.io.geometry import Spacing
+from pipeline.reporting.intensity_window import percentile_range
 
 _MARGIN_MM, _LEAST_MM = 12.0, 70.0
 
@@ -59,7 +60,7 @@ def cut(scene: CaseVolumes) -> Slices:
         image = np.stack([_as_seen(channel[tuple(place)]) for channel in scene.image])
         reference, prediction = (_as_seen(labels[tuple(place)]) for labels in (scene.reference, scene.prediction))
         planes.append(Slice(plane, index, image, reference.copy(), prediction.copy(), (rows_mm, columns_mm)))
-    return Slices(tuple(planes), tuple(_range(channel[box]) for channel in scene.image))
+    return Slices(tuple(planes), tuple(percentile_range(channel[box]) for channel in scene.image))
 
 
 def busiest_slice(reference: NDArray[np.integer], prediction: NDArray[np.integer], axis: int) -> int:
@@ -69,12 +70,6 @@ def busiest_slice(reference: NDArray[np.integer], prediction: NDArray[np.integer
         if counts.any():
             return int(counts.argmax())
     return reference.shape[axis] // 2
-
-
-def _range(channel: NDArray[np.float32]) -> tuple[float, float]:
-    finite = channel[np.isfinite(channel)]
-    lower, upper = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-    return float(lower), float(upper)
 
 
 def _box(scene: CaseVolumes) -> Box:

@@ -14,9 +14,10 @@ from pipeline.base.strict_model import fill_absent
 from pipeline.config.data import DataConfig
 from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.manifest import Manifest, data_root, read_manifest
-from pipeline.io.hashing import file_digest, voxel_files
+from pipeline.io.file_stamps import size_and_date
+from pipeline.io.hashing import file_digest
 from pipeline.stages.stage_configs import LoadStageConfig, TrainStageConfig
-from pipeline.training.check_train_config import pretrained_weights
+from pipeline.training.pretrained_weights import find_pretrained_weights
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def digest_data_files(config: LoadStageConfig) -> Mapping[str, Any]:
     """The manifest's content, and size and date of every file: a replaced scan is noticed."""
     root = require_data_root(config.data)
     result: dict[str, Any] = {"manifest": sha256_of(config.data.manifest)}
-    return result | {file: _size_and_date(root / file) for file in _files(read_manifest(config.data.manifest))}
+    return result | {file: size_and_date(root / file) for file in _files(read_manifest(config.data.manifest))}
 
 
 def digest_pretrained_weights(config: TrainStageConfig) -> Mapping[str, str]:
@@ -43,7 +44,7 @@ def digest_pretrained_weights(config: TrainStageConfig) -> Mapping[str, str]:
     if config.train.pretrained is None:
         return {}
     try:
-        return {"pretrained": sha256_of(pretrained_weights(config.train.pretrained))}
+        return {"pretrained": sha256_of(find_pretrained_weights(config.train.pretrained))}
     except (DataError, OSError):
         return {"pretrained": "missing"}  # training will say so
 
@@ -67,7 +68,7 @@ def changed_data_files(config: LoadStageConfig, folder: Path) -> list[str]:
 
 def _changed_files(data: DataConfig, recorded: Mapping[str, str], folder: Path) -> list[str]:
     root = data_root(data.manifest, data.root)
-    stats = {file: _size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
+    stats = {file: size_and_date(root / file) for file in _files(read_manifest(data.manifest))}
     there = {file: now for file, now in stats.items() if now.split()[-1].isdigit()}  # with a date
     digests = {file: digest for case in read_cases(folder).cases for file, digest in case.sha256.items()}
     # Of a case that was left out no digest is kept, and later stages read none of its files.
@@ -88,13 +89,3 @@ def _digest(path: Path, of: Callable[[Path], str]) -> str:
 def _files(manifest: Manifest) -> list[str]:
     """All files of a data set, relative to its root."""
     return [file for case in manifest.cases for file in (*case.images, *([case.label] if case.label else []))]
-
-
-def _size_and_date(path: Path) -> str:
-    """Of a file (with the other one of a pair), or of all files of a DICOM series."""
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path, *voxel_files(path)]
-        stats = [file.stat() for file in files if file.is_file()]
-    except OSError as error:  # the checks name it, with its case
-        return f"not readable: {error.strerror}"
-    return f"{sum(s.st_size for s in stats)} {max((s.st_mtime_ns for s in stats), default='missing')}"

@@ -144,3 +144,10 @@ PACKAGE = Stage(
 STAGES: dict[str, Stage] = {
     stage.name: stage for stage in (LOAD, PLAN, SAMPLE, TRAIN, INFER, EVALUATE, REPORT, PACKAGE)
 }
+
+
+def ancestors(stage: Stage) -> list[str]:
+    names: list[str] = []
+    for name in stage.inputs:
+        names += [*ancestors(STAGES[name]), name]
+    return names

@@ -17,8 +17,9 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network, check_gives_logits
 from pipeline.models.optimizers import build_optimizer
-from pipeline.training.check_train_config import pretrained_weights, require_a_weight_per_level
+from pipeline.training.check_train_config import require_a_weight_per_level
 from pipeline.training.compile_network import compile_or_fallback
+from pipeline.training.pretrained_weights import find_pretrained_weights
 from pipeline.training.train_context import TrainContext
 from pipeline.training.train_step import TrainStep
 
@@ -37,7 +38,7 @@ def make_train_step(shop: TrainContext) -> TrainStep:
     check_gives_logits(network)
     require_a_weight_per_level(config, plan)
     if config.pretrained is not None:
-        log.info("%s", load_matching_weights(network, load_weights(pretrained_weights(config.pretrained))))
+        log.info("%s", load_matching_weights(network, load_weights(find_pretrained_weights(config.pretrained))))
     loss = build_loss(config.loss, plan.out_channels, plan.overlapping, plan.class_weights, shop.labelling.ignore).to(
         shop.device
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
-from pipeline.base.errors import ConfigError, DataError, missing_extra
+from pipeline.base.errors import ConfigError, missing_extra
 from pipeline.config.train import TrainConfig
 from pipeline.models.losses.loss_config import resolve_class_weights, uses_sigmoid
 from pipeline.models.networks.network_config import network_config
 from pipeline.preprocessing.plan import Plan
+from pipeline.training.pretrained_weights import find_pretrained_weights
 from pipeline.training.select_folds import fold_numbers
 
 
@@ -26,7 +26,7 @@ def check_against_plan(config: TrainConfig, plan: Plan, folds: int | None = None
     require_a_weight_per_level(config, plan)
     structure_weights(config.oversample_weights or {}, plan.structures)
     if config.pretrained is not None:
-        pretrained_weights(config.pretrained)
+        find_pretrained_weights(config.pretrained)
     if config.mlflow is not None and find_spec("mlflow") is None:
         raise missing_extra("mlflow", "mlflow", "train.mlflow")
 
@@ -50,15 +50,3 @@ def structure_weights(given: Mapping[str, float], structures: Collection[str]) -
             f"train.oversample_weights names {', '.join(unknown)}; the plan's structures are {', '.join(structures)}"
         )
     return [given.get(name, 1.0) for name in structures]
-
-
-def pretrained_weights(path: Path) -> Path:
-    """The weights file that a package or a path stands for; of a package with several folds, the first."""
-    if path.is_file():
-        return path
-    found = sorted((path / "weights").glob("*.safetensors"))
-    if not found:
-        raise DataError(
-            f"train.pretrained: {path} is neither a safetensors file nor a package with weights/*.safetensors"
-        )
-    return found[0]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
-from pipeline.base.errors import ConfigError
-from pipeline.models.checkpoint import load_state, save_state
+import torch
+
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.files import atomic_write
 from pipeline.training.fold_run import FoldRun
 from pipeline.training.train_step import TrainStep
 
@@ -121,3 +126,18 @@ def save_checkpoint(fold_run: FoldRun, train_state: TrainState, train_step: Trai
     if fold_run.world.is_first:
         save_train_state(fold_run.folder, train_state, train_step)
     fold_run.world.wait()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a state of tensors, numbers, strings, lists and dicts, atomically."""
+    atomic_write(path, lambda temporary: torch.save(dict(state), temporary))
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads what `save_state` wrote, refusing anything but plain data."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: the saved training state cannot be read ({error}); begin again with --force"
+        ) from None

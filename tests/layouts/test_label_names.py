@@ -3,8 +3,9 @@
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.layouts.formats.dataset_json import labels_from_dataset_json
 from pipeline.layouts.formats.nnunet import region_order
-from pipeline.layouts.label_names import labels_from_dataset_json, labels_from_option
+from pipeline.layouts.label_option import labels_from_option
 
 
 def test_both_directions_mean_the_same():

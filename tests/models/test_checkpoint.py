@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
-from pipeline.models.checkpoint import load_matching_weights, load_state, load_weights, save_state, save_weights
+from pipeline.models.checkpoint import load_matching_weights, load_weights, save_weights
 from pipeline.models.networks.build_network import build_network
+from pipeline.training.save_and_resume import load_state, save_state
 
 SMALL = {"name": "unet", "channels": (4, 8, 8)}
 

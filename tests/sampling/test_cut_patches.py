@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sampling.augmentation.random_parameters import SpatialParams, rotation
+from pipeline.sampling.augmentation.random_parameters import SpatialParams
+from pipeline.sampling.augmentation.rotation_matrix import rotation_matrix
 from pipeline.sampling.augmentation.spatial_transforms import resample
 from pipeline.sampling.cut_patches import PatchWithMargin, cut_batch, cut_patch, cut_with_margin, draw_batch
 from pipeline.sampling.patch_locations import PatchLocation, draw_location
@@ -63,7 +64,7 @@ def test_only_the_voxels_of_the_patch_are_read(tmp_path: Path, turned: bool) -> 
     place = PatchLocation("a", (100, 100, 200))
     if turned:
         whole = cut_with_margin(store, place, patch, margin=(1, 1, 1))
-        resample(whole, SpatialParams(rotation([0.1, 0.2, 0.3]), None, (False,) * 3), patch, (1.0, 1.0, 1.0))
+        resample(whole, SpatialParams(rotation_matrix([0.1, 0.2, 0.3]), None, (False,) * 3), patch, (1.0, 1.0, 1.0))
     else:
         cut_patch(store, place, patch, margin=(1, 1, 1))
     assert 0 < resident_bytes(tmp_path / "voxels.npy") < 8e6
@@ -90,7 +91,7 @@ def test_views_show_what_a_cut_shows(index: int, wide: bool) -> None:
         PatchWithMargin(*cut_patch(store, place, patch, around), around),
     )
     assert all(n <= length for n, length in zip(view.label.shape, cut.label.shape, strict=True))
-    turned = SpatialParams(rotation([0.2, -0.1, 0.3]) * 0.9, None, (False,) * 3)
+    turned = SpatialParams(rotation_matrix([0.2, -0.1, 0.3]) * 0.9, None, (False,) * 3)
     found, expected = (resample(each, turned, patch, (1.0, 1.0, 2.0)) for each in (view, cut))
     torch.testing.assert_close(found[0], expected[0], atol=0.05, rtol=1e-5)  # neighbouring slices differ by 238
     assert torch.equal(found[1], expected[1])

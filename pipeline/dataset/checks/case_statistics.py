@@ -19,13 +19,6 @@ def intensity(channel_XYZ: NDArray, foreground_XYZ: NDArray | None) -> dict[str,
     return result
 
 
-def non_finite(channel_XYZ: NDArray) -> int:
-    """How many voxels are NaN or infinite."""
-    if np.isfinite(channel_XYZ.min()) and np.isfinite(channel_XYZ.max()):
-        return 0  # a NaN would have been passed on
-    return sum(int(plane.size - np.isfinite(plane).sum()) for plane in channel_XYZ)
-
-
 def label_counts(label_XYZ: NDArray) -> dict[int, int]:
     """Label value to voxels, in order of value."""
     low, high = int(label_XYZ.min()), int(label_XYZ.max())

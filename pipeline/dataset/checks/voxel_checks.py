@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.checks.case_statistics import non_finite
 from pipeline.dataset.checks.faults import Report
 from pipeline.dataset.manifest import Manifest
 
@@ -60,3 +60,10 @@ def check_values(report: Report, counts: Mapping[int, int], file: str, manifest:
         )
     if not set(counts) - {0, ignored}:
         report.add("warning", file, "empty-label", "no structure is labelled in it", "check that this is meant")
+
+
+def non_finite(channel_XYZ: NDArray) -> int:
+    """How many voxels are NaN or infinite."""
+    if np.isfinite(channel_XYZ.min()) and np.isfinite(channel_XYZ.max()):
+        return 0  # a NaN would have been passed on
+    return sum(int(plane.size - np.isfinite(plane).sum()) for plane in channel_XYZ)

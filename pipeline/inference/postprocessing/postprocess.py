@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.dataset.label_encoding import written_values
 from pipeline.inference.inference_config import PostprocessConfig
-from pipeline.inference.logits_to_labels import written_values
 from pipeline.inference.postprocessing.connected_components import keep_components
 from pipeline.inference.postprocessing.fill_holes import fill_holes
 from pipeline.io.volume import Volume

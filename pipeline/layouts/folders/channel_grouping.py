@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.file_names import Groups, Name, beginnings_of
 from pipeline.layouts.folders.name_vocabulary import is_side_or_time
 
 
@@ -60,7 +60,18 @@ def labelled(names: Sequence[Name]) -> set[str]:
     return {name.key for name in names if name.is_label}
 
 
-def beginnings_of(key: str) -> list[str]:
-    """`a_b` and `a` of `a_b_c`: the longest first, and not the whole."""
-    words = key.split("_")
-    return ["_".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
+def common_channels(images: Groups, trained: Iterable[str]) -> list[str]:
+    """The channels that at least half of the cases `trained` on have; [''] where no case has several images.
+
+    Where there is no such channel, or no case has them all, those that half of the cases with several images have.
+    """
+    channels = {key: {name.channel for name in group} for key, group in images.items()}
+    several = [own for own in channels.values() if len(own) > 1]
+    if not several:
+        return [""]
+    for counted in ([channels[key] for key in trained], several):
+        counts = Counter(channel for own in counted for channel in own)
+        common = {channel for channel, count in counts.items() if 2 * count >= len(counted)}
+        if common and any(common <= own for own in counted):
+            return sorted(common)
+    return sorted(set.union(*several))

@@ -5,18 +5,17 @@ that they pass for images.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.io.read_image import read_header
 from pipeline.layouts.dataset_listing import some_of
-from pipeline.layouts.folders.detect_label_maps import Content, content_of
-from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.file_names import Groups, Name
+from pipeline.layouts.folders.label_maps_by_content import Content, content_of
 from pipeline.parallel.threads import in_threads
 
 _LOOKED_AT = 3
-Groups = Mapping[str, Sequence[Name]]
 
 
 def drop_extra_images(images: Groups) -> tuple[Groups, list[str]]:

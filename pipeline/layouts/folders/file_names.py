@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.io.image_file_names import CHANNEL_SUFFIX, stem
+from pipeline.layouts.folders.label_map_by_name import is_label_by_name
 from pipeline.layouts.folders.name_vocabulary import (
     CHANNEL_WORD,
     IMAGE_WORD,
     LABEL_FOLDER,
-    LABEL_WORD,
     is_role_name,
     is_side_or_time,
     words_of,
@@ -67,6 +67,9 @@ class Name:
         return replace(self, key=key, channel="_".join(rest), id=case_id, shared_id=case_id, subject=subject)
 
 
+Groups = Mapping[str, Sequence[Name]]
+
+
 def read_name(folder: Path, path: Path, suffixes: bool, labels: Collection[Path] | None = None) -> Name:
     """Reads a path below `folder`. A label word counts in the file's name first, else in the folders' names.
 
@@ -77,7 +80,7 @@ def read_name(folder: Path, path: Path, suffixes: bool, labels: Collection[Path]
     """
     text = stem(path)
     folders = path.relative_to(folder).parent.parts
-    is_label = _is_label(words_of(text), folders) if labels is None else path in labels
+    is_label = is_label_by_name(words_of(text), folders) if labels is None else path in labels
     suffix = CHANNEL_SUFFIX.search(text) if suffixes and not is_label else None
     rest = [word for word in words_of(text[: suffix.start()] if suffix else text) if not is_role_name(word)]
     spoken = rest.pop() if not suffix and len(rest) > 1 and CHANNEL_WORD.fullmatch(rest[-1]) else ""
@@ -99,18 +102,6 @@ def _without_channel(text: str, rest: Sequence[str], spoken: str) -> str:
     return text[: -len(spoken)].rstrip("_-. ") if spoken and [*rest, spoken] == words_of(text) else "_".join(rest)
 
 
-def _is_label(words: Sequence[str], folders: Sequence[str]) -> bool:
-    """What the file's own name says; where it says nothing, the nearest folder that does."""
-    if any(is_role_name(word) for word in words):
-        return any(LABEL_WORD.fullmatch(word) for word in words)
-    for part in reversed(folders):
-        if LABEL_FOLDER.fullmatch(part):
-            return True
-        if spoken := [word for word in words_of(part) if is_role_name(word)]:
-            return any(LABEL_WORD.fullmatch(word) for word in spoken)
-    return False
-
-
 def _without_case(words: Sequence[str], case: Sequence[str]) -> list[str]:
     """A file's words without its case's at the beginning, or at the end; a number alone at the end may be a channel."""
     same = 0
@@ -119,3 +110,13 @@ def _without_case(words: Sequence[str], case: Sequence[str]) -> list[str]:
     if not same and not "".join(case).isdigit() and list(words[-len(case) :]) == list(case):
         return list(words[: -len(case)])
     return list(words[same:])
+
+
+def beginnings_of(key: str) -> list[str]:
+    """`a_b` and `a` of `a_b_c`: the longest first, and not the whole."""
+    words = key.split("_")
+    return ["_".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
+
+
+def without_folders(names: Sequence[Name]) -> list[Name]:
+    return [replace(name, key=name.key.rsplit("/", 1)[-1]) for name in names]

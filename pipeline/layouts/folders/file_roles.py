@@ -14,8 +14,8 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.io.image_file_names import image_ending, stem
 from pipeline.layouts.dataset_listing import some_of
-from pipeline.layouts.folders.detect_label_maps import Content, content_of, labels_by_content
 from pipeline.layouts.folders.file_names import read_name
+from pipeline.layouts.folders.label_maps_by_content import Content, content_of, labels_by_content
 
 _PREDICTED = re.compile(r"(?<![A-Za-z])(pred(s|icted|ictions?)?|inferred|inference)(?![A-Za-z])", re.I)
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.folders.channel_grouping import with_more_channels
-from pipeline.layouts.folders.file_names import Name, read_name
+from pipeline.layouts.folders.file_names import Groups, Name, read_name
 from pipeline.layouts.folders.file_roles import FilePatterns, roles_of
 from pipeline.layouts.folders.find_case_folders import cases_of_files, drop_files_below_cases
 from pipeline.layouts.folders.name_vocabulary import words_without_role
 from pipeline.layouts.folders.pair_by_name import names_from_case_folders, read_names, read_unlike_names
 from pipeline.layouts.folders.structure_masks import labels_in_case_folders, masks_of_images
 from pipeline.layouts.list_files import image_files
-
-Groups = Mapping[str, Sequence[Name]]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
-from pipeline.layouts.formats.csv_table import PERSON, SPLIT, SPLITS, SUBJECT
-from pipeline.layouts.formats.table_rows import first_of, fold_of, is_table_file, rows_of, with_numbered_patients
+from pipeline.layouts.formats.csv_table import PERSON, SPLIT, SPLITS, SUBJECT, is_table_file
+from pipeline.layouts.formats.table_rows import first_of, fold_of, rows_of, with_numbered_patients
 from pipeline.layouts.personal_columns import without_personal
 from pipeline.layouts.subject_ids import subject_of
 

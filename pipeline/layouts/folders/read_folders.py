@@ -7,21 +7,22 @@ Read are two folders (`images/`, `labels/`; imagesTr, labelsTr, imagesTs), one f
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.base.errors import DataError, Problem
+from pipeline.base.errors import Problem
 from pipeline.dataset.cases_json import Channel
 from pipeline.layouts.case_ids import refuse_shared_ids
 from pipeline.layouts.channel_files import channel_stack
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
+from pipeline.layouts.folders.channel_grouping import common_channels
+from pipeline.layouts.folders.duplicate_case_ids import paths_by_case_and_channel, refuse_shared_case_ids
 from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
-from pipeline.layouts.folders.match_labels_to_images import Groups, match
+from pipeline.layouts.folders.match_labels_to_images import match
 from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
 from pipeline.layouts.folders.subject_folders import add_subjects
@@ -41,7 +42,7 @@ def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
         {key: [str(name.path) for name in group] for key, group in labels.items()},
         "or name those that are meant with --label-files",
     )
-    channels = _channels(images, labels.keys() & images.keys() or images.keys())
+    channels = common_channels(images, labels.keys() & images.keys() or images.keys())
     problems = [
         Problem(group[0].path.name, "label map without an image of its name; left out")
         for key, group in sorted(labels.items())
@@ -55,7 +56,7 @@ def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
         for key, case in zip(sorted(images), cases, strict=True)
     ]
     cases = _with_validation(folder, add_subjects(folder, cases))
-    _refuse_shared(folder, cases, labelled=bool(labels or masks))
+    refuse_shared_case_ids(folder, cases, labelled=bool(labels or masks))
     found = DatasetListing(
         layout="folders",
         folder=folder,
@@ -68,45 +69,13 @@ def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
     return add_table_columns(found)
 
 
-def _refuse_shared(folder: Path, cases: Sequence[ListedCase], labelled: bool) -> None:
-    """One id for several files; where nothing is known to be a label map, that is most likely why."""
-    claims: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        claims[case.id].append(str(case.images[0].relative_to(folder)))
-    if not labelled and all(len(files) > 1 for files in claims.values()):
-        places = ", ".join(sorted({str(Path(file).parent) for files in claims.values() for file in files}))
-        raise DataError(
-            f"{folder}: {places} hold files of the same names, and no name says which are label maps; call their "
-            "folder labels (or masks, seg, gt), name them with --label-files, or write a table with columns id, image "
-            "and label"
-        )
-    refuse_shared_ids(claims, "or name those that are meant with --image-files")
-
-
-def _channels(images: Groups, trained: Iterable[str]) -> list[str]:
-    """The channels that at least half of the cases `trained` on have; [''] where no case has several images.
-
-    Where there is no such channel, or no case has them all, those that half of the cases with several images have.
-    """
-    channels = {key: {name.channel for name in group} for key, group in images.items()}
-    several = [own for own in channels.values() if len(own) > 1]
-    if not several:
-        return [""]
-    for counted in ([channels[key] for key in trained], several):
-        counts = Counter(channel for own in counted for channel in own)
-        common = {channel for channel, count in counts.items() if 2 * count >= len(counted)}
-        if common and any(common <= own for own in counted):
-            return sorted(common)
-    return sorted(set.union(*several))
-
-
 def _case(
     folder: Path, group: Sequence[Name], labels: Sequence[Name], channels: Sequence[str], problems: list[Problem]
 ) -> ListedCase:
     """The case of one key: its only image, or its channels in order; others that lie beside these are named."""
     first = next((name for name in group if name.channel == channels[0]), group[0])
     case = first.id if len(channels) == 1 else first.shared_id
-    refuse_shared_ids(_grouped_paths(case, group), "or name those that are meant with --image-files")
+    refuse_shared_ids(paths_by_case_and_channel(case, group), "or name those that are meant with --image-files")
     if len(channels) == len(group) == 1:
         images: tuple[Path, ...] = (first.path,)
         if channels[0] not in ("", first.channel):
@@ -133,13 +102,6 @@ def _with_validation(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCa
     if len(validating) == len(training):
         return list(cases)
     return [replace(case, fold=0) if case.id in validating else case for case in cases]
-
-
-def _grouped_paths(case: str, group: Sequence[Name]) -> dict[str, list[str]]:
-    claims: dict[str, list[str]] = defaultdict(list)
-    for name in group:
-        claims[f"{case} (channel {name.channel})" if name.channel else case].append(str(name.path))
-    return claims
 
 
 def _channel(name: str) -> Channel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +16,11 @@ from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.name_vocabulary import (
     is_channel_name,
     is_split_name,
-    words_of,
-    words_without_role,
 )
+from pipeline.layouts.folders.several_annotators import refuse_several_annotators, without_annotator
 
 Masks = dict[str, dict[str, Path]]
 
-_DRAWER = re.compile(
-    r"(?<![a-z0-9])("
-    r"(rater|reader|observer|reviewer|annot[a-z]*|expert|radiologist|manual[a-z]*)([_-]?(\d+|[a-z]))?|"
-    r"r[_-]?\d+|consensus|staple|auto(matic)?|majority"
-    r")(?![a-z0-9])",
-    re.I,
-)
-"""Who drew a label map, as whole words: `rater2`, `reader_A`, `R1`; not the right ventricle, `RV`."""
 _COUNTED = re.compile(r"\d+|[AB]", re.I)
 
 
@@ -53,46 +43,13 @@ def labels_in_case_folders(
         return {case: own[0] for case, own in files.items()}, {}
     masks: Masks = defaultdict(dict)
     for case, own in files.items():
-        _refuse_several_people(case, [name.path for name in own])
+        refuse_several_annotators(case, [name.path for name in own])
         for name in own:
             structure = name.structure_in(folder / case) or stem(name.path)
             if structure in masks[case]:
                 return {}, {}
             masks[case][structure] = name.path
     return {}, dict(masks)
-
-
-def _refuse_several_people(case: str, files: Sequence[Path]) -> None:
-    """Label files of a case that differ only by who drew them are no structures; one of them is meant, or one person's.
-
-    Only where that is so of all: beside others they are masks, as of instances (KiTS21), which say more.
-    """
-    by_rest: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_rest[without_drawer(stem(path))[0]].append(path)
-    drawn = {path for path in files if without_drawer(stem(path))[1]}
-    if not all(len(same) > 1 and drawn & set(same) for same in by_rest.values()):
-        return
-    names, drawer = ", ".join(sorted(map(stem, files))), _DRAWER.search(stem(min(drawn)))
-    pattern = pattern_of(min(files), Path(case).name)
-    if drawer is not None and len(by_rest) > 1:  # one person's, of all structures
-        pattern = shlex.quote(f"*{drawer.group(0)}*")
-    raise DataError(
-        f"{case} has {len(files)} label maps by several people ({names}); name those that are meant, for instance "
-        f"--label-files {pattern}"
-    )
-
-
-def pattern_of(path: Path, case: str) -> str:
-    """What `--label-files` takes for the files that are called so in all cases, as a shell reads it."""
-    name = stem(path)
-    own = [
-        gap
-        for gap in re.finditer(r"[_\-. ]+", name)
-        if re.match(rf"{re.escape(name[: gap.start()])}([_\-. ]|$)", case) and gap.end() < len(name)
-    ]
-    pattern = f"*{path.name[own[-1].end() - 1 :]}" if own else f"*/{path.name}"
-    return shlex.quote(pattern.replace(",", "?"))  # a comma parts patterns
 
 
 def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bool) -> tuple[Masks, list[Name]]:
@@ -124,7 +81,7 @@ def masks_of_images(cases: Collection[str], labels: Sequence[Name], are_maps: bo
 
 def _names_nothing(structure: str) -> bool:
     """True for a mask that is only counted, or named by who drew it, or by a part of the data set."""
-    return bool(_COUNTED.fullmatch(structure)) or is_split_name(structure) or without_drawer(structure) == ("", True)
+    return bool(_COUNTED.fullmatch(structure)) or is_split_name(structure) or without_annotator(structure) == ("", True)
 
 
 def _case_and_structure(cases: Collection[str], key: str) -> tuple[str, str]:
@@ -143,13 +100,6 @@ def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
     if len(structures) > 1:
         return False
     return structures == {""} or any(has_several_values(name.path) for own in files.values() for name in own)
-
-
-def without_drawer(name: str) -> tuple[str, bool]:
-    """A name's words without those of roles and of who drew it, and whether there were any of the latter."""
-    whole = "_".join(words_of(name))
-    rest = _DRAWER.sub("", whole)
-    return "_".join(words_without_role(rest)), rest != whole
 
 
 def has_several_values(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.base.errors import Problem
 from pipeline.io.image_file_names import stem
 from pipeline.layouts.dataset_listing import ListedCase
-from pipeline.layouts.folders.detect_label_maps import Content, content_of
+from pipeline.layouts.folders.label_maps_by_content import Content, content_of
 from pipeline.layouts.folders.name_vocabulary import words_of
 
 _LOOKED_AT = 3

@@ -9,13 +9,12 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.dataset.cases_json import Channel
-from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_header
 from pipeline.layouts.case_ids import refuse_shared_ids
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.file_names import read_name
-from pipeline.layouts.formats.bids_label_maps import find_label_maps
+from pipeline.layouts.formats.bids_label_maps import find_label_maps, on_one_grid
 from pipeline.layouts.formats.bids_names import Scan, parse_scan
 from pipeline.layouts.formats.bids_tables import read_participants
 from pipeline.layouts.list_files import image_files
@@ -118,21 +117,12 @@ def _with_diffusion(scans: Sequence[Scan], named: Sequence[Scan]) -> list[Scan]:
     others = [scan for scan in scans if "dwi" not in scan.path.parts]
     maps = [scan for scan in named if scan.suffix in _LABELS]
     fit = [
-        _on_one_grid(label.path, [scan.path for scan in others if scan.key(False) == label.key(False)])
+        on_one_grid(label.path, [scan.path for scan in others if scan.key(False) == label.key(False)])
         for label in maps[:_LOOKED_AT]
     ]
     if others and (not maps or any(fit)):
         return others
     return [scan for scan in scans if scan in others or (scan.suffix not in _NO_IMAGES and _is_one_volume(scan.path))]
-
-
-def _on_one_grid(label: Path, images: Sequence[Path]) -> bool:
-    """True too where a file cannot be read: it is named later."""
-    try:
-        grid = read_header(label).grid
-        return any(grid_difference(grid, read_header(image).grid) is None for image in images)
-    except DataError:
-        return True
 
 
 def _is_one_volume(path: Path) -> bool:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.base.errors import Problem
+from pipeline.base.errors import DataError, Problem
+from pipeline.io.grid_difference import grid_difference
+from pipeline.io.read_image import read_header
 from pipeline.layouts.formats.bids_names import OF_DERIVATIVES, Scan, names_a_case
 from pipeline.layouts.formats.bids_tables import read_label_table
 from pipeline.layouts.label_names import LabelNames
@@ -101,3 +103,12 @@ def _by_case(folder: Path, maps: Sequence[Scan], whole: bool, problems: list[Pro
             other, first = (path.relative_to(folder) for path in (scan.path, used))
             problems.append(Problem(scan.key(whole), f"{other} is a label map of the same kind as {first}; left out"))
     return dict(found)
+
+
+def on_one_grid(label: Path, images: Sequence[Path]) -> bool:
+    """True too where a file cannot be read: it is named later."""
+    try:
+        grid = read_header(label).grid
+        return any(grid_difference(grid, read_header(image).grid) is None for image in images)
+    except DataError:
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split
 from pipeline.layouts.formats.table_rows import (
     first_of,
     fold_of,
-    is_table_file,
     reader_of,
     rows_of,
     table_text,
@@ -188,3 +188,13 @@ def _case(
         fold=fold_of(fold) if fold else (0 if split.startswith("val") else None),
         extra=without_personal(extra, notes),
     )
+
+
+def is_table_file(path: Path) -> bool:
+    """True for a .csv or .tsv file that can be read as a table."""
+    if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
+        return False
+    try:
+        return bool(reader_of(path).fieldnames)
+    except csv.Error:  # no table at all, such as something binary
+        return False

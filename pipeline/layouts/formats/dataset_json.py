@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
 from pipeline.dataset.cases_json import Channel
 from pipeline.layouts.channel_modality import modality_of
-from pipeline.layouts.label_names import LabelNames, labels_from_dataset_json
+from pipeline.layouts.label_names import ONLY_BACKGROUND_0, LabelNames
 
 NAME = "dataset.json"
 
@@ -99,3 +100,52 @@ def read_dataset_json(path: Path) -> DatasetJson:
 def distinct(names: Sequence[str]) -> list[str]:
     """Names made unequal by a number where they repeat (a list may call two channels `MRI`)."""
     return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
+
+
+def labels_from_dataset_json(labels: Mapping[str, Any], where: str) -> LabelNames:
+    """A descriptor's `labels` in either direction: MSD's `{"1": "liver"}` or nnU-Net's `{"liver": 1}`.
+
+    A list of values is a region; the name `ignore` declares the ignore value. Raises a DataError that names `where`.
+    """
+    by_name: dict[str, Any] = dict(labels)
+    if (
+        labels
+        and all(key.strip().isdigit() for key in labels)
+        and all(isinstance(name, str) for name in labels.values())
+    ):
+        by_name = {}
+        for key, name in labels.items():
+            by_name.setdefault(name, []).append(int(key))
+    structures, ignore = {}, None
+    for name, given in by_name.items():
+        values = _values(given, f"{where}: label {name!r}")
+        if name.lower() == "ignore":
+            ignore = values[0]
+        elif name.lower() == "background":
+            if set(values) != {0}:
+                raise DataError(f"{where}: label {name!r} is {given!r}; {ONLY_BACKGROUND_0}")
+        elif values != (0,):
+            structures[name] = values
+    if clash := [name for name, values in structures.items() if ignore in values]:
+        raise DataError(
+            f"{where}: label value {ignore} is both 'ignore' and {', '.join(clash)}; give each its own value"
+        )
+    for (one, its_values), (other, values) in combinations(structures.items(), 2):
+        if set(its_values) == set(values):
+            raise DataError(f"{where}: {one!r} and {other!r} have the same values, {list(values)}; correct one of them")
+    if not structures:
+        raise DataError(f"{where}: 'labels' declares no structure beside the background; add one, e.g. \"liver\": 1")
+    return LabelNames(structures, ignore)
+
+
+def labels_to_dataset_json(values: tuple[int, ...]) -> int | list[int]:
+    """A structure's values as JSON: a plain number unless it is a region."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _values(given: Any, where: str) -> tuple[int, ...]:
+    values = given if isinstance(given, list) else [given]
+    numbers = [int(value) if isinstance(value, str) and value.strip().isdigit() else value for value in values]
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
+        raise DataError(f"{where} is {given!r}; it must be a whole number from 0, or a list of them for a region")
+    return tuple(numbers)

@@ -11,16 +11,6 @@ from pathlib import Path
 from pipeline.base.errors import DataError
 
 
-def is_table_file(path: Path) -> bool:
-    """True for a .csv or .tsv file that can be read as a table."""
-    if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
-        return False
-    try:
-        return bool(reader_of(path).fieldnames)
-    except csv.Error:  # no table at all, such as something binary
-        return False
-
-
 def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header and the rows with their line numbers."""
     reader = reader_of(path)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, Problem, problem_list
 from pipeline.base.files import write_text
-from pipeline.base.terminal import format_table
-from pipeline.dataset.manifest import Manifest, unusable_id, write_manifest
-from pipeline.layouts.case_ids import refuse_shared_ids
+from pipeline.dataset.manifest import write_manifest
+from pipeline.layouts.case_ids import refuse_shared_ids, refuse_unusable_ids
 from pipeline.layouts.dataset_listing import DatasetListing
 from pipeline.layouts.detect_layout import read_layout
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
@@ -24,48 +20,10 @@ from pipeline.layouts.init.declared_folds import with_folds_from_0, with_split_a
 from pipeline.layouts.init.file_survey import survey_files
 from pipeline.layouts.init.infer_channels import infer_channels, put_label_grid_channels_first
 from pipeline.layouts.init.infer_labels import decide_labels
+from pipeline.layouts.init.init_summary import InitResult
 from pipeline.layouts.init.merge_masks import merge_masks
 from pipeline.layouts.init.write_config import config_text
-from pipeline.layouts.label_names import labels_from_option
-
-
-@dataclass(frozen=True)
-class InitResult:
-    """What `init` wrote, and what it has to say: `notes` (assumptions) and `problems` (to be looked at)."""
-
-    layout: str
-    config: Path
-    manifest: Path
-    dataset: Manifest
-    notes: tuple[str, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def message(self) -> str:
-        """All of it for the terminal: tables of channels and structures, assumptions, problems, the next command."""
-        training = [case for case in self.dataset.cases if case.split == "training"]
-        count = f"{len(training)} training and {len(self.dataset.cases) - len(training)} testing cases"
-        labels = [(name, _values_text(values)) for name, values in self.dataset.labels.items()]
-        parts = [
-            f"{self.layout} layout: {count}, {len(self.dataset.channels)} channel(s)",
-            format_table(("channel", "modality"), [(c.name, c.modality) for c in self.dataset.channels]),
-            format_table(("structure", "value"), labels)
-            if labels
-            else "no structures: nothing can be trained from this data",
-            *(f"note: {note}" for note in self.notes),
-        ]
-        if self.problems:
-            parts.append(problem_list("the data", self.problems))
-        parts += [
-            f"wrote {self.manifest}",
-            f"wrote {self.config}",
-            f"next: segpipe check {shlex.quote(str(self.config))}",
-        ]
-        return "\n".join(parts)
-
-
-def _values_text(values: int | Sequence[int]) -> str:
-    return str(values) if isinstance(values, int) else "+".join(map(str, values))
+from pipeline.layouts.label_option import labels_from_option
 
 
 def init_dataset(
@@ -92,7 +50,7 @@ def init_dataset(
     declared = labels_from_option(labels) if labels else None
     found = with_split_as_fold_0(with_folds_from_0(read_layout(folder, format, chosen)))
     refuse_shared_ids(_claims(found))
-    _refuse_unusable_ids(found)
+    refuse_unusable_ids(found)
     if found.paths_identify:
         found = link_images(found, config_path.absolute().with_suffix(".links"))
     if any(case.masks for case in found.cases):
@@ -127,13 +85,6 @@ def _refuse_unwritable(folder: Path, config_path: Path) -> None:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise ConfigError(f"-o {config_path}: nothing can be written into {there}; name a file in another folder")
-
-
-def _refuse_unusable_ids(found: DatasetListing) -> None:
-    """Before anything is written under an id: label maps, links."""
-    problems = [Problem(case.id, fault) for case in found.cases if (fault := unusable_id(case.id))]
-    if problems:
-        raise DataError(problem_list(str(found.folder), problems))
 
 
 def _claims(found: DatasetListing) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
-from pipeline.layouts.folders.structure_masks import pattern_of
+from pipeline.layouts.folders.several_annotators import pattern_of
 from pipeline.layouts.init.select_masks import with_wanted, without_all_in_one
 from pipeline.layouts.label_names import LabelNames
 from pipeline.parallel.threads import in_threads

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, number, round_outwards, x_axis, y_axis
+from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, round_outwards, x_axis, y_axis
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
 
 _WIDTH, _HEIGHT = 370.0, 260.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, number, round_outwards, x_axis
+from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, round_outwards, x_axis
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
 
 WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 1060.0, 160.0, 165.0, 22.0, 40.0

@@ -46,20 +46,6 @@ def round_outwards(low: float, high: float, about: int = 5) -> tuple[float, floa
     return floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: `digits` decimals below 10, fewer above; an en dash for what is not defined."""
-    if value is None or not isfinite(value):
-        return "–"
-    size = abs(value)
-    decimals = digits if size < 10 else 1 if size < 1000 else 0
-    return f"{value:.{decimals}f}".replace("-", "−")
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 case`, `2 cases`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def tick_text(value: float, step: float) -> str:
     """A tick value with as many decimals as its step needs."""
     decimals = max(0, -floor(log10(step) + 1e-9))

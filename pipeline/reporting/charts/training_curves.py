@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
 
-from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, number, round_outwards, x_axis, y_axis
+from pipeline.reporting.charts.svg_axes import Scale, coordinate, drawing, round_outwards, x_axis, y_axis
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
+from pipeline.reporting.read_training_metrics import Fold, Series
 
 _WIDTH, _HEIGHT = 340.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 34.0, 44.0
 _COLOURS = 8
 _MOST_LINES = 8
-
-Series = list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What `metrics.csv` and `timing.csv` of one fold hold: column to (step, value), empty cells left out."""
-
-    name: str
-    metrics: Mapping[str, Series]
-    timing: Mapping[str, Series]
-    best_step: int | None = None
-
-
-def read_fold(folder: Path, name: str, best_step: int | None) -> Fold:
-    """Reads one fold's records; a missing timing.csv is an empty one."""
-    return Fold(name, _columns(folder / "metrics.csv"), _columns(folder / "timing.csv"), best_step)
 
 
 def loss_curves(folds: Sequence[Fold]) -> Html:
@@ -119,16 +100,3 @@ def _legend(lines: Mapping[str, Series]) -> Html:
 def _last(value: float) -> str:
     """As other numbers; a learning rate has three digits however small it is."""
     return number(value) if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
-
-
-def _columns(path: Path) -> dict[str, Series]:
-    if not path.is_file():
-        return {}
-    columns: dict[str, Series] = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            step = row.get("step") or row.get("epoch")
-            for name, cell in row.items():
-                if step and cell and name not in {"step", "epoch"} and isfinite(float(cell)):
-                    columns.setdefault(name, []).append((float(step), float(cell)))
-    return columns

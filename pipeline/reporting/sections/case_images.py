@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.reporting.channel_contrast import contrasts
-from pipeline.reporting.charts.svg_axes import number, plural
+from pipeline.reporting.format_numbers import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.intensity_window import Window
 from pipeline.reporting.overlays import OverlaySettings, contour_bytes_for, pixels_for, three_planes

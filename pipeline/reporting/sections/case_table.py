@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from math import isnan
 
-from pipeline.reporting.charts.svg_axes import number
 from pipeline.reporting.evaluation_results import Results
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag, verbatim
 from pipeline.reporting.metric_titles import SHOWN
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.dataset.cases_json import Case
-from pipeline.reporting.charts.svg_axes import number
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.html_table import table
 from pipeline.reporting.run_record import RunRecord

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.base.terminal import format_duration
-from pipeline.reporting.charts.svg_axes import number, plural
+from pipeline.reporting.format_numbers import number, plural
 from pipeline.reporting.html_builder import Html, tag
 from pipeline.reporting.run_record import RunRecord
 from pipeline.reporting.sections.failures_section import failures

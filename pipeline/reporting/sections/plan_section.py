@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.reporting.charts.svg_axes import number
+from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.html_table import table
 from pipeline.reporting.run_record import RunRecord

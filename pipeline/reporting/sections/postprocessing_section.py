@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.reporting.charts.svg_axes import number, plural
+from pipeline.reporting.format_numbers import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.html_table import table
 

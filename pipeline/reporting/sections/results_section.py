@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.reporting.charts.svg_axes import number, plural
 from pipeline.reporting.evaluation_results import Results
+from pipeline.reporting.format_numbers import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.html_table import table
 from pipeline.reporting.metric_titles import SHOWN

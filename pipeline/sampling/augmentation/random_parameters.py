@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.rng import RandomPurpose, derive_seed, generator, uniform_between
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
+from pipeline.sampling.augmentation.rotation_matrix import rotation_matrix
 
 # Slices this much thicker than the pixels are not mixed with one another, as in nnU-Net.
 _THICK = 3.0
@@ -62,20 +63,11 @@ def draw_spatial_params(
         angles = [uniform_between(number, (-most, most)) for number in (a, b, c)]
         scale = [math.exp(uniform_between(number, (low, high))) for number in scales]
         scale = scale if affine.scale_per_axis else scale[:1] * 3
-        matrix = rotation(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
+        matrix = rotation_matrix(np.where(_rotatable(spacing_mm), angles, 0.0)) / scale
     x, y, z = (
         number < config.flip_prob and axis in mirror_axes for axis, number in enumerate((flip_x, flip_y, flip_z))
     )
     return SpatialParams(matrix, displacement, (x, y, z))
-
-
-def rotation(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rotation by `angles` (radians) about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
 
 
 def _rotatable(spacing_mm: Spacing) -> NDArray[np.bool_]:

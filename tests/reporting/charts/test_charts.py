@@ -10,7 +10,8 @@ import pytest
 from pipeline.reporting.charts.bland_altman import bland_altman
 from pipeline.reporting.charts.box_plots import box_of, box_strip
 from pipeline.reporting.charts.confusion_chart import confusion_table, shares_of_reference
-from pipeline.reporting.charts.svg_axes import Scale, number, round_outwards
+from pipeline.reporting.charts.svg_axes import Scale, round_outwards
+from pipeline.reporting.format_numbers import number
 
 
 def test_a_scale_is_linear_and_holds_values_inside_the_axis():

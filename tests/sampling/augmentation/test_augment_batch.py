@@ -11,7 +11,8 @@ from scipy import ndimage, stats
 from pipeline.sampling.augmentation import intensity_transforms as intensity
 from pipeline.sampling.augmentation.augment_batch import augment_batch
 from pipeline.sampling.augmentation.augmentation_config import AffineConfig, AugmentConfig, ElasticConfig
-from pipeline.sampling.augmentation.random_parameters import SpatialParams, draw_params, rotation
+from pipeline.sampling.augmentation.random_parameters import SpatialParams, draw_params
+from pipeline.sampling.augmentation.rotation_matrix import rotation_matrix
 from pipeline.sampling.augmentation.spatial_transforms import flip, margin, resample
 from pipeline.sampling.cut_patches import PatchWithMargin
 
@@ -107,7 +108,7 @@ def test_one_option_does_not_change_what_another_draws() -> None:
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 1.0, 2.5)])
 def test_affine_equals_scipy(spacing_mm: tuple) -> None:
     image, label = make_batch(batch=1, channels=1, shape=(14, 12, 9))
-    matrix_mm = rotation(np.deg2rad([10, -15, 25])) @ np.diag([1.1, 0.9, 1.2])
+    matrix_mm = rotation_matrix(np.deg2rad([10, -15, 25])) @ np.diag([1.1, 0.9, 1.2])
     moved, moved_label = moved_by(image[0], label[0], SpatialParams(matrix_mm, None, NO_FLIPS), (14, 12, 9), spacing_mm)
     spacing = np.diag(spacing_mm)
     matrix = np.linalg.inv(spacing) @ matrix_mm @ spacing
@@ -138,7 +139,7 @@ def test_a_quarter_turn_moves_every_voxel_to_its_place() -> None:
     # A turn by 90 degrees about z takes x to y: the result at (x, y) is the input at (-y, x) seen from the centre.
     image = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
     label = image[0].to(torch.uint8)
-    turned = SpatialParams(rotation([0, 0, np.pi / 2]), None, NO_FLIPS)
+    turned = SpatialParams(rotation_matrix([0, 0, np.pi / 2]), None, NO_FLIPS)
     moved, moved_label = moved_by(image[0], label[0], turned, (3, 3, 3), (1.0, 1.0, 1.0))
     expected = torch.rot90(image[0, 0], k=-1, dims=(0, 1))
     assert torch.allclose(moved[0], expected, atol=1e-4)
@@ -161,7 +162,7 @@ def test_image_and_label_stay_together() -> None:
 
 def test_linear_labels_are_the_largest_linear_share() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(12, 12, 12))
-    spatial = SpatialParams(rotation([0.1, 0.2, 0.3]), None, NO_FLIPS)
+    spatial = SpatialParams(rotation_matrix([0.1, 0.2, 0.3]), None, NO_FLIPS)
     _, moved = moved_by(image[0], label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0), linear_label=True)
     onehot = torch.stack([(label[0] == k).float() for k in range(3)])
     shares, _ = moved_by(onehot, label[0], spatial, (12, 12, 12), (1.0, 1.0, 1.0))
@@ -179,7 +180,7 @@ def test_thick_slices_are_not_mixed() -> None:
 
 def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
     image, label = make_batch(batch=1, channels=1, shape=(24, 24, 24))
-    turned = SpatialParams(rotation([0, 0, 0.35]), None, NO_FLIPS)
+    turned = SpatialParams(rotation_matrix([0, 0, 0.35]), None, NO_FLIPS)
     whole, whole_label = moved_by(image[0], label[0], turned, (24, 24, 24), (1.0, 1.0, 1.0))
     inner, inner_label = moved_by(image[0], label[0], turned, (12, 12, 12), (1.0, 1.0, 1.0))
     assert torch.allclose(inner, whole[:, 6:18, 6:18, 6:18], atol=1e-4)
@@ -191,7 +192,9 @@ def test_the_margin_shows_the_surroundings_instead_of_repeated_edges() -> None:
 
 def test_the_margin_is_as_wide_as_a_turn_needs_and_at_most_a_quarter() -> None:
     def around(angle: float, size: tuple, spacing_mm: tuple, scale: float = 1.0) -> tuple:
-        return margin(SpatialParams(rotation([0, 0, np.deg2rad(angle)]) / scale, None, NO_FLIPS), size, spacing_mm)
+        return margin(
+            SpatialParams(rotation_matrix([0, 0, np.deg2rad(angle)]) / scale, None, NO_FLIPS), size, spacing_mm
+        )
 
     assert around(10, (40, 40, 40), (1.0, 1.0, 1.0)) == (4, 4, 0)  # 19.5 (cos 10° + sin 10° - 1) = 3.1
     assert around(10, (40, 20, 8), (1.0, 2.0, 5.0)) == (4, 2, 0)  # 3.003 mm, and 3.1 mm of 2 mm a voxel

@@ -1,4 +1,4 @@
-"""Flips, brightness, contrast and rotation are what MONAI calls by these names."""
+"""Flips, brightness, contrast and rotation_matrix are what MONAI calls by these names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from monai.transforms import Flip, Rotate, ScaleIntensity, ScaleIntensityFixedMean
 
 from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.random_parameters import SpatialParams, rotation
+from pipeline.sampling.augmentation.random_parameters import SpatialParams
+from pipeline.sampling.augmentation.rotation_matrix import rotation_matrix
 from pipeline.sampling.augmentation.spatial_transforms import flip, resample
 from pipeline.sampling.cut_patches import PatchWithMargin
 
@@ -39,7 +40,7 @@ def test_a_turn_about_one_axis_equals_monai(axis: int) -> None:
     """About the centre, by the same angle and in the same sense; on cubes, since MONAI turns in voxels."""
     scan, label = image((1, 9, 9, 9)), (image((9, 9, 9)) > 0).to(torch.uint8)
     angles = [0.3 if other == axis else 0.0 for other in range(3)]
-    spatial = SpatialParams(rotation(angles), None, (False, False, False))
+    spatial = SpatialParams(rotation_matrix(angles), None, (False, False, False))
     turned, turned_label = resample(PatchWithMargin(scan, label, (0, 0, 0)), spatial, (9, 9, 9), (1.0, 1.0, 1.0))
     monai = {"keep_size": True, "padding_mode": "border", "align_corners": False}
     linear, nearest = Rotate(angles, mode="bilinear", **monai), Rotate(angles, mode="nearest", **monai)
