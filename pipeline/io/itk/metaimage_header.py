@@ -32,7 +32,7 @@ def read_text_header(path: Path) -> TextHeader:
     text = fields.get("binarydata", "true").lower().startswith("f")
     spatial = min(count, 3)
     unturned = _spaced(np.eye(count).ravel())
-    matrix = np.array(numbers(_first(fields, unturned, "transformmatrix", "rotation_matrix", "orientation"), count**2))
+    matrix = np.array(numbers(_first(fields, unturned, "transformmatrix", "rotation", "orientation"), count**2))
     return TextHeader(
         sizes=(components, *sizes) if components > 1 else sizes,
         components=0 if components > 1 else None,
