@@ -11,10 +11,10 @@ from pipeline.base.files import write_text
 from pipeline.base.machine import Runtime
 from pipeline.commands.config_arguments import add_set_argument
 from pipeline.config import load_config
-from pipeline.dataset.checks.fault_report import as_json, as_page
+from pipeline.dataset.checks.check_dataset import find_faults
+from pipeline.dataset.checks.fault_report import as_json, as_page, log_faults
 from pipeline.dataset.manifest import read_manifest
 from pipeline.stages.input_files import require_data_root
-from pipeline.stages.load import check, show_faults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +32,18 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(config.data.manifest)
     # A manifest by itself may be one of scans to segment; a configuration is there to train.
     to_train = arguments.source.suffix != ".json"
-    faults = check(manifest, require_data_root(config.data), runtime, config.load, to_train)
+    faults = find_faults(
+        manifest,
+        require_data_root(config.data),
+        runtime,
+        grid_tolerance_mm=config.load.grid_tolerance_mm,
+        resample_channels=config.load.resample_channels,
+        to_train=to_train,
+    )
     if arguments.json:
         print(json.dumps(as_json(faults), indent=2))
     else:
-        show_faults(faults, len(manifest.cases))
+        log_faults(faults, len(manifest.cases))
     if arguments.html:
         write_text(arguments.html, as_page(faults, len(manifest.cases), manifest.name))
     return EXIT_DATA if any(fault.severity == "fatal" for fault in faults) else EXIT_DONE

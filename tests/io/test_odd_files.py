@@ -14,12 +14,12 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
+from pipeline.dataset.checks.check_dataset import find_faults
 from pipeline.dataset.manifest import Manifest
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.read_image import read_header, read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.write_label import write_label
-from pipeline.stages.load import check
 
 # name: shape of voxels as (channels, x, y, z), axes, codes of what is noted
 PROCESSED = {
@@ -115,7 +115,7 @@ def test_nrrd_and_nifti_of_one_scan_agree(odd: Path) -> None:
 def test_checks_say_what_is_odd(name: str, odd: Path) -> None:
     case = {"id": "odd", "images": [name], "split": "testing"}
     manifest = Manifest.model_validate({"name": "odd", "channels": [{"name": "scan"}], "cases": [case]})
-    faults = check(manifest, odd, Runtime(executor="serial"))
+    faults = find_faults(manifest, odd, Runtime(executor="serial"))
     assert [FOUND[name] in fault.found for fault in faults] == ([True] if FOUND[name] else [])
 
 

@@ -23,7 +23,7 @@ from tests.dataset.small_datasets import affine, label, save, scan
 
 
 def oblique(spacing_mm: tuple[float, float, float] = (0.9, 1.1, 2.5)) -> np.ndarray:
-    """A rotation_matrix about two axes, anisotropic voxels, an origin off zero."""
+    """A rotation about two axes, anisotropic voxels, an origin off zero."""
     a, b = np.deg2rad(17), np.deg2rad(-8)
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 
 from pipeline.dataset.checks.faults import SEVERITIES, Fault, Severity
+
+log = logging.getLogger(__name__)
 
 _BLOCK_FROM = 6
 _MEANING = {
@@ -75,3 +78,10 @@ th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd; overflo
 dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem } dt { font-weight: 600 } dd { margin: 0 }
 .fatal td:first-child { color: #b3261e; font-weight: 600 } .fixable td:first-child { color: #8a5a00; font-weight: 600 }
 """
+
+
+def log_faults(faults: Sequence[Fault], cases: int) -> None:
+    """Every fault on screen, the fatal ones first, with its cure."""
+    for severity, line in lines(faults):
+        log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
+    log.info("%s", summary(faults, cases))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def rotation_matrix(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rotation_matrix by `angles` (radians) about x, then y, then z."""
+    """The rotation by `angles` (radians) about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

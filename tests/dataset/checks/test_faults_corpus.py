@@ -14,11 +14,10 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
-from pipeline.config.load import LoadConfig
 from pipeline.dataset.checks import check_case
+from pipeline.dataset.checks.check_dataset import find_faults
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.io.image_header import ImageHeader
-from pipeline.stages.load import check
 from tests.dataset.small_datasets import SHAPE, affine, dataset, label, manifest, save, scan, with_case
 
 SERIAL = Runtime(executor="serial")
@@ -522,7 +521,7 @@ def _becquerel_among_suv(root, _):
 @pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry.name)
 def test_seeded_fault_is_found_and_nothing_else(entry: Seeded, tmp_path: Path) -> None:
     sound = dataset(tmp_path, modality=entry.modality)
-    faults = check(entry.seed(tmp_path, sound) or sound, tmp_path, SERIAL)
+    faults = find_faults(entry.seed(tmp_path, sound) or sound, tmp_path, SERIAL)
     assert {(fault.case, fault.severity, fault.code) for fault in faults} == {(entry.case, entry.severity, entry.code)}
     text = str(faults[0])
     assert all(word in text for word in entry.words), text
@@ -532,7 +531,7 @@ def test_seeded_fault_is_found_and_nothing_else(entry: Seeded, tmp_path: Path) -
 
 
 def test_the_name_of_a_dicom_file_that_cannot_be_read_is_not_said(tmp_path: Path) -> None:
-    faults = check(_disk_that_fails_at_a_dicom_file(tmp_path, dataset(tmp_path)), tmp_path, SERIAL)
+    faults = find_faults(_disk_that_fails_at_a_dicom_file(tmp_path, dataset(tmp_path)), tmp_path, SERIAL)
     assert not [fault for fault in faults if "1.2.840" in str(fault)]
 
 
@@ -547,7 +546,7 @@ def test_a_case_that_memory_does_not_hold_is_a_fault_of_that_case(
         return read(header)
 
     monkeypatch.setattr(check_case, "image_voxels", image_voxels)
-    (fault,) = check(sound, tmp_path, SERIAL)
+    (fault,) = find_faults(sound, tmp_path, SERIAL)
     assert (fault.case, fault.severity, fault.code) == ("c3", "fatal", "memory")
 
 
@@ -587,17 +586,17 @@ def test_forms_are_compared_in_mm(unit: str, factor: float, apart: float, codes:
         image.set_sform(image.affine, 1)
         image.header.set_xyzt_units(unit)
         nib.save(image, path)
-    faults = check(sound, tmp_path, SERIAL)
+    faults = find_faults(sound, tmp_path, SERIAL)
     assert {fault.code for fault in faults} == codes
     assert all("up to 20.00 mm" in fault.found for fault in faults if fault.code == "forms-disagree")
 
 
 def test_data_without_a_case_to_train_on_is_not_fine(tmp_path: Path) -> None:
-    (empty,) = check(manifest(0), tmp_path, SERIAL)
+    (empty,) = find_faults(manifest(0), tmp_path, SERIAL)
     assert (empty.case, empty.severity, empty.code) == ("all cases", "fatal", "no-case")
     scans = with_case(dataset(tmp_path, cases=1), 0, split="testing")
-    assert check(scans, tmp_path, SERIAL) == ()
-    (fault,) = check(scans, tmp_path, SERIAL, to_train=True)
+    assert find_faults(scans, tmp_path, SERIAL) == ()
+    (fault,) = find_faults(scans, tmp_path, SERIAL, to_train=True)
     assert (fault.case, fault.severity, fault.code) == ("all cases", "fatal", "no-training-case")
 
 
@@ -611,19 +610,19 @@ def test_a_long_scan_with_the_voxels_of_the_others_is_sound(tmp_path: Path) -> N
     shape = (SHAPE[0], SHAPE[1], 7 * SHAPE[2])
     save(tmp_path / IMAGE, scan(3, shape))
     save(tmp_path / LABEL, label(shape))
-    assert check(sound, tmp_path, SERIAL) == ()
+    assert find_faults(sound, tmp_path, SERIAL) == ()
 
 
 @pytest.mark.parametrize("modality", ["MR", "CT", "PET"])
 def test_sound_data_has_no_faults(modality: str, tmp_path: Path) -> None:
-    assert check(dataset(tmp_path, modality=modality), tmp_path, SERIAL) == ()
+    assert find_faults(dataset(tmp_path, modality=modality), tmp_path, SERIAL) == ()
 
 
 def test_two_faults_of_two_cases_are_both_named(tmp_path: Path) -> None:
     sound = dataset(tmp_path)
     _empty_file(tmp_path, sound)
     save(tmp_path / "labels/c5.nii.gz", label()[:, :, :9])
-    assert [(fault.case, fault.code) for fault in check(sound, tmp_path, SERIAL)] == [
+    assert [(fault.case, fault.code) for fault in find_faults(sound, tmp_path, SERIAL)] == [
         ("c3", "empty-file"),
         ("c5", "label-grid"),
     ]
@@ -633,8 +632,8 @@ def test_the_tolerance_of_grids_is_in_mm_and_can_be_set(tmp_path: Path) -> None:
     """The label lies 0.3 mm off: a fault by default (0.1 mm), none where 0.5 mm are allowed."""
     sound = dataset(tmp_path)
     save(tmp_path / LABEL, label(), affine(origin_mm=(5, -7.3, 9)))
-    assert [fault.code for fault in check(sound, tmp_path, SERIAL)] == ["label-grid"]
-    assert check(sound, tmp_path, SERIAL, LoadConfig(grid_tolerance_mm=0.5)) == ()
+    assert [fault.code for fault in find_faults(sound, tmp_path, SERIAL)] == ["label-grid"]
+    assert find_faults(sound, tmp_path, SERIAL, grid_tolerance_mm=0.5) == ()
 
 
 def test_a_structure_that_one_case_of_many_lacks(tmp_path: Path) -> None:
@@ -642,7 +641,7 @@ def test_a_structure_that_one_case_of_many_lacks(tmp_path: Path) -> None:
     only_head = label()
     only_head[only_head == 2] = 0
     save(tmp_path / LABEL, only_head)
-    (fault,) = check(sound, tmp_path, SERIAL)
+    (fault,) = find_faults(sound, tmp_path, SERIAL)
     assert (fault.case, fault.severity, fault.code) == ("c3", "warning", "missing-structure")
     assert "tail is not labelled; it is in 10 of 11 cases" in fault.found
 
@@ -655,7 +654,7 @@ def test_one_image_for_two_channels(tmp_path: Path) -> None:
         0,
         images=["images/c0.nii.gz", "images/again.nii.gz"],
     )
-    (fault,) = check(two, tmp_path, SERIAL)
+    (fault,) = find_faults(two, tmp_path, SERIAL)
     assert (fault.severity, fault.code) == ("warning", "same-channel")
     assert "it holds the same voxels as images/c0.nii.gz" in fault.found
 
@@ -664,14 +663,14 @@ def test_bytes_of_a_voxel_that_are_declared_are_channels(tmp_path: Path) -> None
     dataset(tmp_path, cases=1)
     write_itk(tmp_path / "images/c0.mha", np.stack([scan(i) for i in range(3)], axis=-1).astype(np.uint8))
     three = manifest(1, channels=[{"name": name} for name in ("T1", "T2", "PD")])
-    assert check(with_case(three, 0, images=["images/c0.mha"]), tmp_path, SERIAL) == ()
+    assert find_faults(with_case(three, 0, images=["images/c0.mha"]), tmp_path, SERIAL) == ()
 
 
 def test_another_value_than_0_for_the_background(tmp_path: Path) -> None:
     """255 around the structures: undeclared, and what to do about it is not to declare it."""
     sound = dataset(tmp_path, cases=1)
     save(tmp_path / "labels/c0.nii.gz", np.where(label() == 0, 255, label()).astype(np.uint8))
-    faults = {fault.code: fault for fault in check(sound, tmp_path, SERIAL)}
+    faults = {fault.code: fault for fault in find_faults(sound, tmp_path, SERIAL)}
     assert {code: fault.severity for code, fault in faults.items()} == {
         "undeclared-label": "fatal",
         "no-background": "warning",
@@ -684,7 +683,7 @@ def test_ignored_voxels_are_not_suspected_to_be_background(tmp_path: Path) -> No
     """Of a map in which few voxels were labelled: the advice to set the others to 0 would teach that they are none."""
     dataset(tmp_path, cases=1)
     save(tmp_path / "labels/c0.nii.gz", np.where(label() == 0, 255, label()).astype(np.uint8))
-    (fault,) = check(manifest(1, ignore_label=255), tmp_path, SERIAL)
+    (fault,) = find_faults(manifest(1, ignore_label=255), tmp_path, SERIAL)
     assert fault.code == "no-background" and "most have 1" in fault.found and "255" not in fault.cure
 
 
@@ -693,7 +692,7 @@ def test_rounding_noise_on_label_values(noise: float, codes: set[str], tmp_path:
     """1.0000001 is 1, as programs that calculate in floating point write it; 1.002 is something else."""
     sound = dataset(tmp_path, cases=1)
     save(tmp_path / "labels/c0.nii.gz", np.where(label() > 0, label() + noise, 0).astype(np.float32))
-    faults = check(sound, tmp_path, SERIAL)
+    faults = find_faults(sound, tmp_path, SERIAL)
     assert {fault.code for fault in faults} == codes
     assert all("for instance 1.002" in fault.found for fault in faults)
 
@@ -702,7 +701,7 @@ def test_voxels_that_no_scanner_makes(tmp_path: Path) -> None:
     dataset(tmp_path, cases=1)
     for path in (tmp_path / "images/c0.nii.gz", tmp_path / "labels/c0.nii.gz"):
         save(path, np.asarray(nib.load(path).dataobj), affine((60, 60, 60)))
-    faults = check(manifest(1), tmp_path, SERIAL)
+    faults = find_faults(manifest(1), tmp_path, SERIAL)
     assert {fault.code for fault in faults} == {"spacing"}
     assert "a voxel of 60×60×60 mm is hardly one of a patient" in faults[0].found
 
@@ -711,7 +710,7 @@ def test_a_ct_without_air_is_not_in_hounsfield_units(tmp_path: Path) -> None:
     sound = dataset(tmp_path, modality="CT")
     for i in range(6):
         save(tmp_path / f"images/c{i}.nii.gz", np.abs(scan(i)))
-    (fault,) = check(sound, tmp_path, SERIAL)
+    (fault,) = find_faults(sound, tmp_path, SERIAL)
     assert (fault.case, fault.code) == ("all cases", "not-hounsfield")
 
 
@@ -729,9 +728,9 @@ def test_a_ct_without_labels_is_held_to_whole_images(tmp_path: Path) -> None:
         save(tmp_path / f"images/c{i}.nii.gz", ct(i, outside=2 if i in {7, 8} else 5))
     for i in (6, 7, 8):
         sound = with_case(sound, i, label=None, split="testing")
-    assert check(sound, tmp_path, SERIAL) == ()
+    assert find_faults(sound, tmp_path, SERIAL) == ()
     save(tmp_path / "images/c6.nii.gz", ct(6, outside=5) + 1024)
-    (fault,) = check(sound, tmp_path, SERIAL)
+    (fault,) = find_faults(sound, tmp_path, SERIAL)
     assert (fault.case, fault.code) == ("c6", "intensity-shift")
     assert "its voxels have a median of " in fault.found and "labelled" not in fault.found
 
@@ -742,7 +741,7 @@ def test_no_orientation_is_settled_by_rule(tmp_path: Path) -> None:
         image = nib.Nifti1Image(np.asarray(nib.load(path).dataobj), None)
         image.header.set_zooms((1.0, 1.0, 2.0))
         nib.save(image, path)
-    faults = check(sound, tmp_path, SERIAL)
+    faults = find_faults(sound, tmp_path, SERIAL)
     assert {(fault.code, fault.severity) for fault in faults} == {("no-orientation", "fixable")}
     assert "neither sform nor qform is set, so left and right cannot be told" in faults[0].found
 
@@ -750,7 +749,7 @@ def test_no_orientation_is_settled_by_rule(tmp_path: Path) -> None:
 def test_one_subject_in_two_folds(tmp_path: Path) -> None:
     split = dataset(tmp_path)
     split = with_case(with_case(split, 0, subject="p", fold=0), 1, subject="p", fold=1)
-    faults = check(split, tmp_path, SERIAL)
+    faults = find_faults(split, tmp_path, SERIAL)
     assert {(fault.case, fault.code) for fault in faults} == {("c0", "leak"), ("c1", "leak")}
     assert "validated in more than one fold (c0 in fold 0, c1 in fold 1)" in faults[0].found
 
@@ -759,7 +758,7 @@ def test_a_copy_of_the_same_subject_is_a_warning(tmp_path: Path) -> None:
     sound = dataset(tmp_path)
     save(tmp_path / IMAGE, scan(1))
     own = with_case(with_case(sound, 1, subject="p"), 3, subject="p")
-    assert [(fault.case, fault.severity) for fault in check(own, tmp_path, SERIAL)] == [("c3", "warning")]
+    assert [(fault.case, fault.severity) for fault in find_faults(own, tmp_path, SERIAL)] == [("c3", "warning")]
 
 
 def test_channel_on_another_grid_is_resampled_when_asked(tmp_path: Path) -> None:
@@ -767,10 +766,10 @@ def test_channel_on_another_grid_is_resampled_when_asked(tmp_path: Path) -> None
     save(tmp_path / "images/c0_pet.nii.gz", scan(9, (7, 6, 10)), affine((2, 2, 2), (5.5, -6.5, 9)))
     two = manifest(1, channels=[{"name": "MR"}, {"name": "PET", "modality": "PET"}])
     two = with_case(two, 0, images=["images/c0.nii.gz", "images/c0_pet.nii.gz"])
-    refused = check(two, tmp_path, SERIAL)
+    refused = find_faults(two, tmp_path, SERIAL)
     assert [(fault.code, fault.severity) for fault in refused] == [("channel-grid", "fatal")]
     assert "load.resample_channels: true" in refused[0].cure
-    asked = check(two, tmp_path, SERIAL, LoadConfig(resample_channels=True))
+    asked = find_faults(two, tmp_path, SERIAL, resample_channels=True)
     assert [(fault.code, fault.severity) for fault in asked] == [("channel-grid", "fixable")]
 
 
@@ -779,7 +778,7 @@ def test_channel_on_another_grid_is_resampled_when_asked(tmp_path: Path) -> None
 def test_clean_data_has_no_faults(name: str, repository: Path, segpipe_data: Path) -> None:
     folder = {"msd_task04_hippocampus": "hippocampus"}.get(name, name)
     shipped = read_manifest(repository / "data_manifests" / f"{name}.json")
-    assert check(shipped, segpipe_data / folder, Runtime()) == ()
+    assert find_faults(shipped, segpipe_data / folder, Runtime()) == ()
 
 
 @pytest.mark.parametrize(("series", "code", "words"), [("missing", "dicom-gap", "slice"), ("mixed", "dicom-mixed", "")])
@@ -792,7 +791,7 @@ def test_dicom_series_with_missing_slice_or_mixed(
     for i, path in enumerate(chosen):
         (tmp_path / f"scan/{i}.dcm").write_bytes(path.read_bytes())
     case = {"id": "c3", "images": ["scan"], "split": "testing"}
-    faults = check(
+    faults = find_faults(
         Manifest.model_validate({"name": "d", "channels": [{"name": "T1"}], "cases": [case]}), tmp_path, SERIAL
     )
     assert [(fault.case, fault.severity, fault.code) for fault in faults] == [("c3", "fatal", code)]

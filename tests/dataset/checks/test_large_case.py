@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from pipeline.base.machine import Runtime
 from pipeline.dataset.manifest import Manifest
-from pipeline.stages.load import check
+from pipeline.dataset.checks.check_dataset import find_faults
 
 case = {"id": "large", "images": ["image.nii"], "label": "label.nii"}
 channels = [{"name": "CT", "modality": "CT"}]
 manifest = Manifest.model_validate({"name": "large", "channels": channels, "labels": {"body": 1}, "cases": [case]})
-assert check(manifest, Path(sys.argv[1]), Runtime(executor="serial")) == ()
+assert find_faults(manifest, Path(sys.argv[1]), Runtime(executor="serial")) == ()
 # getrusage's figure begins with what the process had that started this one.
 print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024)
 """

@@ -13,11 +13,10 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
-from pipeline.config.load import LoadConfig
+from pipeline.dataset.checks.check_dataset import find_faults
 from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
 from pipeline.layouts.init.init_dataset import init_dataset
-from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 MASKS = ("aorta", "liver", "spleen")
@@ -437,7 +436,7 @@ def test_channels_of_the_labels_grid_come_first_and_the_way_for_the_others_is_sa
         "FLAIR.nii.gz",
     ]
     root = result.manifest.parent / result.dataset.root
-    faults = check(result.dataset, root, Runtime(executor="serial"), LoadConfig(resample_channels=True))
+    faults = find_faults(result.dataset, root, Runtime(executor="serial"), resample_channels=True)
     assert not [fault for fault in faults if fault.severity == "fatal"]
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
+from pipeline.dataset.checks.check_dataset import find_faults
 from pipeline.dataset.manifest import read_manifest
 from pipeline.layouts.formats.bids import is_bids, read
 from pipeline.layouts.init.init_dataset import init_dataset
-from pipeline.stages.load import check
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 
 
@@ -136,7 +136,7 @@ def test_masks_of_several_structures_become_one_label_map(tmp_path):
     assert "merged into the label maps in mine.labels/" in result.message and not result.problems
     dataset = read_manifest(result.manifest)
     root = result.manifest.parent / dataset.root
-    assert not [fault for fault in check(dataset, root, Runtime(executor="serial")) if fault.severity == "fatal"]
+    assert not [fault for fault in find_faults(dataset, root, Runtime(executor="serial")) if fault.severity == "fatal"]
 
 
 def test_masks_that_share_voxels_overlap_and_are_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Flips, brightness, contrast and rotation_matrix are what MONAI calls by these names."""
+"""Flips, brightness, contrast and rotation are what MONAI calls by these names."""
 
 from __future__ import annotations
 
