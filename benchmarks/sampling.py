@@ -167,7 +167,8 @@ def our_draw(pairs: Pairs, how: How) -> Draw:
     from pipeline.sampling.augmentation.augmentation_config import AugmentConfig, ElasticConfig
     from pipeline.sampling.augmentation.random_parameters import draw_params
     from pipeline.sampling.augmentation.spatial_transforms import margin
-    from pipeline.sampling.cut_patches import cut_with_margin, draw_batch
+    from pipeline.sampling.cut_patches import cut_with_margin
+    from pipeline.sampling.draw_batch import draw_batch
     from pipeline.sampling.patch_locations import draw_locations
 
     store, config, spacing_mm = Memory(pairs), AugmentConfig(), SPACING_MM

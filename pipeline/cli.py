@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from pipeline import __version__
 from pipeline.base.errors import (
@@ -21,6 +20,7 @@ from pipeline.base.errors import (
     EXIT_USAGE,
     SegpipeError,
 )
+from pipeline.base.terminal import log_to_terminal
 from pipeline.commands import COMMAND_HELP, module_of
 
 # What a user's disk and permissions say; any other failing of the system's calls is a fault of ours.
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = _parser().parse_args(argv)
-        _log_to_terminal(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+        log_to_terminal(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
         return arguments.run_command(arguments)
     except SegpipeError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -61,15 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signal handler's arguments
     raise KeyboardInterrupt
-
-
-def _log_to_terminal(stream: TextIO) -> None:
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package_log = logging.getLogger("pipeline")
-    package_log.handlers[:] = [handler]
-    package_log.setLevel(logging.INFO)
-    package_log.propagate = False
 
 
 class _CommandParser(argparse.ArgumentParser):

@@ -52,14 +52,6 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PipelineConfig.model_json_schema()}
 
 
-def value_at(config: BaseModel, key_path: str) -> Any:
-    """The value at a dotted key path of a validated configuration."""
-    value: Any = config
-    for key in key_path.split("."):
-        value = getattr(value, key)
-    return value
-
-
 def _override(source: Source, text: str) -> Problem | None:
     """Sets one `key.path=value` in the source."""
     key, sign, value_text = text.partition("=")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from pipeline.base.strict_model import StrictModel
 from pipeline.config.data import DataConfig
@@ -58,3 +59,11 @@ class PipelineConfig(StrictModel):
                 "that off; use mirror: false"
             )
         return infer
+
+
+def value_at(config: BaseModel, key_path: str) -> Any:
+    """The value at a dotted key path of a validated configuration."""
+    value: Any = config
+    for key in key_path.split("."):
+        value = getattr(value, key)
+    return value

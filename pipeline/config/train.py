@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.base.strict_model import StrictModel
-from pipeline.models.learning_rate_config import PolyConfig, ScheduleConfig
 from pipeline.models.losses.loss_config import DiceCEConfig, LossConfig
 from pipeline.models.networks.network_config import NetworkConfig, UNetConfig
 from pipeline.models.optimizer_config import AdamWConfig, OptimizerConfig
+from pipeline.models.schedule_config import PolyConfig, ScheduleConfig
 from pipeline.sampling.augmentation.augmentation_config import AugmentConfig
 
 

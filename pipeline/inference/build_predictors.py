@@ -22,7 +22,8 @@ from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.sliding_window import window_grid
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import resampled_grid
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.preprocessing.plan import Plan
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _count_windows(spec: EngineSpec, jobs: Sequence[Job]) -> int:
     count = 0
     for job in jobs:
         try:
-            _, canonical = to_canonical(read_header(job.images[0]).grid)
+            _, canonical = to_canonical(read_image_header(job.images[0]).grid)
         except SegpipeError:
             continue
         planned = resampled_grid(canonical, spec.plan.spacing_mm).shape
@@ -122,7 +123,7 @@ def _real_window(
     for job in jobs[:5]:
         predictor = Predictor(spec.plan, models[job.model], spec.settings)
         try:
-            grid = read_header(job.images[0]).grid
+            grid = read_image_header(job.images[0]).grid
             predictor.enlargement(grid)
             predictor.use_half_precision(predictor.needs(grid))
             image = predictor.prepare(read_image(job.images, spec.plan.resample_channels)).conformed.image

@@ -21,7 +21,8 @@ from pipeline.inference.output_paths import MAPS, map_path
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
 from pipeline.inference.segmentation_jobs import CaseResult, Job
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.volume import Volume
 from pipeline.io.write_image import write_image
 from pipeline.io.write_label import strip_description, write_label
@@ -116,7 +117,7 @@ def _estimate_memory(jobs: Sequence[Job], predictor_of: Callable[[str], Predicto
     for job in jobs:
         predictor = predictor_of(job.model)
         try:
-            headers = [read_header(path) for path in job.images]
+            headers = [read_image_header(path) for path in job.images]
             predictor.enlargement(headers[0].grid)
             needs[job.id] = predictor.needs(headers[0].grid, bytes_as_read(headers))
         except CASE_FAULTS:

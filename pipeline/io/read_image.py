@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +17,14 @@ from pipeline.io import raw_voxels
 from pipeline.io.dicom import dicom_series
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.image_file_names import IMAGE_ENDINGS, ITK_ENDINGS, MGH_ENDINGS, image_ending
+from pipeline.io.image_file_names import ITK_ENDINGS
 from pipeline.io.image_header import ImageHeader
 from pipeline.io.itk import read_metaimage_nrrd
+from pipeline.io.read_image_header import read_image_header, refusals_as_faults
 from pipeline.io.resample_to_grid import resample_to_grid
 from pipeline.io.volume import Volume
 
 _BLOCK = 32
-
-
-def read_header(path: Path) -> ImageHeader:
-    """Grid, channels and voxel type without the voxels; an ImageFileError where the file cannot be used."""
-    with refusals_as_faults(path):
-        return _read_header(path)
-
-
-def _read_header(path: Path) -> ImageHeader:
-    if not path.exists():
-        raise ImageFileError(path, "missing-file", "there is no such file", "check the manifest's path and data.root")
-    if path.is_dir():
-        return dicom_series.read_header(path)
-    ending = image_ending(path)
-    if not ending:
-        raise ImageFileError(
-            path,
-            "unknown-kind",
-            f"its ending {path.suffix!r} is not one of an image that can be read",
-            f"convert it to one of {', '.join(IMAGE_ENDINGS)}",
-        )
-    if ending in ITK_ENDINGS:
-        return read_metaimage_nrrd.read_header(path, ending)
-    # nibabel takes time to import, and listing scans or reading other kinds needs none of it
-    from pipeline.io import mgh_header, nifti_header
-
-    return (mgh_header if ending in MGH_ENDINGS else nifti_header).read_header(path, ending)
 
 
 def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
@@ -60,7 +33,7 @@ def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume
     Grid and header are the first file's. Files on another grid are resampled onto it where `resample_channels` says
     so. An ImageFileError where a file cannot be used, or lies on another grid.
     """
-    headers = [read_header(path) for path in paths]
+    headers = [read_image_header(path) for path in paths]
     grid = headers[0].grid
     # All channels in one array from the start: joined at the end, they would be there twice.
     several = None if len(headers) == 1 else np.empty((sum(h.channels for h in headers), *grid.shape), np.float32)
@@ -99,7 +72,7 @@ def image_voxels(header: ImageHeader) -> NDArray[np.float32]:
 
 def verify_readable(path: Path) -> None:
     """Reads all voxels as stored and forgets them; an ImageFileError where the file is damaged or ends too early."""
-    stored_voxels(read_header(path))
+    stored_voxels(read_image_header(path))
 
 
 def stored_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
@@ -109,17 +82,6 @@ def stored_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
         if header.kind in ITK_ENDINGS:
             return read_metaimage_nrrd.read_voxels(header), 1.0, 0.0
         return raw_voxels.read_voxels(header)
-
-
-@contextmanager
-def refusals_as_faults(path: Path) -> Iterator[None]:
-    """What the system refuses (permissions, a failing disk) as an ImageFileError; a DICOM folder is not named."""
-    try:
-        yield
-    except OSError as error:
-        place = path if image_ending(path) else Path("DICOM series")
-        found = f"it cannot be read ({error.strerror or type(error).__name__})"
-        raise ImageFileError(place, "unreadable", found, "check its permissions and its disk") from None
 
 
 def cache_blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_header import ImageHeader
-from pipeline.io.read_image import cache_blocks, read_header, stored_voxels
+from pipeline.io.read_image import cache_blocks, stored_voxels
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.volume import Volume
 
 _ROUNDING = 1e-3
@@ -19,7 +20,7 @@ _ROUNDING = 1e-3
 
 def read_label(path: Path) -> Volume:
     """A label map as integers (X, Y, Z); an ImageFileError where values are not whole numbers or there are 4 axes."""
-    header = read_header(path)
+    header = read_image_header(path)
     return Volume(label_voxels(header), header.grid, header.fields)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pipeline.models.learning_rate_config import CosineConfig, PolyConfig
 from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
+from pipeline.models.schedule_config import CosineConfig, PolyConfig
 
 _ADAMW_RATES = {"swinunetr": 1e-3}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.io.geometry import Shape
-from pipeline.sampling.patch_locations import Cases, PatchLocation, draw_locations
+from pipeline.sampling.patch_locations import Cases, PatchLocation
 from pipeline.sampling.to_device import to_device
 
 Box = tuple[slice, ...]
@@ -121,10 +121,3 @@ def _overlap(start: Shape, shape: Shape, size: tuple[int, ...], margin: Shape) -
         source.append(inner)
         target.append(slice(inner.start - begin, inner.stop - begin))
     return tuple(source), tuple(target)
-
-
-def draw_batch(
-    store: Cases, ids: Sequence[str], patch_size: Shape, batch_size: int, seed: int, step: int, oversample: float = 0.33
-) -> PatchBatch:
-    """The batch of `step`: arguments as in `draw_location`."""
-    return cut_batch(store, draw_locations(store, ids, patch_size, batch_size, seed, step, oversample), patch_size)

@@ -13,7 +13,7 @@ from pipeline.dataset.cases_json import Cases, read_cases
 from pipeline.dataset.folds import make_folds
 from pipeline.inference.check_settings import check_inference_settings
 from pipeline.preprocessing.plan import read_plan
-from pipeline.training.check_train_config import check_against_plan
+from pipeline.training.check_train_against_plan import check_against_plan
 
 
 def check_train(config: PipelineConfig, folder: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 from pipeline.base.files import read_json, safe_join, write_json
 from pipeline.base.machine import Runtime
@@ -26,10 +25,11 @@ from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.postprocessing.select_postprocessing import (
     FEWEST_CASES,
     SelectedSteps,
-    describe_steps,
     dice_after,
+    log_selection,
     select_steps,
     verify_selection,
+    write_selection,
 )
 from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
@@ -77,7 +77,7 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
         raw = {job.id: job.output for job in made if job.id in done}
         _postprocess_all(jobs, raw, inputs, out, plan, runtime)
     else:
-        _write_choice(
+        write_selection(
             out, config.infer.postprocess, {"asked": "none" if config.infer.postprocess == "none" else "steps"}
         )
     _write_cases(out, jobs, folds, journal.results)
@@ -113,8 +113,8 @@ def _postprocess_all(
     validated = {job.id: raw[job.id] for job in jobs if job.model != ENSEMBLE and job.id in raw}
     choice, count = _choice(validated, inputs, plan, runtime)
     grounds = {"asked": "auto", "cases": count, "fewest_cases": FEWEST_CASES, "structures": choice.structures}
-    _write_choice(out, choice.settings, grounds)
-    _log_choice(choice, count)
+    write_selection(out, choice.settings, grounds)
+    log_selection(choice, count)
     for job in jobs:
         if job.id not in raw:
             continue
@@ -143,30 +143,6 @@ def _choice(
         measure = partial(dice_after, settings=choice.settings, plan=plan)
         choice = verify_selection(choice, seen, list(map_cases(measure, pairs, runtime, "postprocess")))
     return choice, len(pairs)
-
-
-def _log_choice(choice: SelectedSteps, count: int) -> None:
-    if count < FEWEST_CASES:
-        found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
-        log.warning("infer     postprocessing: %s, so nothing is done", found)
-        return
-    steps = {name: ", ".join(describe_steps(choice.settings, name)) for name in choice.structures}
-    for name, words in steps.items():
-        if words:
-            seen = choice.structures[name]
-            log.info(
-                "infer     postprocessing of %s: %s; mean Dice %.4f, %.4f without (of %d cases %d better, %d worse)",
-                name, words, seen["dice_after"], seen["dice"], count, seen["better"], seen["worse"],
-            )  # fmt: skip
-    if not any(steps.values()):
-        log.info("infer     postprocessing: no step helps on the %d validation cases, so nothing is done", count)
-
-
-def _write_choice(out: Path, settings: PostprocessConfig | Literal["none", "auto"], seen: dict[str, Any]) -> None:
-    """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
-    none = PostprocessConfig()
-    applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")
-    write_json(out / "postprocess.json", {"applied": applied, **seen})
 
 
 def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[str, CaseResult]) -> None:

@@ -14,7 +14,7 @@ from pipeline.dataset.folds import given_folds, make_folds
 from pipeline.dataset.label_encoding import index_type
 from pipeline.parallel.map_cases import map_cases
 from pipeline.preprocessing.plan import Plan, read_plan
-from pipeline.sampling.cut_patches import draw_batch
+from pipeline.sampling.draw_batch import draw_batch
 from pipeline.sampling.patch_preview import draw_preview
 from pipeline.sampling.patch_store import open_store, write_index
 from pipeline.sampling.prepare_case import Preparation, prepare_case

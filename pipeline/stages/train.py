@@ -15,7 +15,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.planning.training_budget import DEFAULT_BUDGET, seconds
 from pipeline.preprocessing.plan import read_plan
 from pipeline.stages.stage_configs import TrainStageConfig
-from pipeline.training.check_train_config import check_against_plan
+from pipeline.training.check_train_against_plan import check_against_plan
 from pipeline.training.distributed import process_group
 from pipeline.training.run_folds import TrainJob, train_folds_in_turn, train_folds_side_by_side
 

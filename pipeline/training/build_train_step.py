@@ -17,7 +17,7 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network, check_gives_logits
 from pipeline.models.optimizers import build_optimizer
-from pipeline.training.check_train_config import require_a_weight_per_level
+from pipeline.training.check_train_against_plan import require_a_weight_per_level
 from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.pretrained_weights import find_pretrained_weights
 from pipeline.training.train_context import TrainContext

@@ -9,7 +9,7 @@ from pipeline.sampling.augmentation.random_parameters import draw_params
 from pipeline.sampling.augmentation.spatial_transforms import margin
 from pipeline.sampling.cut_patches import NO_MARGIN, cut_with_margin
 from pipeline.sampling.patch_locations import draw_locations
-from pipeline.training.check_train_config import structure_weights
+from pipeline.training.check_train_against_plan import structure_weights
 from pipeline.training.prefetch import Batch
 from pipeline.training.select_folds import FoldSplit
 from pipeline.training.train_context import TrainContext

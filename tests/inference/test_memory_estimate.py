@@ -150,6 +150,7 @@ from pipeline.io.geometry import Grid
 from pipeline.preprocessing.plan import ChannelPlan, Plan
 from pipeline.io.volume import Volume
 from pipeline.inference import segment_cases
+from pipeline.io.read_image_header import read_image_header
 from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.memory_estimate import free_memory_gib, reclaim_memory_gib
@@ -232,7 +233,7 @@ class Few(Model):
         return np.repeat(windows, 2, axis=1)
 
 path = Path(sys.argv[1])
-grid = segment_cases.read_header(path).grid
+grid = read_image_header(path).grid
 few = plan.model_copy(update={"structures": {"s1": (1,)}})
 one = Predictor(few, Few(), InferenceConfig(accumulate="fp32", overlap=0))
 needs = one.needs(grid, 2 * grid.shape[0] * grid.shape[1] * grid.shape[2])

@@ -17,7 +17,8 @@ from pipeline.base.machine import Runtime
 from pipeline.dataset.checks.check_dataset import find_faults
 from pipeline.dataset.manifest import Manifest
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
 from pipeline.io.write_label import write_label
 
@@ -83,7 +84,7 @@ def test_refused_with_a_sentence(name: str, odd: Path) -> None:
 @pytest.mark.parametrize("name", PROCESSED)
 def test_voxels_and_place_are_right(name: str, odd: Path) -> None:
     shape, axcodes, notes = PROCESSED[name]
-    volume, header = read_image([odd / name]), read_header(odd / name)
+    volume, header = read_image([odd / name]), read_image_header(odd / name)
     assert (volume.array.shape, volume.grid.axcodes) == (shape, axcodes)
     assert [note.code for note in header.notes] == notes
     voxels, affine = as_its_library_reads(odd / name)

@@ -15,7 +15,8 @@ from pipeline.io.geometry import Grid
 from pipeline.io.hashing import voxel_digest
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import case_id, image_ending
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
@@ -129,7 +130,7 @@ def test_smallest_unsigned_type_that_holds_the_values(largest: int, dtype: type,
     array[0, 0, 0] = largest
     for name in ("a.nii.gz", "a.mha"):
         write_label(tmp_path / name, Volume(array, Grid(array.shape, affine())))
-        assert read_header(tmp_path / name).dtype == dtype
+        assert read_image_header(tmp_path / name).dtype == dtype
         assert read_label(tmp_path / name).array.max() == largest
 
 
@@ -153,11 +154,11 @@ def test_a_qform_that_makes_no_sense_is_given_back_beside_its_sform(tmp_path: Pa
 
 def test_small_voxels_are_not_singular_and_flat_ones_are(tmp_path: Path) -> None:
     small = np.diag([5e-4, 5e-4, 5e-4, 1.0])
-    assert read_header(save(tmp_path / "a.nii", scan(1), small)).grid.spacing_mm == pytest.approx((5e-4,) * 3)
+    assert read_image_header(save(tmp_path / "a.nii", scan(1), small)).grid.spacing_mm == pytest.approx((5e-4,) * 3)
     flat = nib.Nifti1Image(scan(1), np.array([[100.0, 100, 0, 0], [0, 1e-9, 0, 0], [0, 0, 100, 0], [0, 0, 0, 1]]))
     nib.save(flat, tmp_path / "b.nii")
     with pytest.raises(ImageFileError, match="its affine is singular"):
-        read_header(tmp_path / "b.nii")
+        read_image_header(tmp_path / "b.nii")
 
 
 def test_a_kind_that_is_not_written_is_refused(tmp_path: Path) -> None:

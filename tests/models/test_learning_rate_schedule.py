@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.models.learning_rate_config import CosineConfig, PolyConfig
 from pipeline.models.learning_rate_schedule import cosine, learning_rate, poly
+from pipeline.models.schedule_config import CosineConfig, PolyConfig
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.01), (250, 0.00771890), (500, 0.00535887), (999, 1.99526e-5)])

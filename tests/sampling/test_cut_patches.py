@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pipeline.sampling.augmentation.random_parameters import SpatialParams
 from pipeline.sampling.augmentation.rotation_matrix import rotation_matrix
 from pipeline.sampling.augmentation.spatial_transforms import resample
-from pipeline.sampling.cut_patches import PatchWithMargin, cut_batch, cut_patch, cut_with_margin, draw_batch
+from pipeline.sampling.cut_patches import PatchWithMargin, cut_batch, cut_patch, cut_with_margin
+from pipeline.sampling.draw_batch import draw_batch
 from pipeline.sampling.patch_locations import PatchLocation, draw_location
 from tests.sampling.test_patch_locations import MemoryCases
 

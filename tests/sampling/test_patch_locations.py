@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.rng import RandomPurpose, generator
-from pipeline.sampling.cut_patches import cut_batch, draw_batch
+from pipeline.sampling.cut_patches import cut_batch
+from pipeline.sampling.draw_batch import draw_batch
 from pipeline.sampling.patch_locations import draw_location
 
 

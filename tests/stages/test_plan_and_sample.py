@@ -22,7 +22,7 @@ from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import read_plan
-from pipeline.sampling.cut_patches import draw_batch
+from pipeline.sampling.draw_batch import draw_batch
 from pipeline.sampling.patch_store import open_store
 from pipeline.stages import sample
 from pipeline.stages.stage_configs import LoadStageConfig, PlanStageConfig, SampleStageConfig

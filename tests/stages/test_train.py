@@ -31,8 +31,8 @@ from pipeline.stages import train
 from pipeline.stages.early_checks import check_train
 from pipeline.stages.stage_configs import TrainStageConfig
 from pipeline.stages.stage_table import TRAIN
-from pipeline.training import check_train_config, run_folds, training_batches
-from pipeline.training.check_train_config import check_against_plan
+from pipeline.training import check_train_against_plan, run_folds, training_batches
+from pipeline.training.check_train_against_plan import check_against_plan
 from tests.training.prepared_store import prepare
 
 DIGESTED = ("train.json", "fold_0/last.safetensors", "fold_0/best.safetensors", "fold_0/metrics.csv")
@@ -196,7 +196,7 @@ MISMATCHES = [
 
 @pytest.mark.parametrize(("settings", "said"), MISMATCHES)
 def test_what_does_not_suit_the_plan_is_found_without_any_prepared_case(tmp_path, monkeypatch, settings, said):
-    monkeypatch.setattr(check_train_config, "find_spec", lambda name: None)
+    monkeypatch.setattr(check_train_against_plan, "find_spec", lambda name: None)
     plan = read_plan(prepare(tmp_path)["plan"])
     check_against_plan(TrainConfig(), plan, folds=3)
     with pytest.raises((ConfigError, DataError), match=said):
@@ -226,7 +226,7 @@ def test_a_finished_run_needs_no_mlflow_to_be_brought_up_to_date(tmp_path, monke
     make_phantoms(tmp_path / "phantoms", cases=3, shape=(24, 24, 16))
     (tmp_path / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     config = load_config(tmp_path / "tiny.yaml", ["train.folds=[0]", "train.mlflow=sqlite:///x"])
-    monkeypatch.setattr(check_train_config, "find_spec", lambda name: None)
+    monkeypatch.setattr(check_train_against_plan, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"train\.mlflow needs mlflow"):
         run(config, tmp_path / "run")
     write_json(tmp_path / "run/train" / RECORD, {})

@@ -12,7 +12,7 @@ from pipeline.io.geometry import Grid
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_header import ImageHeader
-from pipeline.io.read_image import read_header
+from pipeline.io.read_image_header import read_image_header
 
 _SPACING_LIMITS_MM = 0.02, 50.0
 
@@ -20,7 +20,7 @@ _SPACING_LIMITS_MM = 0.02, 50.0
 def check_header(report: Report, root: Path, file: str) -> ImageHeader | None:
     """The header of a file below `root`, with what it says of itself that is doubtful; None where it is refused."""
     try:
-        header = read_header(safe_join(root, file))
+        header = read_image_header(safe_join(root, file))
     except ImageFileError as fault:
         report.refused(file, fault)
         return None

@@ -11,7 +11,7 @@ from pipeline.deploy.server.upload_rejected import UploadRejected
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import image_ending
-from pipeline.io.read_image import read_header
+from pipeline.io.read_image_header import read_image_header
 from pipeline.preprocessing.plan import Plan
 
 TAKEN = "NIfTI, .mha, .nrrd, or a zip of one DICOM series"
@@ -40,7 +40,7 @@ def kind_of(path: Path) -> str:
 
 def check_headers(images: tuple[Path, ...], plan: Plan, most_bytes: int) -> None:
     try:
-        headers = [read_header(path) for path in images]
+        headers = [read_image_header(path) for path in images]
     except ImageFileError as fault:
         raise UploadRejected(422, f"{fault.found}; {fault.cure}") from None
     names = [channel.name for channel in plan.channels]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.evaluation.metrics.bootstrap_statistics import Bootstrap, describe
+from pipeline.evaluation.metrics.bootstrap_intervals import Bootstrap
+from pipeline.evaluation.metrics.descriptive_statistics import describe_values
 
 _EXACT_UP_TO = 200
 
@@ -43,7 +44,7 @@ def paired_differences(
         "n": len(known),
         "baseline_mean": float(baseline[both].mean()) if len(known) else None,
         "mean": float(other[both].mean()) if len(known) else None,
-        "difference": describe(difference, bootstrap),
+        "difference": describe_values(difference, bootstrap),
         "p": wilcoxon(known),
         "wins": int((gain > 0).sum()),
         "losses": int((gain < 0).sum()),

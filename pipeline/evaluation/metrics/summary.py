@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.metrics.bootstrap_statistics import Bootstrap, describe, interval
+from pipeline.evaluation.metrics.bootstrap_intervals import Bootstrap, interval
+from pipeline.evaluation.metrics.descriptive_statistics import describe_values
 from pipeline.evaluation.metrics.score_case import METRICS, Row
 
 MEAN_METRICS = (
@@ -54,7 +55,7 @@ def _tables(cases: Sequence[ScoredCase], structures: Sequence[str], resamples: i
     bootstrap = Bootstrap.draw([case.subject for case in cases], resamples, seed)
     tables: dict[str, Any] = {}
     for name in structures:
-        tables[name] = {metric: describe(column(cases, name, metric), bootstrap) for metric in METRICS}
+        tables[name] = {metric: describe_values(column(cases, name, metric), bootstrap) for metric in METRICS}
         tables[name]["counts"] = _counts(cases, name)
     return {
         "structures": tables,

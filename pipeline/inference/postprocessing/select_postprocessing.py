@@ -6,13 +6,16 @@ removal, so that all steps are weighed without being done. Then the chosen ones 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.files import write_json
 from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocessing.binary_masks import structure_mask
 from pipeline.inference.postprocessing.component_statistics import (
@@ -24,6 +27,8 @@ from pipeline.inference.postprocessing.component_statistics import (
 )
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.preprocessing.plan import Plan
+
+log = logging.getLogger(__name__)
 
 SMALLEST_GAIN = 1e-4
 """A rise of the mean Dice below this is no help, whatever its sign."""
@@ -120,3 +125,27 @@ def _dice(pred: NDArray, ref: NDArray, values: tuple[int, ...], valid: NDArray) 
     mask, reference = structure_mask(pred, values) & valid, structure_mask(ref, values) & valid
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else 1.0
+
+
+def log_selection(choice: SelectedSteps, count: int) -> None:
+    if count < FEWEST_CASES:
+        found = f"{count} validation case(s) with a reference, and it is chosen on {FEWEST_CASES} or more"
+        log.warning("infer     postprocessing: %s, so nothing is done", found)
+        return
+    steps = {name: ", ".join(describe_steps(choice.settings, name)) for name in choice.structures}
+    for name, words in steps.items():
+        if words:
+            seen = choice.structures[name]
+            log.info(
+                "infer     postprocessing of %s: %s; mean Dice %.4f, %.4f without (of %d cases %d better, %d worse)",
+                name, words, seen["dice_after"], seen["dice"], count, seen["better"], seen["worse"],
+            )  # fmt: skip
+    if not any(steps.values()):
+        log.info("infer     postprocessing: no step helps on the %d validation cases, so nothing is done", count)
+
+
+def write_selection(out: Path, settings: PostprocessConfig | Literal["none", "auto"], seen: dict[str, Any]) -> None:
+    """`postprocess.json`: what is done to every prediction (`applied`), and on which grounds."""
+    none = PostprocessConfig()
+    applied = "none" if isinstance(settings, str) or settings == none else settings.model_dump(mode="json")
+    write_json(out / "postprocess.json", {"applied": applied, **seen})

@@ -13,7 +13,8 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import atomic_write
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.image_file_names import image_ending
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
@@ -25,7 +26,7 @@ def copy_channels(images: Sequence[Path], targets: Sequence[Path], resample: boo
     Channels that lie on another grid than the first are resampled onto it where `resample` says so; else they are
     copied as they are where that can be, and True comes back. A DataError where a file cannot be used.
     """
-    headers = [read_header(image) for image in images]
+    headers = [read_image_header(image) for image in images]
     if (count := sum(header.channels for header in headers)) != len(targets):
         raise DataError(f"has {count} channels, but the manifest declares {len(targets)}")
     apart = any(grid_difference(headers[0].grid, header.grid) for header in headers)
@@ -48,7 +49,7 @@ def copy_stack(images: Sequence[Path], target: Path, resample: bool = False) -> 
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if len(images) == 1 and _same_kind(images[0], ".nii.gz"):
-        read_header(images[0])  # refuses what is no image
+        read_image_header(images[0])  # refuses what is no image
         shutil.copyfile(images[0], target)
         return
     volume = read_image(images, resample)
@@ -65,7 +66,7 @@ def copy_label(label: Path, target: Path, values: Mapping[int, int]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     ending = image_ending(target)
     if all(old == new for old, new in values.items()) and _same_kind(label, ending):
-        read_header(label)  # refuses what is no image
+        read_image_header(label)  # refuses what is no image
         shutil.copyfile(label, target)
         return
     volume = read_label(label)

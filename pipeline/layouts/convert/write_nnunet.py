@@ -19,7 +19,7 @@ from pipeline.layouts.convert.copy_cases import (
 from pipeline.layouts.convert.copy_files import copy_channels, copy_label
 from pipeline.layouts.formats.dataset_json import NAME
 from pipeline.layouts.formats.nnunet import region_order
-from pipeline.layouts.formats.nnunet_splits import SPLITS, splits_of
+from pipeline.layouts.formats.nnunet_splits import SPLITS
 from pipeline.layouts.label_names import LabelNames
 
 _NNUNET_ENDINGS = (".nii.gz", ".nrrd", ".mha")
@@ -114,3 +114,17 @@ def consecutive_values(labelling: LabelNames) -> dict[int, int]:
     ignored = {labelling.ignore_value} - {None}
     values = [*sorted(labelling.values - ignored), *sorted(v for v in ignored if v is not None)]
     return {old: new for new, old in enumerate(values, start=1)}
+
+
+def splits_of(training: Sequence[ManifestCase]) -> list[dict[str, list[str]]]:
+    """nnU-Net's `splits_final.json` from the folds of a manifest; empty where a case has none."""
+    folds = [case.fold for case in training]
+    if not folds or any(fold is None for fold in folds):
+        return []
+    return [
+        {
+            "train": sorted(case.id for case in training if case.fold != fold),
+            "val": sorted(case.id for case in training if case.fold == fold),
+        }
+        for fold in sorted({fold for fold in folds if fold is not None})
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.io.read_image import read_header
+from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.dataset_listing import some_of
 from pipeline.layouts.folders.file_names import Groups, Name
 from pipeline.layouts.folders.label_maps_by_content import Content, content_of
@@ -74,6 +74,6 @@ def _films(names: Sequence[Name], several: Groups) -> list[Name]:
 def _volumes(path: Path) -> int:
     """0 where the file cannot be read, which `check` says."""
     try:
-        return read_header(path).channels
+        return read_image_header(path).channels
     except DataError:
         return 0

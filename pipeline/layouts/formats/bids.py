@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
 from pipeline.dataset.cases_json import Channel
-from pipeline.io.read_image import read_header
+from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.case_ids import refuse_shared_ids
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
@@ -127,7 +127,7 @@ def _with_diffusion(scans: Sequence[Scan], named: Sequence[Scan]) -> list[Scan]:
 
 def _is_one_volume(path: Path) -> bool:
     try:
-        return read_header(path).channels == 1
+        return read_image_header(path).channels == 1
     except DataError:
         return False
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.io.grid_difference import grid_difference
-from pipeline.io.read_image import read_header
+from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.formats.bids_names import OF_DERIVATIVES, Scan, names_a_case
 from pipeline.layouts.formats.bids_tables import read_label_table
 from pipeline.layouts.label_names import LabelNames
@@ -108,7 +108,7 @@ def _by_case(folder: Path, maps: Sequence[Scan], whole: bool, problems: list[Pro
 def on_one_grid(label: Path, images: Sequence[Path]) -> bool:
     """True too where a file cannot be read: it is named later."""
     try:
-        grid = read_header(label).grid
-        return any(grid_difference(grid, read_header(image).grid) is None for image in images)
+        grid = read_image_header(label).grid
+        return any(grid_difference(grid, read_image_header(image).grid) is None for image in images)
     except DataError:
         return True

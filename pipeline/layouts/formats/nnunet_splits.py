@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
-from pipeline.dataset.manifest import ManifestCase
 
 SPLITS = "splits_final.json"
 
@@ -44,17 +43,3 @@ def read_folds(folder: Path, training: Sequence[str], notes: list[str]) -> dict[
     if left := len(set(training) - folds.keys()):
         notes.append(f"{path.name} validates {left} training cases in no fold; they are put into the smallest ones")
     return folds
-
-
-def splits_of(training: Sequence[ManifestCase]) -> list[dict[str, list[str]]]:
-    """nnU-Net's `splits_final.json` from the folds of a manifest; empty where a case has none."""
-    folds = [case.fold for case in training]
-    if not folds or any(fold is None for fold in folds):
-        return []
-    return [
-        {
-            "train": sorted(case.id for case in training if case.fold != fold),
-            "val": sorted(case.id for case in training if case.fold == fold),
-        }
-        for fold in sorted({fold for fold in folds if fold is not None})
-    ]

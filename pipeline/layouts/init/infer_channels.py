@@ -7,7 +7,8 @@ from dataclasses import replace
 from pipeline.base.errors import DataError
 from pipeline.dataset.cases_json import Channel
 from pipeline.io.grid_difference import grid_difference
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.init.file_survey import FileSurvey
 
@@ -29,7 +30,7 @@ def infer_channels(found: DatasetListing, census: FileSurvey) -> tuple[DatasetLi
     channels, notes = list(found.channels), []
     if not cases:
         return found, []
-    header = read_header(cases[0].images[0])
+    header = read_image_header(cases[0].images[0])
     if [channel.name for channel in channels] == [UNNAMED] and header.channels > 1:
         holds = f"{cases[0].images[0].name} holds {header.channels}"
         if header.may_be_colours:
@@ -75,8 +76,8 @@ def put_label_grid_channels_first(found: DatasetListing, census: FileSurvey) -> 
 def _on_the_labels_grid(case: ListedCase) -> list[bool]:
     if case.label is None:
         raise AssertionError("a labelled case has a label map")
-    grid = read_header(case.label).grid
-    return [not grid_difference(grid, read_header(path).grid) for path in case.images]
+    grid = read_image_header(case.label).grid
+    return [not grid_difference(grid, read_image_header(path).grid) for path in case.images]
 
 
 def _without_other_volumes(found: DatasetListing, readable: set[str], notes: list[str]) -> DatasetListing:
@@ -85,7 +86,7 @@ def _without_other_volumes(found: DatasetListing, readable: set[str], notes: lis
         case.id: case.images[0].name
         for case in found.cases
         if case.id in readable and case.label is None and len(case.images) == 1
-        if read_header(case.images[0]).channels != len(found.channels)
+        if read_image_header(case.images[0]).channels != len(found.channels)
     }
     if not other or len(other) == len(found.cases):
         return found

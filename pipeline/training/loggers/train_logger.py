@@ -15,7 +15,7 @@ import torch
 
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.base.terminal import format_duration
-from pipeline.training.loggers.csv_tensorboard_logger import MetricFiles
+from pipeline.training.loggers.csv_and_trackers import MetricFiles
 from pipeline.training.roll_back_after_nan import NotFiniteError
 from pipeline.training.save_and_resume import TrainState
 

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.itk import read_metaimage_nrrd
-from pipeline.io.read_image import read_header, read_image
+from pipeline.io.read_image import read_image
+from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
@@ -117,7 +118,7 @@ def test_what_itk_writes_is_read_whatever_its_type(name: str, dtype: str, compre
     expected, affine = as_itk_reads(tmp_path / name)
     np.testing.assert_array_equal(found.array, expected)
     np.testing.assert_allclose(found.grid.affine, affine, atol=1e-12)
-    assert read_header(tmp_path / name).dtype == np.dtype(dtype)
+    assert read_image_header(tmp_path / name).dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("largest", [1, 300, 70_000])

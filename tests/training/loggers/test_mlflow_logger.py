@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.training.loggers.csv_tensorboard_logger import MetricFiles
+from pipeline.training.loggers.csv_and_trackers import MetricFiles
 from pipeline.training.loggers.mlflow_logger import MlflowLogger
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'segpipe[mlflow]'")

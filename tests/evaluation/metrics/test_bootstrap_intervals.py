@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.metrics.bootstrap_statistics import Bootstrap, describe, interval
+from pipeline.evaluation.metrics.bootstrap_intervals import Bootstrap, interval
+from pipeline.evaluation.metrics.descriptive_statistics import describe_values
 
 RNG_SEED = 20240101
 
@@ -16,7 +17,7 @@ def one_each(n: int, resamples: int = 2000) -> Bootstrap:
 
 
 def test_describe_leaves_out_what_is_undefined() -> None:
-    found = describe(np.array([1.0, np.nan, 3.0, 5.0]), one_each(4))
+    found = describe_values(np.array([1.0, np.nan, 3.0, 5.0]), one_each(4))
     assert (found["n"], found["mean"], found["median"], found["min"], found["max"]) == (3, 3, 3, 1, 5)
     assert found["std"] == pytest.approx(2)
     low, high = found["ci95"]
@@ -24,16 +25,16 @@ def test_describe_leaves_out_what_is_undefined() -> None:
 
 
 def test_describe_of_nothing_and_of_one_value() -> None:
-    nothing = describe(np.array([np.nan, np.nan]), one_each(2))
+    nothing = describe_values(np.array([np.nan, np.nan]), one_each(2))
     assert nothing["n"] == 0
     assert nothing["mean"] is nothing["std"] is nothing["median"] is None
     assert nothing["ci95"] == [None, None]
-    single = describe(np.array([0.7, np.nan]), one_each(2))
+    single = describe_values(np.array([0.7, np.nan]), one_each(2))
     assert (single["mean"], single["std"], single["ci95"]) == (0.7, None, [None, None])
 
 
 def test_equal_values_have_no_width() -> None:
-    assert describe(np.full(10, 0.5), one_each(10))["ci95"] == [0.5, 0.5]
+    assert describe_values(np.full(10, 0.5), one_each(10))["ci95"] == [0.5, 0.5]
 
 
 def test_interval_is_that_of_students_t_for_many_subjects() -> None:
@@ -50,15 +51,15 @@ def test_resampling_is_by_subject() -> None:
     once = Bootstrap.draw(names, 2000, seed=1)
     tenfold = Bootstrap.draw(names * 10, 2000, seed=1)
     assert tenfold.subjects_with(np.tile(values, 10)) == 20
-    assert describe(np.tile(values, 10), tenfold)["ci95"] == pytest.approx(describe(values, once)["ci95"])
+    assert describe_values(np.tile(values, 10), tenfold)["ci95"] == pytest.approx(describe_values(values, once)["ci95"])
     naive = Bootstrap.draw([f"{name} scan {k}" for k in range(10) for name in names], 2000, seed=1)
-    narrow = np.diff(describe(np.tile(values, 10), naive)["ci95"])
-    assert narrow < 0.5 * np.diff(describe(values, once)["ci95"])
+    narrow = np.diff(describe_values(np.tile(values, 10), naive)["ci95"])
+    assert narrow < 0.5 * np.diff(describe_values(values, once)["ci95"])
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     values = np.random.default_rng(RNG_SEED).normal(size=30)
-    assert describe(values, one_each(30)) == describe(values, one_each(30))
+    assert describe_values(values, one_each(30)) == describe_values(values, one_each(30))
 
 
 @pytest.mark.slow
