@@ -9,7 +9,8 @@ from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
 from pipeline.base.heap import keep_freed_memory
 from pipeline.deploy.dicom_seg import require_highdicom, without_dicom_seg, write_dicom_segs
 from pipeline.deploy.list_scans import list_scans
-from pipeline.deploy.predict import predict, summary
+from pipeline.deploy.predict import predict
+from pipeline.deploy.result_tables import results_table
 from pipeline.packaging.model_package import load_package
 
 
@@ -45,6 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.dicom_seg:
         results = write_dicom_segs(scans, arguments.output, results, package)
-    print(summary(results))
+    print(results_table(results))
     failed = sum(result.status == "failed" for result in results) + without_dicom_seg(results)
     return EXIT_SOME_CASES if failed else EXIT_DONE

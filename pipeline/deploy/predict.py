@@ -9,17 +9,15 @@ from typing import Literal
 
 from pipeline import __version__
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import digest_of
-from pipeline.base.terminal import format_duration, format_table, progress
+from pipeline.base.terminal import format_duration, progress
 from pipeline.deploy.group_scan_files import Scan
 from pipeline.deploy.list_scans import list_scans
-from pipeline.inference.case_journal import JOURNAL, CaseJournal
+from pipeline.inference.case_journal import JOURNAL, open_case_journal
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names
 from pipeline.inference.predictor_spec import EngineSpec
 from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
 from pipeline.inference.segmentation_jobs import CaseResult, Job
-from pipeline.io.file_stamps import digest_of_stamps
 from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
@@ -56,7 +54,13 @@ def predict(
     scans = list_scans(inputs, model.channels) if isinstance(inputs, Path) else inputs
     is_file = isinstance(inputs, Path) and inputs.is_file() and bool(image_ending(inputs))
     jobs, faults = _jobs(scans, is_file, output, texts)
-    journal = _journal(model, chosen, strict, jobs, output)
+    request = {
+        "segpipe": __version__,
+        "package": model.digest,
+        "settings": chosen.model_dump(mode="json"),
+        "strict": strict,
+    }
+    journal = open_case_journal(output, jobs, request)
     left = journal.left_of(jobs) if journal else jobs
     results = {fault.id: fault for fault in faults} | ({} if journal is None else journal.results)
     if len(left) < len(jobs):
@@ -72,17 +76,6 @@ def predict(
             bar.advance(note=result.id)
             _say(result)
     return [results[scan.id] for scan in scans]
-
-
-def summary(results: Sequence[CaseResult]) -> str:
-    """A table of the cases for the terminal."""
-    scored = any(result.score is not None for result in results)
-    columns = ("case", "status", "seconds", "peak GiB", *(["uncertainty"] if scored else []), "message")
-    rows = []
-    for r in results:
-        score = [] if not scored else ["" if r.score is None else f"{r.score:.4f}"]
-        rows.append((r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", *score, r.message))
-    return format_table(columns, rows)
 
 
 def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
@@ -101,26 +94,6 @@ def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tu
             if job.output.exists() and image.exists() and job.output.samefile(image):
                 raise ConfigError(f"--output would overwrite the scan {image}; give another folder")
     return jobs, faults
-
-
-def _journal(
-    model: ModelPackage, settings: InferenceConfig, strict: bool, jobs: Sequence[Job], output: Path
-) -> CaseJournal | None:
-    """The record of what is done in the folder `output`; None where a single file is written."""
-    if not jobs or jobs[0].output == output:
-        return None
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {output} cannot be made: {error.strerror}; choose another") from None
-    request = {
-        "segpipe": __version__,
-        "package": model.digest,
-        "settings": settings.model_dump(mode="json"),
-        "strict": strict,
-    }
-    scans = {job.id: digest_of_stamps(job.images) for job in jobs}
-    return CaseJournal(output / JOURNAL, digest_of(request), scans)
 
 
 def _say(result: CaseResult) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.files import write_json, write_text
+from pipeline.base.terminal import format_table
 from pipeline.inference.segment_cases import CaseResult
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
@@ -60,3 +61,14 @@ def structure_volumes_ml(segmentation: Volume, labels: Sequence[Label]) -> dict[
     voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
     voxel_ml = abs(float(np.linalg.det(segmentation.grid.affine[:3, :3]))) / 1000.0
     return {label.name: voxel_ml * sum(voxels.get(value, 0) for value in label.values) for label in labels}
+
+
+def results_table(results: Sequence[CaseResult]) -> str:
+    """A table of the cases for the terminal."""
+    scored = any(result.score is not None for result in results)
+    columns = ("case", "status", "seconds", "peak GiB", *(["uncertainty"] if scored else []), "message")
+    rows = []
+    for r in results:
+        score = [] if not scored else ["" if r.score is None else f"{r.score:.4f}"]
+        rows.append((r.id, r.status, f"{r.seconds:.2f}", f"{r.peak_memory_gib:.2f}", *score, r.message))
+    return format_table(columns, rows)

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.files import read_json, write_json
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import digest_of, read_json, write_json
 from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.io.file_stamps import digest_of_stamps
 
 JOURNAL = ".segpipe-predict.json"
 """Stays beside the segmentations: who deletes it, or a segmentation, has it made again."""
@@ -49,3 +51,27 @@ class CaseJournal:
 
     def _is_done(self, case: str) -> bool:
         return case in self.results and self.results[case].status == "done"
+
+
+def open_case_journal(output: Path, jobs: Sequence[Job], request: Mapping[str, Any]) -> CaseJournal | None:
+    """Return the record of what is done in the folder `output`, so that an interrupted batch goes on from it.
+
+    Args:
+        output: The folder of the segmentations, which is made, or the single file that is written.
+        jobs: The cases.
+        request: What the segmentations depend on, as JSON; a record of another request is begun again.
+
+    Returns:
+        The record; None if a single file is written.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+    if not jobs or jobs[0].output == output:
+        return None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be made: {error.strerror}; choose another") from None
+    scans = {job.id: digest_of_stamps(job.images) for job in jobs}
+    return CaseJournal(output / JOURNAL, digest_of(dict(request)), scans)

@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.base.errors import TrainingError
 from pipeline.base.machine import is_out_of_memory
 from pipeline.models.exponential_moving_average import MovingAverage
-from pipeline.models.losses.deep_supervision import downsample_label
+from pipeline.models.losses.deep_supervision import deep_supervision_loss
 from pipeline.models.networks.build_network import has_batch_norm
 from pipeline.training.prefetch import Batch
 
@@ -90,25 +90,10 @@ class TrainStep:
             with torch.autocast(self.device.type, AUTOCAST[self.precision], enabled=self.precision != "fp32"):
                 output = (self.forward or self.network)(image)
             share = image.shape[0] / samples
-            loss = share * self.loss_of(output, label)
+            levels = [output] if isinstance(output, torch.Tensor) else output
+            loss = share * deep_supervision_loss(self.loss, levels, label, self.level_weights, self.distributed)
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        return total
-
-    def loss_of(self, output: torch.Tensor | list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """The loss, weighted over the levels of a network with deep supervision."""
-        levels = [output] if isinstance(output, torch.Tensor) else output
-        weights = self.level_weights or [0.5**level for level in range(len(levels))]
-        if len(weights) != len(levels):
-            raise TrainingError(
-                f"train.deep_supervision_weights has {len(weights)} weights, but the network has {len(levels)} outputs"
-            )
-        total = torch.zeros((), device=self.device)
-        for weight, logits in zip(weights, levels, strict=True):
-            if weight:
-                total = total + weight / sum(weights) * self.loss(logits, downsample_label(label, logits))
-            elif self.distributed:  # processes that average their gradients wait for one of every parameter: here 0
-                total = total + logits[:0].sum()
         return total
 
     def _halve_micro_batch(self, message: str) -> None:

@@ -22,8 +22,7 @@ import SimpleITK as sitk
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.deploy import predict as command
 from pipeline.deploy.list_scans import list_scans
-from pipeline.deploy.predict import summary
-from pipeline.deploy.result_tables import write_results
+from pipeline.deploy.result_tables import results_table, write_results
 from pipeline.inference import case_journal
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.packaging.model_package import load_package
@@ -77,7 +76,7 @@ def test_one_bad_case_is_named_and_the_others_are_done(package, tmp_path):
     assert "NaN or infin" in results["nan"].message
     assert "cut.nii.gz" in results["cut"].message
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["good.nii.gz"]
-    assert "failed" in summary(list(results.values()))
+    assert "failed" in results_table(list(results.values()))
 
 
 def test_metaimage_stays_metaimage(package, tmp_path):

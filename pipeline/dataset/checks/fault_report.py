@@ -41,7 +41,7 @@ def lines(faults: Sequence[Fault]) -> list[tuple[Severity, str]]:
     return shown
 
 
-def summary(faults: Sequence[Fault], cases: int) -> str:
+def fault_summary(faults: Sequence[Fault], cases: int) -> str:
     """One line with the count of each severity."""
     counts = Counter(fault.severity for fault in faults)
     listing = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES)
@@ -63,7 +63,7 @@ def as_page(faults: Sequence[Fault], cases: int, title: str) -> str:
     )
     meanings = "".join(f"<dt>{severity}</dt><dd>{_MEANING[severity]}</dd>" for severity in SEVERITIES)
     table = f"<table><thead><tr>{_HEAD}</tr></thead><tbody>\n{rows}\n</tbody></table>" if faults else ""
-    heading = f"<h1>{escape(title)}</h1><p>{escape(summary(faults, cases))}</p>"
+    heading = f"<h1>{escape(title)}</h1><p>{escape(fault_summary(faults, cases))}</p>"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{heading}<dl>{meanings}</dl>{table}</body></html>\n"
@@ -84,4 +84,4 @@ def log_faults(faults: Sequence[Fault], cases: int) -> None:
     """Every fault on screen, the fatal ones first, with its cure."""
     for severity, line in lines(faults):
         log.log(logging.WARNING if severity == "fatal" else logging.INFO, "%s", line)
-    log.info("%s", summary(faults, cases))
+    log.info("%s", fault_summary(faults, cases))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipeline.dataset.checks.fault_report import as_json, as_page, lines, summary
+from pipeline.dataset.checks.fault_report import as_json, as_page, fault_summary, lines
 from pipeline.dataset.checks.faults import Fault
 
 FATAL = Fault("c1", "images/c1.nii.gz", "fatal", "nan", "3 voxels are NaN", "replace them")
@@ -25,8 +25,8 @@ def test_a_fault_of_many_files_is_said_once_and_all_are_named() -> None:
 
 
 def test_counts() -> None:
-    assert summary([WARNING, FATAL], 7) == "checked 7 cases: 1 fatal, 0 fixable, 1 warning"
-    assert summary([], 7) == "checked 7 cases: no faults"
+    assert fault_summary([WARNING, FATAL], 7) == "checked 7 cases: 1 fatal, 0 fixable, 1 warning"
+    assert fault_summary([], 7) == "checked 7 cases: no faults"
 
 
 def test_json_has_every_field() -> None:
