@@ -48,8 +48,6 @@ log = logging.getLogger(__name__)
 LAST, BEST, RESULT = "last.safetensors", "best.safetensors", "result.json"
 _RATE_AFTER_ROLLING_BACK = 0.5
 _MEET_EVERY = 20
-_WORTH_SAVING_S = 5.0
-"""Training since the last save that a validation, which may take minutes, is not begun with: a kill would cost it."""
 
 Validate = Callable[[Mapping[str, torch.Tensor], int, Callable[[], None]], dict[str, float]]
 """Weights, the number of windows at once, and what is called before each case, to mean Dice per structure."""
@@ -59,7 +57,9 @@ Validate = Callable[[Mapping[str, torch.Tensor], int, Callable[[], None]], dict[
 class FoldRun:
     """What training one fold consists of, apart from what learns.
 
-    draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case.
+    draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case. save_every, log_every:
+    seconds between saves, and between lines if nobody sees a progress bar. most_unsaved: seconds of training since the
+    last save with which a validation, which may take minutes, is begun: a kill would cost them. clock: gives seconds.
     """
 
     name: str
@@ -76,6 +76,9 @@ class FoldRun:
     early_stopping: EarlyStoppingConfig | None = None
     data_threads: int = 1
     save_every: float = 30.0
+    log_every: float = 60.0
+    most_unsaved: float = 5.0
+    clock: Callable[[], float] = time.monotonic
     tensorboard: bool = True
     mlflow: str | None = None
     world: World = SINGLE_PROCESS
@@ -166,7 +169,7 @@ def _validate(
             _stop(fold_run, train_state, checkpoints)
 
     train_state.validation_due = True
-    if fold_run.world.any(checkpoints.age > _WORTH_SAVING_S, train_step.device):
+    if fold_run.world.any(checkpoints.age > fold_run.most_unsaved, train_step.device):
         checkpoints.save()
     with logger.timed("validation"), _explain_out_of_memory(fold_run, "a validation", train_step.device.type != "cpu"):
         dice = fold_run.validate(train_step.validated_weights(), train_step.micro_batch, stop_if_asked)
@@ -227,20 +230,20 @@ class _CheckpointTimer:
 
     def __init__(self, fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> None:
         self.fold_run, self.train_step, self.train_state = fold_run, train_step, train_state
-        self.at, self.took = time.monotonic(), 0.0
+        self.at, self.took = self.fold_run.clock(), 0.0
 
     @property
     def age(self) -> float:
-        return time.monotonic() - self.at
+        return self.fold_run.clock() - self.at
 
     @property
     def due(self) -> bool:
         return self.age > seconds_between_saves(self.fold_run.save_every, self.took)
 
     def save(self) -> None:
-        began = time.monotonic()
+        began = self.fold_run.clock()
         _save(self.fold_run, self.train_state, self.train_step)
-        self.at = time.monotonic()
+        self.at = self.fold_run.clock()
         self.took = self.at - began
 
 
