@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.dataset.case_index import Case, Cases, Channel, read_cases
-from pipeline.evaluation.evaluate_pairs import evaluate_pairs, parse_labels, score
+from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs, parse_labels, score
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.io.formats import write_label
 from pipeline.io.geometry import Grid
@@ -266,17 +266,18 @@ def test_a_tolerance_must_be_millimetres(given: object) -> None:
 
 
 @pytest.mark.slow
-def test_worker_processes_change_nothing(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate_pairs, "_WORTH_A_POOL", 0)
-    for runtime in (Runtime(executor="serial"), Runtime(executor="process", workers=2)):
-        score(*folders, "head=1,tail=2", tmp_path / runtime.executor, runtime=runtime)
+def test_worker_processes_change_nothing(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    def scored(out: str, runtime: Runtime) -> dict:
+        pairs = [Pair(name, *(folder / f"{name}.nii.gz" for folder in folders), subject=name) for name in "abc"]
+        return evaluate_pairs(pairs, Evaluation(STRUCTURES), tmp_path / out, runtime, go_on=True, worth_a_pool=0)
+
+    pool = Runtime(executor="process", workers=2)
+    scored("serial", Runtime(executor="serial"))
+    scored("process", pool)
     for name in ("per_case.csv", "summary.json"):
         assert (tmp_path / "process" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
     (folders[0] / "a.nii.gz").write_bytes(b"cut off")
-    summary = score(*folders, "head=1", tmp_path / "out", runtime=Runtime(executor="process", workers=2))
-    assert [entry["case"] for entry in summary["not_scored"]] == ["a"]
+    assert [entry["case"] for entry in scored("out", pool)["not_scored"]] == ["a"]
 
 
 def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> Path:
