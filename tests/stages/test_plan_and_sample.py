@@ -18,7 +18,7 @@ from pipeline.config.plan import PlanConfig
 from pipeline.dataset.case_index import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
-from pipeline.preprocessing.plan import read_plan
+from pipeline.preprocessing.plan import read_plan, write_plan
 from pipeline.sampling.patch_store import open_store
 from pipeline.sampling.patches import draw_batch
 from pipeline.stages import load, plan, sample
@@ -129,10 +129,14 @@ def test_on_a_cpu_the_store_gets_half_of_what_training_leaves(
     crowded = open_store(folder, "auto", reserved_gib=1e6)
     assert crowded.where == "disk" and "without the" in crowded.reason and "GiB for training" in crowded.reason
     assert open_store(folder, "ram", reserved_gib=1e6).where == "memory"
-    plan = read_plan(prepared / "plan")
-    large = plan.model_copy(update={"predicted": {"train_memory_gib": 1e6}})
+    large = read_plan(prepared / "plan").model_copy(update={"predicted": {"train_memory_gib": 1e6}})
+    inputs = {"load": prepared / "load", "plan": tmp_path / "plan"}
+    for path in (inputs["plan"], tmp_path / "sample"):
+        path.mkdir()
+    write_plan(inputs["plan"], large)
+    reads = sample.SampleReads(sample=sample.SampleConfig(locations_per_class=5))
     with caplog.at_level("INFO"):
-        sample._preview(folder, large, tmp_path / "preview.png")
+        sample.STAGE.run(reads, inputs, tmp_path / "sample", SERIAL)
     assert "patches are read from disk" in caplog.text
 
 
