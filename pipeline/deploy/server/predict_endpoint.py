@@ -66,7 +66,7 @@ async def answer_upload(request: Request, service: Service, strict: bool, form: 
                 raise UploadRejected(507, "the service has no room left for this scan; try again later") from None
             raise
         service.meters.count(200)
-        return _WithPlace(answer, held.pop_all(), service.limits.upload_s)
+        return AnswerWithPlace(answer, held.pop_all(), service.limits.upload_s)
 
 
 async def _answer(request: Request, service: Service, folder: Path, strict: bool, form: Form) -> Response:
@@ -105,7 +105,7 @@ def _in_form(form: Form, about: Mapping[str, Any], task: ServiceTask, upload: Up
     if form == "dicom-seg" and about["no_dicom_seg"]:
         raise UploadRejected(422, about["no_dicom_seg"])
     path = task.dicom_seg_path if form == "dicom-seg" else task.output
-    return FileResponse(path, filename=path.name, headers={"X-Segpipe-Result": _header(about)})
+    return FileResponse(path, filename=path.name, headers={"X-Segpipe-Result": result_header(about)})
 
 
 def _parts(about: Mapping[str, Any], task: ServiceTask, upload: Upload, channels: int) -> Response:
@@ -139,7 +139,7 @@ def _parts(about: Mapping[str, Any], task: ServiceTask, upload: Upload, channels
     return StreamingResponse(blocks(), headers=headers)
 
 
-class _WithPlace(Response):
+class AnswerWithPlace(Response):
     """An answer that holds a folder with its files and a place among the cases, which bounds what is on the disk.
 
     Until it is sent, or the client has left or takes longer than `longest_s` to read it.
@@ -159,7 +159,7 @@ class _WithPlace(Response):
             await self.held.aclose()
 
 
-def _header(about: Mapping[str, Any]) -> str:
+def result_header(about: Mapping[str, Any]) -> str:
     """What was found as one header; without the volumes where a proxy might not let so much through."""
     text = json.dumps(about)
     return text if len(text) <= _LONGEST_HEADER else json.dumps({**about, "volumes_ml": None})

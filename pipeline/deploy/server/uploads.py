@@ -167,7 +167,7 @@ def _unzip(archive: Path, folder: Path, most_bytes: int, channels: tuple[str, ..
                 raise UploadRejected(422, "the zip is encrypted; send it without a password")
             if any(entry.compress_type not in _METHODS for entry in entries):
                 raise UploadRejected(422, "the zip is packed in an unusual way; pack it again as a plain zip")
-            ours = _our_names([entry.filename for entry in entries], channels)
+            ours = our_names([entry.filename for entry in entries], channels)
             for entry, name in zip(entries, ours, strict=True):
                 left -= _extract(opened, entry, folder / name, left)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
@@ -198,7 +198,7 @@ def _refuse_large_directory(archive: Path) -> None:
         raise UploadRejected(413, f"the zip's directory has {size:,} bytes; at most {_LARGEST_DIRECTORY:,} are taken")
 
 
-def _our_names(theirs: Sequence[str], channels: tuple[str, ...]) -> list[str]:
+def our_names(theirs: Sequence[str], channels: tuple[str, ...]) -> list[str]:
     """Names of ours: which file is which case's and channel's, and of theirs an image ending alone.
 
     A channel is a number at the end (`_0001`), or for a model of several its name in the file's. What is left of the

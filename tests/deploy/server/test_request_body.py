@@ -23,7 +23,7 @@ from pipeline.deploy.server import predict_endpoint
 from pipeline.deploy.server.middleware import SafeResponseMiddleware
 from pipeline.deploy.server.request_body import cancel_on_disconnect, receive
 from pipeline.deploy.server.server_settings import ServiceLimits, read_limits
-from pipeline.deploy.server.uploads import UploadRejected, _our_names
+from pipeline.deploy.server.uploads import UploadRejected, our_names
 
 
 def _request(*messages: dict | None) -> Request:
@@ -146,7 +146,7 @@ def test_an_answer_that_nobody_reads_is_cut_off_and_its_files_go(
         folder = held.enter_context(tempfile.TemporaryDirectory(dir=tmp_path))
         (Path(folder) / "segmentation.nii.gz").write_bytes(b"labels")
         held.callback(begun.append, "place given back")
-        await predict_endpoint._WithPlace(Response(b"labels"), held, longest_s=0.05)(scope, None, stuck)
+        await predict_endpoint.AnswerWithPlace(Response(b"labels"), held, longest_s=0.05)(scope, None, stuck)
 
     asyncio.run(answered())
     assert begun == ["http.response.start", "http.response.body", "place given back"]
@@ -187,13 +187,12 @@ def test_limits_come_from_the_environment_and_nonsense_is_named() -> None:
 def test_files_in_a_zip_are_named_anew_by_case_and_channel(
     channels: list[str], theirs: list[str], ours: list[str]
 ) -> None:
-    assert _our_names(theirs, tuple(channels)) == ours
+    assert our_names(theirs, tuple(channels)) == ours
 
 
-def test_what_an_earlier_service_left_behind_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_earlier_service_left_behind_goes(tmp_path: Path) -> None:
     """A killed container's folder that outlived it, as Kubernetes' emptyDir does."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "segpipe-request-abc" / "scan").mkdir(parents=True)
     (tmp_path / "other").mkdir()
-    container_entrypoint._forget_requests()
+    container_entrypoint.forget_requests(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -185,11 +185,11 @@ def test_a_token_is_asked_for_where_one_is_set(served_package: Path) -> None:
 
 
 def test_volumes_that_no_proxy_would_let_through_as_a_header_are_left_to_other_forms() -> None:
-    from pipeline.deploy.server.predict_endpoint import _header
+    from pipeline.deploy.server.predict_endpoint import result_header
 
     few, many = ({f"structure {i}": float(i) for i in range(n)} for n in (3, 200))
-    assert json.loads(_header({"volumes_ml": few}))["volumes_ml"] == few
-    assert json.loads(_header({"volumes_ml": many}))["volumes_ml"] is None
+    assert json.loads(result_header({"volumes_ml": few}))["volumes_ml"] == few
+    assert json.loads(result_header({"volumes_ml": many}))["volumes_ml"] is None
 
 
 def test_gzip_is_not_needed_to_send_a_scan(service: Service) -> None:
