@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -174,22 +172,49 @@ def test_the_resolved_configuration_beside_a_result_runs_as_it_stands(copy, fini
     assert "up to date" in capsys.readouterr().out
 
 
+KILLED_AT_A_FILE = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.cli import main
+
+folder, moment, *arguments = sys.argv[1:]
+written = []
+
+def watch(event, what):
+    if event == "os.rename":
+        path = what[1]
+    elif event == "open" and not isinstance(what[0], int) and what[2] & (os.O_WRONLY | os.O_RDWR):
+        path = what[0]
+    else:
+        return
+    path = Path(os.fsdecode(path))
+    if folder not in map(str, path.parents):
+        return
+    if path.name == "stage.json" if moment == "at its end" else "config.yaml" in written:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(path.name)
+
+sys.addaudithook(watch)
+main(arguments)
+"""
+"""A run that kills itself as it writes into a stage's folder: the first file of the stage itself, or its record."""
+
+
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_kill_9_in_any_stage_leaves_nothing_that_looks_finished(copy, stage):
-    """The process is killed as soon as the stage's unfinished folder appears; then the run goes on."""
+    """Killed when the stage begins to write, then when all is written but its record; then the run goes on."""
     run = copy / "run"
     for name in list(STAGES)[list(STAGES).index(stage) :]:
         shutil.rmtree(run / name)
-    command = [sys.executable, "-m", "pipeline", "run", str(copy / "tiny.yaml"), "--out", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (run / f"{stage}.partial").exists() and not (run / stage).exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if not is_finished(run / stage):
-        assert not (run / stage).exists()
+    partial = run / f"{stage}.partial"
+    for moment in ("at its beginning", "at its end"):
+        arguments = ["run", str(copy / "tiny.yaml"), "--out", str(run)]
+        command = [sys.executable, "-c", KILLED_AT_A_FILE, str(partial), moment, *arguments]
+        killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert partial.is_dir() and not is_finished(partial) and not (run / stage).exists()
+        promised = [any(partial.glob(promise)) for promise in STAGES[stage].outputs]
+        assert all(promised) if moment == "at its end" else not all(promised)
     assert _run(copy) == 0
     assert all(is_finished(run / name) for name in STAGES) and not list(run.glob("*.partial"))
 

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _CGROUP = "/sys/fs/cgroup"
-_MEMORY_FILES = (
+MEMORY_FILES = (
     (f"{_CGROUP}/memory.max", f"{_CGROUP}/memory.current", f"{_CGROUP}/memory.stat"),
     (
         f"{_CGROUP}/memory/memory.limit_in_bytes",  # version 1, as on older hosts
@@ -27,6 +28,8 @@ _MEMORY_FILES = (
     ),
 )
 """Limit, use and statistics of this process's cgroup: a container's."""
+CPU_QUOTA = f"{_CGROUP}/cpu.max"
+"""What this process's cgroup may have of the CPU's time."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Runtime:
         return self.workers if self.workers is not None else usable_cores()
 
 
-def usable_cores() -> int:
+def usable_cores(quota: str | Path = CPU_QUOTA) -> int:
     """The cores this process may use: by its affinity and its container's share of time, not the machine's count."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _cores_of_quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
+    return min(cores, _cores_of_quota(Path(quota)) or cores)
 
 
 def _cores_of_quota(file: Path) -> int | None:
@@ -86,13 +89,16 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def available_memory_gib() -> float:
-    """Memory that can be taken now without swapping, in GiB, within the container's limit where there is one."""
+def available_memory_gib(memory_files: Sequence[Sequence[str | Path]] = MEMORY_FILES) -> float:
+    """Memory that can be taken now without swapping, in GiB, within the container's limit where there is one.
+
+    memory_files: of each cgroup the files of limit, use and statistics.
+    """
     import psutil
 
     free = psutil.virtual_memory().available
-    for limit, used, statistics in _MEMORY_FILES:
-        own = _free_of_cgroup(Path(limit), Path(used), Path(statistics))
+    for files in memory_files:
+        own = _free_of_cgroup(*map(Path, files))
         free = free if own is None else min(free, own)
     return free / 2**30
 

@@ -197,7 +197,7 @@ def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
     from pipeline.deploy.server.serve import serve
 
     check_device(arguments.device)
-    _forget_requests()
+    forget_requests(Path(tempfile.gettempdir()))
     SERVING.write_text(str(arguments.port), encoding="utf-8")
     try:
         return serve(places.model, host=arguments.host, port=arguments.port, device=arguments.device)
@@ -205,12 +205,12 @@ def _serve(places: ContainerPaths, arguments: argparse.Namespace) -> int:
         SERVING.unlink(missing_ok=True)
 
 
-def _forget_requests() -> None:
+def forget_requests(temporary: Path) -> None:
     """Removes what an earlier service left: where /tmp outlives a killed container (Kubernetes' emptyDir does), its
     patients' scans would too."""
     from pipeline.deploy.server.predict_endpoint import REQUEST_FOLDER  # the slim image has no FastAPI
 
-    for left in Path(tempfile.gettempdir()).glob(f"{REQUEST_FOLDER}*"):
+    for left in temporary.glob(f"{REQUEST_FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -48,7 +48,7 @@ def build_image(package: Path, tag: str, base: str = "cpu", engine: str | None =
     if chosen == "docker":
         _require_buildx()
     with tempfile.TemporaryDirectory(prefix="segpipe-image-") as temporary:
-        command = build_command(chosen, tag, base, _model_context(opened, Path(temporary)), Path(temporary))
+        command = build_command(chosen, tag, base, model_context(opened, Path(temporary)), Path(temporary))
         log.info("building %s (%s, %s) with model %s %s", tag, chosen, base, opened.name, opened.version)
         done = subprocess.run(command, cwd=_SOURCE, check=False)  # noqa: S603, a fixed program and our own arguments
     if done.returncode != 0:
@@ -138,7 +138,7 @@ def _given(variable: str) -> Path | None:
     return place
 
 
-def _model_context(package: ModelPackage, temporary: Path) -> Path:
+def model_context(package: ModelPackage, temporary: Path) -> Path:
     """A folder with the files that belong to the package, and no others."""
     folder = temporary / "model"
     for name in (SEAL, *package.seal.files):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,12 +99,32 @@ def require_highdicom() -> None:
         raise missing_extra("highdicom", "dicom", "writing DICOM-SEG")
 
 
-def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequence[Label], model: str) -> None:
+def frames_of(array: NDArray, labels: Sequence[Label]) -> NDArray[np.integer]:
+    """(frames, rows, columns) of segment numbers; with a last axis of segments where structures share label values."""
+    values = [value for label in labels for value in label.values]
+    rows_first = array.transpose(2, 1, 0)
+    if len(set(values)) < len(values):
+        return np.stack([np.isin(rows_first, label.values) for label in labels], axis=-1).astype(np.uint8)
+    frames = np.zeros(rows_first.shape, np.uint16)
+    for number, label in enumerate(labels, 1):
+        frames[np.isin(rows_first, label.values)] = number
+    return frames
+
+
+def write_dicom_seg(
+    path: Path,
+    segmentation: Volume,
+    folder: Path,
+    labels: Sequence[Label],
+    model: str,
+    make_frames: Callable[[NDArray, Sequence[Label]], NDArray[np.integer]] = frames_of,
+) -> None:
     """Writes `segmentation`, made from the DICOM series in `folder`, as a DICOM-SEG file.
 
     model: its name and version, for the algorithm's identification. Structures that were not found are left out. Raises
     ConfigError where highdicom is not installed, DataError where the series is not the segmentation's, nothing was
-    found, the series lacks what DICOM asks for, or a segment would not lie where its mask does.
+    found, the series lacks what DICOM asks for, or a segment would not lie where its mask does. make_frames: turns the
+    label map into the object's frames.
     """
     series = open_series(folder)
     if series.grid.shape != segmentation.grid.shape or series.grid.distance_mm(segmentation.grid) > 0.01:
@@ -112,7 +132,7 @@ def write_dicom_seg(path: Path, segmentation: Volume, folder: Path, labels: Sequ
     present = [label for label in labels if np.isin(segmentation.array, label.values).any()]
     if not present:
         raise DataError(f"{path}: no structure was found, and DICOM-SEG cannot say so; the NIfTI file does")
-    dataset = _dataset(_frames(segmentation.array, present), series, present, model)
+    dataset = _dataset(make_frames(segmentation.array, present), series, present, model)
     check_places(dataset, segmentation, present)
     atomic_write(path, lambda temporary: dataset.save_as(temporary))
 
@@ -178,18 +198,6 @@ def _without_identity(said: str, source: Dataset) -> str:
     """A library's sentence, unless it quotes who or what the series is of."""
     values = (str(source.get(keyword, "")) for keyword in (*_MAY_BE_EMPTY, "StudyInstanceUID", "SeriesInstanceUID"))
     return "an attribute that identifies it is not valid" if any(v and v in said for v in values) else said
-
-
-def _frames(array: NDArray, labels: Sequence[Label]) -> NDArray[np.integer]:
-    """(frames, rows, columns) of segment numbers; with a last axis of segments where structures share label values."""
-    values = [value for label in labels for value in label.values]
-    rows_first = array.transpose(2, 1, 0)
-    if len(set(values)) < len(values):
-        return np.stack([np.isin(rows_first, label.values) for label in labels], axis=-1).astype(np.uint8)
-    frames = np.zeros(rows_first.shape, np.uint16)
-    for number, label in enumerate(labels, 1):
-        frames[np.isin(rows_first, label.values)] = number
-    return frames
 
 
 def _description(number: int, label: Label, model: str) -> Any:

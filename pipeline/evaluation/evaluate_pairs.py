@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 Structures = Mapping[str, tuple[int, ...]]
 
-_WORTH_A_POOL = 2 * 2**20
+WORTH_A_POOL = 2 * 2**20
 """Bytes of label maps above which starting worker processes saves time; below, scoring takes a second or two."""
 
 
@@ -69,14 +69,15 @@ def evaluate_pairs(
     runtime: Runtime,
     not_scored: Mapping[str, str] | None = None,
     go_on: bool = False,
+    worth_a_pool: int = WORTH_A_POOL,
 ) -> dict[str, Any]:
     """Scores every pair, writes `per_case.csv` and `summary.json` into `output`, logs a table, returns the summary.
 
     not_scored: case to the reason why there is no pair of it; it goes into the summary. Raises a DataError that names
     all pairs that cannot be read or do not lie on one grid; go_on: only where there are no others, else they are not
-    scored either.
+    scored either. worth_a_pool: fewer bytes of label maps are scored in this process alone.
     """
-    if sum(path.stat().st_size for pair in pairs for path in (pair.pred, pair.ref) if path.is_file()) < _WORTH_A_POOL:
+    if sum(path.stat().st_size for pair in pairs for path in (pair.pred, pair.ref) if path.is_file()) < worth_a_pool:
         runtime = replace(runtime, executor="serial")
     scored = list(map_cases(partial(_score, evaluation=evaluation), pairs, runtime, "evaluate"))
     faults = {pair.id: one for pair, one in zip(pairs, scored, strict=True) if isinstance(one, str)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -119,6 +120,34 @@ class NumpyArrays:
         return array.transpose(axes)
 
 
+@dataclass(frozen=True)
+class GpuMemory:
+    """Bytes of a GPU's memory: free to everybody, kept by torch, of that in use now, and in use at the most."""
+
+    free: int
+    reserved: int
+    allocated: int
+    peak: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> GpuMemory:
+        """What torch says of `device`; the peak is since `forget_peak`."""
+        from torch import cuda
+
+        taken = cuda.memory_reserved(device), cuda.memory_allocated(device), cuda.max_memory_allocated(device)
+        return cls(cuda.mem_get_info(device)[0], *taken)
+
+    @property
+    def free_gib(self) -> float:
+        """What may still be taken: what torch keeps unused, of an earlier model perhaps, is free too."""
+        return (self.free + self.reserved - self.allocated) / 2**30
+
+    @property
+    def peak_gib(self) -> float:
+        """What was taken at the most beside what is held now."""
+        return (self.peak - self.allocated) / 2**30
+
+
 class TorchArrays:
     """Tensors of torch on one device."""
 
@@ -126,12 +155,7 @@ class TorchArrays:
         self.device = device
 
     def free_gib(self) -> float | None:
-        if self.device.type != "cuda":
-            return None
-        import torch
-
-        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)  # free, but torch's
-        return (torch.cuda.mem_get_info(self.device)[0] + kept) / 2**30
+        return GpuMemory.of(self.device).free_gib if self.device.type == "cuda" else None
 
     def forget_peak(self) -> None:
         if self.device.type == "cuda":
@@ -140,12 +164,7 @@ class TorchArrays:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak_gib(self) -> float | None:
-        if self.device.type != "cuda":
-            return None
-        import torch
-
-        held = torch.cuda.memory_allocated(self.device)
-        return (torch.cuda.max_memory_allocated(self.device) - held) / 2**30
+        return GpuMemory.of(self.device).peak_gib if self.device.type == "cuda" else None
 
     def empty(self, shape: Sequence[int], half: bool = False) -> Array:
         import torch

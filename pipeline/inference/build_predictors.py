@@ -35,6 +35,10 @@ _LOADING_S = {"torch": 2.0, "onnx": 0.4, "openvino": 0.8}
 """About what it takes to import each and to open its networks."""
 
 
+def _is_installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
 def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
     """A function from a model's name to its predictor; every weight file is read once.
 
@@ -45,33 +49,34 @@ def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[st
     # Large tensors on pages of 2 MiB: a window's logits are taken and given back for every window, and giving them
     # pages of 4 KiB takes longer than filling them. torch reads this when it takes its first memory.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    candidates = _candidates(spec)
+    candidates = candidates_for(spec)
     if len(candidates) == 1 or not jobs:
         models = next((c for c in candidates if c.is_reference), candidates[0]).open()
     else:
-        empty = np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan.patch_size)), np.float32)
-        work = Workload(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs, empty))
-        models = select_backend(candidates, work, spec.plan.overlapping, empty)
+        models = select_backend(candidates, workload_of(spec, jobs), spec.plan.overlapping, _empty_window(spec))
     predictors = {name: Predictor(spec.plan, model, spec.settings) for name, model in models.items()}
     return predictors.__getitem__
 
 
-def _candidates(spec: EngineSpec) -> list[Candidate]:
-    """What can run the networks here, in the order of how soon it starts; at least one, else an error says why."""
+def candidates_for(spec: EngineSpec, installed: Callable[[str], bool] = _is_installed) -> list[Candidate]:
+    """What can run the networks here, in the order of how soon it starts; at least one, else an error says why.
+
+    installed: says if a Python package is there.
+    """
     asked, openers = spec.settings.backend, _openers(spec)
-    if spec.device.startswith("cuda") and (asked in _EXPORTS or find_spec("torch") is None):
+    if spec.device.startswith("cuda") and (asked in _EXPORTS or not installed("torch")):
         raise ConfigError(
             f"device: {spec.device!r} is torch's alone, and {asked if asked in _EXPORTS else 'what is installed here'} "
             "works on the CPU; use device: auto or cpu"
         )
-    if spec.settings.uncertainty and _is_ensemble(spec) and (asked in _EXPORTS or find_spec("torch") is None):
+    if spec.settings.uncertainty and _is_ensemble(spec) and (asked in _EXPORTS or not installed("torch")):
         raise ConfigError("uncertainty: how an ensemble's networks disagree is computed by torch; use backend: torch")
     if asked != "auto":
-        if find_spec(_PACKAGES[asked]) is None:
+        if not installed(_PACKAGES[asked]):
             extra = "" if asked == "torch" else f", e.g. with pip install 'segpipe[{asked}]'"
             raise ConfigError(f"backend: {asked} was asked for, but is not installed; use auto or install it{extra}")
         return [Candidate(asked, openers[asked], is_reference=True)]
-    here = [name for name in ("onnx", "openvino", "torch") if find_spec(_PACKAGES[name]) is not None]
+    here = [name for name in ("onnx", "openvino", "torch") if installed(_PACKAGES[name])]
     only_torch = "torch" in here and (_has_gpu(spec.device) or (spec.settings.uncertainty and _is_ensemble(spec)))
     exported = [name for name in here if name != "torch" and all(path.is_file() for path in _exports(spec, name))]
     if "torch" not in here:
@@ -82,6 +87,11 @@ def _candidates(spec: EngineSpec) -> list[Candidate]:
     if not only_torch and spec.settings.precision == "plan" and spec.plan.precision != "fp32":
         found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32"), True, loading_s=0.5))
     return found
+
+
+def workload_of(spec: EngineSpec, jobs: Sequence[Job]) -> Workload:
+    """What `jobs` (at least one) are to the networks: the windows of all, and one of the first scan to be read."""
+    return Workload(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs))
 
 
 def _openers(spec: EngineSpec) -> dict[str, Callable[[], Models]]:
@@ -116,9 +126,11 @@ def _count_windows(spec: EngineSpec, jobs: Sequence[Job]) -> int:
     return count
 
 
-def _real_window(
-    spec: EngineSpec, jobs: Sequence[Job], empty: NDArray[np.float32], models: Models
-) -> NDArray[np.float32]:
+def _empty_window(spec: EngineSpec) -> NDArray[np.float32]:
+    return np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan.patch_size)), np.float32)
+
+
+def _real_window(spec: EngineSpec, jobs: Sequence[Job], models: Models) -> NDArray[np.float32]:
     """The window (1, C, *roi) in the middle of the first job that can be read; the empty one where none can."""
     for job in jobs[:5]:
         predictor = Predictor(spec.plan, models[job.model], spec.settings)
@@ -132,7 +144,7 @@ def _real_window(
         windows = window_grid(image.shape[1:], spec.settings.window(spec.plan.patch_size), 0.5)
         middle = tuple(starts[len(starts) // 2] for starts in windows.starts)
         return np.ascontiguousarray(windows.cut(image, middle)[None])
-    return empty
+    return _empty_window(spec)
 
 
 def _torch_models(spec: EngineSpec, precision: str) -> Models:

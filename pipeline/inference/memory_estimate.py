@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -117,17 +117,21 @@ def bytes_as_read(headers: Sequence[ImageHeader]) -> int:
     return max(max(header.voxel_bytes, 4 * header.voxel_bytes // header.dtype.itemsize) for header in headers)
 
 
-def free_memory_gib(settings: InferenceConfig) -> float:
+FreeMemory = Callable[[InferenceConfig], float]
+"""Says what may still be taken, in GiB."""
+
+
+def free_memory_gib(settings: InferenceConfig, available_gib: Callable[[], float] = available_memory_gib) -> float:
     """What may still be taken: most of what is free, or what the settings leave beside what the process has."""
-    free = _SAFE_SHARE * available_memory_gib()
+    free = _SAFE_SHARE * available_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 
 
-def reclaim_memory_gib(wanted_gib: float, settings: InferenceConfig) -> float:
+def reclaim_memory_gib(wanted_gib: float, settings: InferenceConfig, free_gib: FreeMemory = free_memory_gib) -> float:
     """What may still be taken. Where that is less than is wanted, the process gives back first what it keeps unused."""
-    free = free_memory_gib(settings)
+    free = free_gib(settings)
     if free < wanted_gib and give_back_freed_memory():
-        free = free_memory_gib(settings)
+        free = free_gib(settings)
     return free
 
 

@@ -17,7 +17,14 @@ from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_
 from pipeline.inference.array_backend import Array
 from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, label_type
-from pipeline.inference.memory_estimate import MemoryEstimate, MemoryEstimates, estimate_memory, reclaim_memory_gib
+from pipeline.inference.memory_estimate import (
+    FreeMemory,
+    MemoryEstimate,
+    MemoryEstimates,
+    estimate_memory,
+    free_memory_gib,
+    reclaim_memory_gib,
+)
 from pipeline.inference.resample_logits import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
@@ -59,11 +66,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with its plan and settings; `predict` may be called for any number of images."""
+    """A model with its plan and settings; `predict` may be called for any number of images.
+
+    free_gib: says what may still be taken of the machine's memory.
+    """
 
     plan: Plan
     model: WindowModel
     settings: InferenceConfig = field(default_factory=InferenceConfig)
+    free_gib: FreeMemory = free_memory_gib
 
     def predict(self, image: Volume) -> Prediction:
         """Segments one image (C, X, Y, Z). Raises a DataError where it has not the plan's channels or finite voxels."""
@@ -111,7 +122,7 @@ class Predictor:
         """
         asked, theirs = self.settings.accumulate, self.model.arrays.free_gib()
         first = needs.half if asked == "half" else needs.fp32
-        ours = reclaim_memory_gib(self.host_memory_gib(first) - held_gib, self.settings)
+        ours = self.reclaim_memory_gib(self.host_memory_gib(first) - held_gib)
         for half, need in ((False, needs.fp32), (True, needs.half)):
             if asked != "auto" and (asked == "half") != half:
                 continue
@@ -123,6 +134,10 @@ class Predictor:
             f"but {max(ours, 0):.1f} GiB are free; end other programs, raise infer.memory_gib or use a larger machine"
             + ("" if theirs is None else f" ({tried.stores:.1f} GiB on the GPU, {theirs:.1f} free; or device: cpu)")
         )
+
+    def reclaim_memory_gib(self, wanted_gib: float) -> float:
+        """What may still be taken of the machine's memory, after what is kept unused is given back if need be."""
+        return reclaim_memory_gib(wanted_gib, self.settings, self.free_gib)
 
     def host_memory_gib(self, need: MemoryEstimate) -> float:
         """What of a need is taken of this machine's own memory: what blending takes may lie on a GPU."""

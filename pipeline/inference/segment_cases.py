@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
-from pipeline.inference.memory_estimate import CasePeaks, MemoryEstimates, bytes_as_read, reclaim_memory_gib
+from pipeline.inference.memory_estimate import CasePeaks, MemoryEstimates, bytes_as_read
 from pipeline.inference.output_paths import MAPS, map_path
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
@@ -56,14 +57,16 @@ def segment_cases(
     strict: bool = False,
     ahead: bool = True,
     begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
+    *,
+    write: Callable[[Path, Volume], object] = write_label,
 ) -> Iterator[CaseResult]:
     """Segments cases and yields what became of each, in order, once its files are written.
 
     begun: is told each case before the model works on it; the one before may still be in writing, and not yielded yet.
     ahead: the next case is read while the model works, where memory suffices for both. strict: a case on which `guard`
-    has something to remark fails; else the remark is its message.
+    has something to remark fails; else the remark is its message. write: puts a label map into its file.
     """
-    needs, peaks = _estimate_memory(jobs, predictor_of), CasePeaks()
+    needs, peaks = estimate_cases(jobs, predictor_of), CasePeaks()
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
         def read(job: Job, known_to_fit: bool = False) -> PreparedCase:
@@ -100,7 +103,7 @@ def segment_cases(
                 readings += [reader.submit(read, one, known_to_fit=one.id in needs) for one in later]
                 begun(job.id)
                 writing_gib = needs[job.id].fp32.writing if job.id in needs else 0.0
-                following = _work(job, readings.pop(0), predictor, writer, writing_gib, peaks)
+                following = _work(job, readings.pop(0), predictor, writer, writing_gib, peaks, write)
                 if writing is not None:
                     yield writing.result()
                 writing = following
@@ -111,7 +114,7 @@ def segment_cases(
                 reading.cancel()
 
 
-def _estimate_memory(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, MemoryEstimates]:
+def estimate_cases(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, MemoryEstimates]:
     """What each case whose header can be read will need; the largest is said before anything is read."""
     needs = {}
     for job in jobs:
@@ -155,7 +158,7 @@ def _fit(
         if on_gpu is not None and following.half.stores > on_gpu:
             return False  # refused before it is read, once it is its turn
         wanted = max(wanted + following.fp32.reading, predictor.host_memory_gib(following.fp32))
-    return wanted <= reclaim_memory_gib(wanted, predictor.settings)
+    return wanted <= predictor.reclaim_memory_gib(wanted)
 
 
 def _work(
@@ -165,6 +168,7 @@ def _work(
     writer: ThreadPoolExecutor,
     writing_gib: float,
     peaks: CasePeaks,
+    write: Callable[[Path, Volume], object],
 ) -> Future[CaseResult]:
     """Predicts one case here and leaves the writing, which takes `writing_gib`, to `writer`."""
     started = time.monotonic()
@@ -184,8 +188,8 @@ def _work(
     def finish() -> CaseResult:
         prediction = made.pop()  # out of this function, which the thread lets go of only after the result is told
         try:
-            reclaim_memory_gib(writing_gib, predictor.settings)
-            _write(job, prediction, predictor)
+            predictor.reclaim_memory_gib(writing_gib)
+            _write(job, prediction, predictor, write)
         except CASE_FAULTS as error:
             return failure(error)
         measured, backend = (time.monotonic() - started, peaks.gib(job.id)), predictor.model.backend
@@ -194,7 +198,7 @@ def _work(
     return writer.submit(finish)
 
 
-def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
+def _write(job: Job, prediction: Prediction, predictor: Predictor, write: Callable[[Path, Volume], object]) -> None:
     """The label map, and beside it what else was asked for; the label map last, since it says that all is there."""
     beside = {
         "uncertainty": prediction.uncertainty,
@@ -205,7 +209,7 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor) -> None:
         if volume is not None:
             write_image(map_path(job.output, what), volume if job.texts else strip_description(volume))
     labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
-    write_label(job.output, labels if job.texts else strip_description(labels))
+    write(job.output, labels if job.texts else strip_description(labels))
 
 
 def _remove_earlier(job: Job) -> None:

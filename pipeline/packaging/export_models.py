@@ -26,6 +26,8 @@ from pipeline.models.networks.build_network import build_network
 from pipeline.preprocessing.plan import Plan
 
 Kind = Literal["onnx", "torchscript", "openvino"]
+Writer = Callable[[nn.Module, torch.Tensor, Path], None]
+"""Puts a network into a file, for windows like the example."""
 SHARE_OF_EQUAL_VOXELS = 0.9999
 _ENDINGS: dict[Kind, str] = {"onnx": ".onnx", "torchscript": ".ts", "openvino": ".xml"}
 _CPU = torch.device("cpu")
@@ -45,13 +47,19 @@ class Exported:
 
 
 def export(
-    kind: Kind, plan: Plan, weights: Sequence[Path], image: Volume, out: Path, settings: InferenceConfig
+    kind: Kind,
+    plan: Plan,
+    weights: Sequence[Path],
+    image: Volume,
+    out: Path,
+    settings: InferenceConfig,
+    write: Writer | None = None,
 ) -> Exported:
     """Writes each network of an ensemble into `out` as `kind`, for windows as `settings` has them.
 
     `image` is a real case (C, X, Y, Z): with the exported ensemble at least 99.99 % of its voxels must get the label
     that they get with torch in fp32, else nothing is written and a SegpipeError says how many did. Raises ConfigError
-    where a package is missing.
+    where a package is missing. write: puts a network into a file; None: as WRITERS has it.
     """
     networks = [_network(plan, path) for path in weights]
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
@@ -60,8 +68,8 @@ def export(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what it may have missed, the check below sees
             for network, file in zip(networks, files, strict=True):
-                _WRITERS[kind](network, example, file)
-        share = _equal_share(plan, image, settings, TorchModel(networks, _CPU), _READERS[kind](files))
+                (write or WRITERS[kind])(network, example, file)
+        share = _equal_share(plan, image, settings, TorchModel(networks, _CPU), READERS[kind](files))
         if share < SHARE_OF_EQUAL_VOXELS:
             raise SegpipeError(
                 f"package.exports: with {kind} only {share:.4%} of a case's voxels get the label of torch "
@@ -114,12 +122,12 @@ def _write_openvino(network: nn.Module, example: torch.Tensor, path: Path) -> No
         openvino.save_model(openvino.Core().read_model(str(onnx)), str(path), compress_to_fp16=False)
 
 
-_WRITERS: dict[Kind, Callable[[nn.Module, torch.Tensor, Path], None]] = {
+WRITERS: dict[Kind, Writer] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
     "openvino": _write_openvino,
 }
-_READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
+READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
     "onnx": OnnxModel,
     "torchscript": lambda files: TorchModel([torch.jit.load(str(file)) for file in files], _CPU),
     "openvino": OpenVinoModel,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,20 +55,27 @@ class StepSpec:
     """What ignored voxels of a label hold, where the data have any."""
 
 
+MakeStep = Callable[[StepSpec, Precision, torch.device], Callable[[], None]]
+"""Makes a step that can be taken again and again."""
+
+
 def seconds_per_step(
-    work: StepSpec, precisions: Sequence[Precision], device: torch.device, num_threads: int | None = None
+    work: StepSpec,
+    precisions: Sequence[Precision],
+    device: torch.device,
+    num_threads: int | None = None,
+    make_step: MakeStep | None = None,
 ) -> dict[Precision, float]:
     """For each precision the median of some steps: forward, loss, backward, optimiser and moving average.
 
     Precisions take turns, so that whatever else the machine does weighs on all of them alike. Sets the number of
     threads of this process. Random numbers of the caller are left as they were. Raises a ConfigError where memory does
-    not suffice.
+    not suffice. make_step: None makes a `TimedStep`.
     """
     torch.set_num_threads(num_threads or usable_cores())
-    searched = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # as training has it (unless train.deterministic)
     try:
-        return _medians(work, precisions, device)
+        with gpu_as_in_training(device):
+            return _medians(work, precisions, device, make_step or TimedStep)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
         if not is_out_of_memory(error):
             raise
@@ -75,39 +83,57 @@ def seconds_per_step(
             f"plan: a step of {work.batch_size} patches of {list(work.patch_size)} does not fit into the memory of "
             f"{device}, which others may use too; set plan.memory_gib, or a smaller plan.patch_size or batch_size"
         ) from None
+
+
+@contextmanager
+def gpu_as_in_training(
+    device: torch.device, empty_cache: Callable[[], None] = torch.cuda.empty_cache
+) -> Iterator[None]:
+    """Lets a GPU choose its convolutions by trying them, and gives its memory back at the end."""
+    searched = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as training has it (unless train.deterministic)
+    try:
+        yield
     finally:
         torch.backends.cudnn.benchmark = searched
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # what the steps took is free for training, and for others
+            empty_cache()  # what the steps took is free for training, and for others
 
 
-def _medians(work: StepSpec, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
+def _medians(
+    work: StepSpec, precisions: Sequence[Precision], device: torch.device, make_step: MakeStep
+) -> dict[Precision, float]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        steps = {precision: TimedStep(work, precision, device) for precision in precisions}
-        quickest = min(min(times) for times in _time_interleaved(steps, _WARM_UP, _SECONDS / 3, device).values())
+        steps = {precision: make_step(work, precision, device) for precision in precisions}
+        quickest = min(min(times) for times in time_interleaved(steps, _WARM_UP, _SECONDS / 3, device).values())
         unwatched = max(min(int(_SECONDS_UNWATCHED / quickest), _MOST_UNWATCHED), 1) if device.type == "cuda" else 1
-        times = _time_interleaved(steps, _MOST, _SECONDS, device, unwatched)
+        times = time_interleaved(steps, _MOST, _SECONDS, device, unwatched)
         return {name: statistics.median(each) for name, each in times.items()}
 
 
-def _time_interleaved(
-    steps: Mapping[Precision, Callable[[], None]], most: int, seconds: float, device: torch.device, unwatched: int = 1
+def time_interleaved(
+    steps: Mapping[Precision, Callable[[], None]],
+    most: int,
+    seconds: float,
+    device: torch.device,
+    unwatched: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Precision, list[float]]:
     """Seconds of a step in each of at most `most` rounds, fewer (but at least two) where they take long.
 
     unwatched: steps of a round, after which alone a GPU is waited for.
     """
     times: dict[Precision, list[float]] = {name: [] for name in steps}
-    begin, rounds = time.perf_counter(), 0
-    while rounds < 2 or (rounds < most and time.perf_counter() - begin < seconds * len(steps)):
+    begin, rounds = clock(), 0
+    while rounds < 2 or (rounds < most and clock() - begin < seconds * len(steps)):
         for name, step in steps.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(unwatched):
                 step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            times[name].append((time.perf_counter() - started) / unwatched)
+            times[name].append((clock() - started) / unwatched)
         rounds += 1
     return times
 

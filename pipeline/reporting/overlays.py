@@ -19,9 +19,9 @@ from pipeline.reporting.slices import PLANES, Slice, Slices
 
 MOST_PIXELS = 320
 _FEWEST_PIXELS = 64
-_BUDGET_PIXELS = 3_500_000
+BUDGET_PIXELS = 3_500_000
 """A grey pixel of noise takes a byte, and a third more in base64."""
-_CONTOUR_BYTES, _ALL_CONTOUR_BYTES = 100_000, 2_000_000
+_CONTOUR_BYTES, ALL_CONTOUR_BYTES = 100_000, 2_000_000
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
 
@@ -41,12 +41,12 @@ class OverlaySettings:
 
 def pixels_for(pictures: int) -> int:
     """The longest side in pixels with which so many pictures together stay below about 5 MB of page."""
-    return max(min(MOST_PIXELS, int(sqrt(_BUDGET_PIXELS / max(pictures, 1)))), _FEWEST_PIXELS)
+    return max(min(MOST_PIXELS, int(sqrt(BUDGET_PIXELS / max(pictures, 1)))), _FEWEST_PIXELS)
 
 
 def contour_bytes_for(pictures: int) -> int:
     """What the contours of each of so many pictures may take, so that all of them stay below about 2 MB of page."""
-    return min(_CONTOUR_BYTES, _ALL_CONTOUR_BYTES // max(pictures, 1))
+    return min(_CONTOUR_BYTES, ALL_CONTOUR_BYTES // max(pictures, 1))
 
 
 def three_planes(

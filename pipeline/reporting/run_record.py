@@ -17,7 +17,7 @@ from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.evaluation_results import Results, read_results
 from pipeline.reporting.read_training_metrics import Fold, read_fold
 
-_LARGEST_PREVIEW = 700_000
+LARGEST_PREVIEW = 700_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _postprocess(path: Path) -> Mapping[str, Any]:
 
 
 def _preview(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST_PREVIEW else b""
+    return path.read_bytes() if path.is_file() and path.stat().st_size <= LARGEST_PREVIEW else b""
 
 
 def _stage(folder: Path) -> StageRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ Validate = Callable[[Mapping[str, torch.Tensor], int, Callable[[], None]], dict[
 class FoldRun:
     """What training one fold consists of, apart from what learns.
 
-    draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case.
+    draw: step to batch. rate: step to learning rate. pictures: of the last validation, by case. save_every, log_every:
+    seconds between saves, and between lines if nobody sees a progress bar. most_unsaved: seconds of training since the
+    last save with which a validation, which may take minutes, is begun: a kill would cost them. clock: gives seconds.
     """
 
     name: str
@@ -43,6 +46,9 @@ class FoldRun:
     early_stopping: EarlyStoppingConfig | None = None
     data_threads: int = 1
     save_every: float = 30.0
+    log_every: float = 60.0
+    most_unsaved: float = 5.0
+    clock: Callable[[], float] = time.monotonic
     tensorboard: bool = True
     mlflow: str | None = None
     world: World = SINGLE_PROCESS

@@ -85,7 +85,8 @@ def train_folds_in_turn(
     plan = read_plan(order.plan)
     set_up_torch(order.train, plan, device)
     reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if device.type == "cpu" else 0.0
-    store = _move_store_to_gpu(open_store(order.sample / "store", reserved_gib=reserved_gib), plan, device)
+    store = open_store(order.sample / "store", reserved_gib=reserved_gib)
+    store = move_store_to_gpu(store, plan, device, TorchArrays(device).free_gib())
     shop = TrainContext(order.train, plan, store, order.seed, device, world)
     for fold in left:
         fit(make_fold_run(shop, fold, fold.folder(order.out)), make_train_step(shop))
@@ -136,9 +137,8 @@ def _last_line(path: Path) -> str:
     return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def _move_store_to_gpu(store: PatchStore, plan: Plan, device: torch.device) -> PatchStore:
-    """The store, on a GPU that has room for it beside the training."""
-    free_gib = TorchArrays(device).free_gib()  # what torch keeps of an earlier fold, or of planning, is free too
+def move_store_to_gpu(store: PatchStore, plan: Plan, device: torch.device, free_gib: float | None) -> PatchStore:
+    """The store, on a GPU that has room for it beside the training. free_gib: of that GPU; None: it is none."""
     if free_gib is not None:
         store = store.to_device(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
     log.info("patches are read from %s: %s", store.where, store.reason)

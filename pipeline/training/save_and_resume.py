@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,20 +104,20 @@ class CheckpointTimer:
 
     def __init__(self, fold_run: FoldRun, train_step: TrainStep, train_state: TrainState) -> None:
         self.fold_run, self.train_step, self.train_state = fold_run, train_step, train_state
-        self.at, self.took = time.monotonic(), 0.0
+        self.at, self.took = self.fold_run.clock(), 0.0
 
     @property
     def age(self) -> float:
-        return time.monotonic() - self.at
+        return self.fold_run.clock() - self.at
 
     @property
     def due(self) -> bool:
         return self.age > seconds_between_saves(self.fold_run.save_every, self.took)
 
     def save(self) -> None:
-        began = time.monotonic()
+        began = self.fold_run.clock()
         save_checkpoint(self.fold_run, self.train_state, self.train_step)
-        self.at = time.monotonic()
+        self.at = self.fold_run.clock()
         self.took = self.at - began
 
 

@@ -36,8 +36,6 @@ from pipeline.training.train_step import TrainStep
 log = logging.getLogger(__name__)
 
 _MEET_EVERY = 20
-_WORTH_SAVING_S = 5.0
-"""Training since the last save that a validation, which may take minutes, is not begun with: a kill would cost it."""
 
 
 def fit(fold_run: FoldRun, train_step: TrainStep) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def _validate(
             _stop(fold_run, train_state, checkpoints)
 
     train_state.validation_due = True
-    if fold_run.world.any(checkpoints.age > _WORTH_SAVING_S, train_step.device):
+    if fold_run.world.any(checkpoints.age > fold_run.most_unsaved, train_step.device):
         checkpoints.save()
     with logger.timed("validation"), _explain_out_of_memory(fold_run, "a validation", train_step.device.type != "cpu"):
         dice = fold_run.validate(train_step.validated_weights(), train_step.micro_batch, stop_if_asked)

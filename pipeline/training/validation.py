@@ -15,7 +15,7 @@ from pipeline.inference.array_backend import TorchArrays
 from pipeline.inference.slab_blending import SlabLayout, blend
 from pipeline.inference.sliding_window import importance_map, window_grid
 
-_HALF_BEYOND_GIB = 1.0
+HALF_BEYOND_GIB = 1.0
 """Sums of overlapping logits that would take more than this are kept in half precision."""
 
 
@@ -78,13 +78,14 @@ def predict_label(
     device: torch.device,
     overlap: float,
     sw_batch_size: int,
+    half_beyond_gib: float = HALF_BEYOND_GIB,
 ) -> torch.Tensor:
     """The label map (X, Y, Z) on the device; logits live only where windows still overlap (`inference.slab`)."""
     array, arrays = image_CXYZ.cpu().numpy(), TorchArrays(device)
     channels = len(labelling.structures) + (0 if labelling.overlapping else 1)
     grid = window_grid(array.shape[1:], patch_size, overlap)
     stored, _ = SlabLayout.of(grid, half=False).voxels_kept()
-    layout = SlabLayout.of(grid, half=4 * channels * stored > _HALF_BEYOND_GIB * 2**30)
+    layout = SlabLayout.of(grid, half=4 * channels * stored > half_beyond_gib * 2**30)
 
     def logits() -> Iterator[torch.Tensor]:
         corners = layout.corners()

@@ -101,9 +101,7 @@ def test_a_mirror_of_torch_s_builds_reaches_the_dockerfile(tmp_path: Path, monke
 def test_the_model_can_be_read_by_any_user_whatever_this_ones_files_are(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        context = container_image._model_context(
-            load_package(small_package(tmp_path / "package")), tmp_path / "context"
-        )
+        context = container_image.model_context(load_package(small_package(tmp_path / "package")), tmp_path / "context")
     finally:
         os.umask(before)
     modes: dict[bool, set[int]] = {True: set(), False: set()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from pipeline.base.errors import EXIT_DONE, EXIT_USAGE, DataError
 from pipeline.cli import main
 from pipeline.config.package import CodedConcept, LabelConfig
 from pipeline.deploy import dicom_seg
-from pipeline.deploy.dicom_seg import without_dicom_seg, write_dicom_seg, write_dicom_segs
+from pipeline.deploy.dicom_seg import frames_of, without_dicom_seg, write_dicom_seg, write_dicom_segs
 from pipeline.deploy.list_scans import list_scans
 from pipeline.deploy.predict import predict
 from pipeline.inference.segmentation_jobs import CaseResult
@@ -22,7 +23,7 @@ from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
-from pipeline.packaging.label_metadata import make_labels
+from pipeline.packaging.label_metadata import Label, make_labels
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
 
@@ -99,25 +100,29 @@ def test_structures_that_share_values_become_overlapping_segments(series: Path, 
 MIRRORS = {"slices": np.s_[::-1], "rows": np.s_[:, ::-1], "columns": np.s_[:, :, ::-1]}
 
 
+def mirrored(axis: str) -> Callable[[np.ndarray, Sequence[Label]], np.ndarray]:
+    """A fault in how frames are made."""
+    return lambda array, labels: frames_of(array, labels)[MIRRORS[axis]]
+
+
 @pytest.mark.parametrize("axis", MIRRORS)
-def test_an_object_that_is_mirrored_is_not_written(axis: str, series: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_object_that_is_mirrored_is_not_written(axis: str, series: Path, tmp_path: Path) -> None:
     """What happened to others for eight months: the rows upside down."""
-    frames = dicom_seg._frames
-    monkeypatch.setattr(dicom_seg, "_frames", lambda array, labels: frames(array, labels)[MIRRORS[axis]])
     with pytest.raises(DataError, match=r"segment anterior would lie \d+\.\d mm from its mask"):
-        write_dicom_seg(tmp_path / "seg.dcm", _mask(series), series, LABELS, "small 1.0.0")
+        write_dicom_seg(tmp_path / "seg.dcm", _mask(series), series, LABELS, "small 1.0.0", mirrored(axis))
     assert not (tmp_path / "seg.dcm").exists()
 
 
-def test_a_mirrored_segment_whose_centroid_stays_is_not_written(series: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_mirrored_segment_whose_centroid_stays_is_not_written(series: Path, tmp_path: Path) -> None:
     """Columns 10, 16, 18 and 22 of 34 have their middle in the image's; mirrored they are 23, 17, 15 and 11."""
     image = read_image([series])
     array = np.zeros(image.grid.shape, np.uint8)
     array[[10, 16, 18, 22], 10:12, 4] = 1
-    frames = dicom_seg._frames
-    monkeypatch.setattr(dicom_seg, "_frames", lambda array, labels: frames(array, labels)[MIRRORS["columns"]])
     with pytest.raises(DataError, match="8 of its 8 pixels would lie outside its mask of 8 voxels"):
-        write_dicom_seg(tmp_path / "seg.dcm", image.with_array(array), series, LABELS, "small 1.0.0")
+        write_dicom_seg(
+            tmp_path / "seg.dcm", image.with_array(array), series, LABELS, "small 1.0.0", mirrored("columns")
+        )
+    assert not (tmp_path / "seg.dcm").exists()
 
 
 @pytest.mark.parametrize("characters", [["", "ISO 2022 IR 87"], "ISO_IR 6", "ISO_IR 100"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +13,16 @@ import torch
 from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
 from pipeline.models.networks.network_config import SegResNetConfig, UNetConfig, VNetConfig, size_divisor
-from pipeline.planning import step_timing
 from pipeline.planning.make_plan import make_plan
 from pipeline.planning.plan_table import plan_rows
-from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
+from pipeline.planning.step_timing import (
+    Precision,
+    StepSpec,
+    TimedStep,
+    gpu_as_in_training,
+    seconds_per_step,
+    time_interleaved,
+)
 from pipeline.planning.training_budget import STEPS_AND_VALIDATION, seconds
 from pipeline.sampling.store_size import planned_shape
 from tests.planning.loaded_cases import make_case, make_cases
@@ -234,8 +241,10 @@ def test_a_step_is_measured_on_this_machine_and_leaves_random_numbers_alone() ->
     expected = torch.rand(1)
     torch.manual_seed(5)
     work = StepSpec({"name": "unet", "channels": [4, 8, 8]}, 1, 3, (16, 16, 16), 1)
+    began = time.perf_counter()
     times = seconds_per_step(work, ["fp32", "bf16"], CPU, num_threads=1)
-    assert set(times) == {"fp32", "bf16"} and all(0 < seconds < 10 for seconds in times.values())
+    passed = time.perf_counter() - began
+    assert set(times) == {"fp32", "bf16"} and all(0 < seconds < passed for seconds in times.values())
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -248,20 +257,54 @@ def test_a_step_can_be_taken_with_more_structures_than_a_byte_has_values(channel
     assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
 
 
-def test_a_gpu_is_measured_as_it_trains_and_given_back(monkeypatch) -> None:
-    """It chooses its convolutions by trying them, is waited for once in several steps, and its memory is let go."""
-    given_back, seen, before = [], [], torch.backends.cudnn.benchmark
+def test_a_gpu_is_measured_as_it_trains_and_given_back() -> None:
+    """It chooses its convolutions by trying them, and its memory is let go, also after a fault."""
+    given_back, before = [], torch.backends.cudnn.benchmark
+    with pytest.raises(RuntimeError), gpu_as_in_training(torch.device("cuda"), lambda: given_back.append(True)):
+        assert torch.backends.cudnn.benchmark
+        raise RuntimeError
+    assert given_back == [True] and torch.backends.cudnn.benchmark == before
+    with gpu_as_in_training(CPU, lambda: given_back.append(True)):
+        assert not torch.backends.cudnn.benchmark
+    assert given_back == [True] and torch.backends.cudnn.benchmark == before
 
-    def medians(work: StepSpec, precisions: Sequence[Precision], device: torch.device) -> dict[Precision, float]:
-        seen.append(torch.backends.cudnn.benchmark)
-        return {}
 
-    monkeypatch.setattr(step_timing, "_medians", medians)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
-    work = StepSpec({}, 1, 2, (8, 8, 8), 1)
-    for device in (CPU, torch.device("cuda")):
-        seconds_per_step(work, ["fp32"], device, torch.get_num_threads())
-    assert seen == [before, True] and given_back == [True] and torch.backends.cudnn.benchmark == before
-    taken = []
-    step_timing._time_interleaved({"fp32": lambda: taken.append(1)}, 2, 0.0, CPU, unwatched=5)
-    assert len(taken) == 10
+def test_settings_of_the_measurement_end_with_it() -> None:
+    """A CPU has no convolutions to try, whatever the caller has set for a GPU."""
+    seen, work = [], StepSpec({}, 1, 2, (8, 8, 8), 1)
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        note = lambda *_: lambda: seen.append(torch.backends.cudnn.benchmark)  # noqa: E731
+        assert set(seconds_per_step(work, ["fp32"], CPU, torch.get_num_threads(), note)) == {"fp32"}
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.backends.cudnn.benchmark = before
+    assert seen and not any(seen)
+
+
+def test_a_gpu_is_waited_for_once_in_several_steps() -> None:
+    """Precisions take turns: two rounds of five steps of each, 0.1 s and 0.2 s long."""
+    now, taken = [0.0], []
+
+    def step(name: str, seconds: float) -> Callable[[], None]:
+        def take() -> None:
+            now[0] += seconds
+            taken.append(name)
+
+        return take
+
+    steps: dict[Precision, Callable[[], None]] = {"fp32": step("fp32", 0.2), "bf16": step("bf16", 0.1)}
+    times = time_interleaved(steps, 2, 60.0, CPU, unwatched=5, clock=lambda: now[0])
+    assert taken == 2 * (5 * ["fp32"] + 5 * ["bf16"])
+    assert times == {"fp32": pytest.approx([0.2, 0.2]), "bf16": pytest.approx([0.1, 0.1])}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 2), (1.0, 4), (100.0, 7)])
+def test_slow_steps_are_measured_in_fewer_rounds_and_twice_at_least(seconds: float, rounds: int) -> None:
+    """Steps of a quarter second, at most seven."""
+    now = [0.0]
+
+    def take() -> None:
+        now[0] += 0.25
+
+    assert len(time_interleaved({"fp32": take}, 7, seconds, CPU, clock=lambda: now[0])["fp32"]) == rounds

@@ -18,7 +18,6 @@ from pipeline.config.plan import PlanConfig, StepCostConfig
 from pipeline.config.train import TrainConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.planning import make_plan as make_plan_module
-from pipeline.planning import step_timing
 from pipeline.planning.make_plan import make_plan
 from pipeline.planning.step_timing import Precision, StepSpec, TimedStep, seconds_per_step
 from pipeline.planning.training_budget import COMPILE_SECONDS, STEPS_AND_VALIDATION
@@ -200,19 +199,17 @@ def test_steps_leave_time_for_validation() -> None:
     assert "92% left for validation" in plan.reasons["max_steps"]
 
 
-def test_want_of_memory_while_measuring_is_a_sentence_and_no_other_fault_is(monkeypatch) -> None:
+def test_want_of_memory_while_measuring_is_a_sentence_and_no_other_fault_is() -> None:
     def fails(message: str) -> Any:
-        def medians(*_: Any) -> Any:
+        def step() -> None:
             raise RuntimeError(message)
 
-        return medians
+        return lambda *_: step
 
-    work = StepSpec({}, 1, 2, (8, 8, 8), 3)
-    monkeypatch.setattr(
-        step_timing, "_medians", fails("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
-    )
+    def measure(make_step: Any) -> None:
+        seconds_per_step(StepSpec({}, 1, 2, (8, 8, 8), 3), ["fp32"], CPU, torch.get_num_threads(), make_step)
+
     with pytest.raises(ConfigError, match=r"a step of 3 patches of \[8, 8, 8\] does not fit into the memory of cpu"):
-        seconds_per_step(work, ["fp32"], CPU, torch.get_num_threads())
-    monkeypatch.setattr(step_timing, "_medians", fails("mat1 and mat2 shapes cannot be multiplied"))
+        measure(fails("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"))
     with pytest.raises(RuntimeError, match="mat1"):
-        seconds_per_step(work, ["fp32"], CPU, torch.get_num_threads())
+        measure(fails("mat1 and mat2 shapes cannot be multiplied"))

@@ -17,13 +17,13 @@ from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
+from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.score_folders import parse_labels, score
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
 from pipeline.stages.early_checks import check_evaluate_settings
-from pipeline.stages.evaluate import _group_columns
 from pipeline.stages.stage_configs import EvaluateStageConfig
 from pipeline.stages.stage_table import EVALUATE
 
@@ -270,25 +270,22 @@ def test_a_tolerance_must_be_millimetres(given: object) -> None:
 
 
 @pytest.mark.slow
-def test_worker_processes_change_nothing(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.evaluation.evaluate_pairs._WORTH_A_POOL", 0)
-    for runtime in (Runtime(executor="serial"), Runtime(executor="process", workers=2)):
-        score(*folders, "head=1,tail=2", tmp_path / runtime.executor, runtime=runtime)
+def test_worker_processes_change_nothing(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    def scored(out: str, runtime: Runtime) -> dict:
+        pairs = [Pair(name, *(folder / f"{name}.nii.gz" for folder in folders), subject=name) for name in "abc"]
+        return evaluate_pairs(pairs, Evaluation(STRUCTURES), tmp_path / out, runtime, go_on=True, worth_a_pool=0)
+
+    pool = Runtime(executor="process", workers=2)
+    scored("serial", Runtime(executor="serial"))
+    scored("process", pool)
     for name in ("per_case.csv", "summary.json"):
         assert (tmp_path / "process" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
     (folders[0] / "a.nii.gz").write_bytes(b"cut off")
-    summary = score(*folders, "head=1", tmp_path / "out", runtime=Runtime(executor="process", workers=2))
-    assert [entry["case"] for entry in summary["not_scored"]] == ["a"]
+    assert [entry["case"] for entry in scored("out", pool)["not_scored"]] == ["a"]
 
 
 def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> Path:
     """Runs the stage on finished `load` and `infer` folders that hold the pairs, and one case that failed."""
-    pred, ref = folders
-    load, infer = out / "load", out / "infer"
-    for folder in (load, infer, out / "evaluate"):
-        folder.mkdir(parents=True)
     common = {
         "shape": (20, 20, 20), "spacing_mm": SPACING_MM, "orientation": "RAS", "sha256": {},
         "affine": tuple(map(tuple, grid().affine)), "split": "training",
@@ -298,13 +295,24 @@ def run_stage(folders: tuple[Path, Path], out: Path, config: EvaluateConfig) -> 
         for name, subject, site in (("a", "s1", "east"), ("b", "s1", "west"), ("c", "s2", "west"), ("d", "s3", "west"))
     ]
     cases.append(Case(id="unlabelled", subject="s4", images=(), label=None, **common))
+    entries = [{"id": name, "prediction": f"predictions/{name}.nii.gz", "message": ""} for name in "abc"]
+    entries.append({"id": "d", "prediction": None, "message": "truncated file"})
+    entries.append({"id": "unlabelled", "prediction": "predictions/unlabelled.nii.gz", "message": ""})
+    return run_stage_on(cases, entries, folders, out, config)
+
+
+def run_stage_on(
+    cases: list[Case], entries: list[dict], folders: tuple[Path, Path], out: Path, config: EvaluateConfig
+) -> Path:
+    """Runs the stage on cases and on what became of each, with predictions and references in two folders."""
+    pred, ref = folders
+    load, infer = out / "load", out / "infer"
+    for folder in (load, infer, out / "evaluate"):
+        folder.mkdir(parents=True)
     dataset = Cases(dataset="cubes", channels=(Channel(name="T1"),), structures=STRUCTURES, cases=tuple(cases))
     (load / "cases.json").write_text(dataset.model_dump_json())
     (load / "location.json").write_text(json.dumps({"root": str(ref.parent)}))
     pred.rename(infer / "predictions")
-    entries = [{"id": name, "prediction": f"predictions/{name}.nii.gz", "message": ""} for name in "abc"]
-    entries.append({"id": "d", "prediction": None, "message": "truncated file"})
-    entries.append({"id": "unlabelled", "prediction": "predictions/unlabelled.nii.gz", "message": ""})
     (infer / "cases.json").write_text(json.dumps({"cases": entries}))
     EVALUATE.run(EvaluateStageConfig(evaluate=config), {"load": load, "infer": infer}, out / "evaluate", Runtime())
     return out / "evaluate"
@@ -334,20 +342,29 @@ def test_a_pair_that_cannot_be_compared_ends_the_stage(folders: tuple[Path, Path
         EVALUATE.run(EvaluateStageConfig(evaluate=EvaluateConfig()), inputs, out / "evaluate", Runtime())
 
 
-def test_columns_whose_values_single_a_subject_out_make_no_groups() -> None:
-    """Eight scans of four persons: what a person has alone, however often it is scanned, is no group."""
-    common = {"shape": (1, 1, 1), "spacing_mm": SPACING_MM, "orientation": "RAS", "affine": (), "sha256": {}}
+@pytest.mark.parametrize(("asked", "groups"), [("auto", {"split", "site"}), (("born",), {"born"})])
+def test_columns_whose_values_single_a_subject_out_make_no_groups(
+    folders: tuple[Path, Path], tmp_path: Path, asked: str | tuple[str, ...], groups: set[str]
+) -> None:
+    """Eight scans of four persons: what a person has alone, however often it is scanned, is no group, unless asked."""
+    common = {
+        "shape": (20, 20, 20), "spacing_mm": SPACING_MM, "orientation": "RAS", "sha256": {},
+        "affine": tuple(map(tuple, grid().affine)), "label": "ref/a.nii.gz",
+    }  # fmt: skip
     cases = [
         Case(
-            id=f"{person}_{scan}", subject=person, images=(), label=None, split="testing" if scan else "training",
+            id=f"{person}_{scan}", subject=person, images=(), split="testing" if scan else "training",
             extra={"born": f"195{person}", "scanned": f"{person}{scan}", "site": "east" if person < "2" else "west",
                    "remark": "of ward 7" if person == "3" else ""},
             **common,
         )
         for person in "0123" for scan in (0, 1)
     ]  # fmt: skip
-    assert _group_columns(cases, "auto") == ["split", "site"]
-    assert _group_columns(cases, ("born",)) == ["born"]
+    entries = [{"id": case.id, "prediction": "predictions/b.nii.gz", "message": ""} for case in cases]
+    written = run_stage_on(cases, entries, folders, tmp_path / "run", EvaluateConfig(groups=asked))
+    assert set(json.loads((written / "summary.json").read_text(encoding="utf-8"))["groups"]) == groups
+    columns = (written / "per_case.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert {"split", *cases[0].extra} & set(columns) == groups
 
 
 def test_stage_makes_subgroups_of_manifest_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.config.sample import SampleConfig
 from pipeline.dataset.cases_json import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
-from pipeline.preprocessing.plan import read_plan
+from pipeline.preprocessing.plan import read_plan, write_plan
 from pipeline.sampling.draw_batch import draw_batch
 from pipeline.sampling.patch_store import open_store
 from pipeline.stages import sample
@@ -134,10 +134,14 @@ def test_on_a_cpu_the_store_gets_half_of_what_training_leaves(
     crowded = open_store(folder, "auto", reserved_gib=1e6)
     assert crowded.where == "disk" and "without the" in crowded.reason and "GiB for training" in crowded.reason
     assert open_store(folder, "ram", reserved_gib=1e6).where == "memory"
-    plan = read_plan(prepared / "plan")
-    large = plan.model_copy(update={"predicted": {"train_memory_gib": 1e6}})
+    large = read_plan(prepared / "plan").model_copy(update={"predicted": {"train_memory_gib": 1e6}})
+    inputs = {"load": prepared / "load", "plan": tmp_path / "plan"}
+    for path in (inputs["plan"], tmp_path / "sample"):
+        path.mkdir()
+    write_plan(inputs["plan"], large)
+    config = SampleStageConfig(sample=SampleConfig(locations_per_class=5))
     with caplog.at_level("INFO"):
-        sample._preview(folder, large, tmp_path / "preview.png")
+        SAMPLE.run(config, inputs, tmp_path / "sample", SERIAL)
     assert "patches are read from disk" in caplog.text
 
 

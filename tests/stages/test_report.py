@@ -235,7 +235,7 @@ def test_two_hundred_cases_with_forty_structures_stay_under_ten_megabytes(tmp_pa
     assert page.count("h0") > 4 * 7000
     # The phantoms' pictures are small: in their place, the most that pictures, contours and a preview may take.
     without = len(page.encode()) - sum(map(len, re.findall(r"data:image/png;base64,[^\"]*", page)))
-    most = 4 / 3 * (overlays._BUDGET_PIXELS + run_record._LARGEST_PREVIEW) + overlays._ALL_CONTOUR_BYTES
+    most = 4 / 3 * (overlays.BUDGET_PIXELS + run_record.LARGEST_PREVIEW) + overlays.ALL_CONTOUR_BYTES
     assert without + most < 10e6
 
 

@@ -159,7 +159,9 @@ def test_side_by_side_goes_on_after_the_process_that_began_it_was_killed(tmp_pat
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as process:
         states = [tmp_path / f"killed.partial/fold_{fold}/metrics.csv" for fold in (0, 2)]
+        end = time.monotonic() + 120
         while not all(path.is_file() and path.read_text(encoding="utf-8").count("\n") > 5 for path in states):
+            assert process.poll() is None and time.monotonic() < end, "no training began"
             time.sleep(0.05)
         trainings = psutil.Process(process.pid).children()
         process.kill()
@@ -250,17 +252,17 @@ def test_epochs_are_not_held_against_a_budget(tmp_path, caplog):
     assert "of the 30 min 0 s that it was given" in caplog.text
 
 
-def test_what_torch_keeps_of_a_gpu_is_room_for_the_store(tmp_path, monkeypatch):
-    """2 GiB are free to others and torch keeps 10, of which 4 are in use: 8 in all."""
-    for name, gib in (("mem_get_info", (2, 80)), ("memory_reserved", 10), ("memory_allocated", 4)):
-        given = tuple(part * 2**30 for part in gib) if isinstance(gib, tuple) else gib * 2**30
-        monkeypatch.setattr(torch.cuda, name, lambda device, given=given: given)
-    inputs, seen = prepare(tmp_path), []
-    store = open_store(inputs["sample"] / "store")
-    monkeypatch.setattr(store, "to_device", lambda *where: seen.append(where) or store, raising=False)
-    plan = read_plan(inputs["plan"]).model_copy(update={"predicted": {"train_memory_gib": 3.0}})
-    run_folds._move_store_to_gpu(store, plan, torch.device("cuda"))
-    assert seen == [("cuda", 8.0, 3.0)]
+def test_the_store_goes_to_a_gpu_that_has_room_for_it_beside_the_training(tmp_path):
+    """The training takes what was planned for it, and all that is free if that is not known."""
+    inputs = prepare(tmp_path)
+    store, device = open_store(inputs["sample"] / "store", mode="auto"), torch.device("meta")
+    plan = read_plan(inputs["plan"])
+    known, unknown = (plan.model_copy(update={"predicted": taken}) for taken in ({"train_memory_gib": 3.0}, {}))
+    moved = run_folds.move_store_to_gpu(store, known, device, free_gib=8.0)
+    assert moved.device == "meta" and moved.where == "GPU memory"
+    assert "less than a third of the 8.0 GiB free on the GPU without the 3.0 GiB for training" in moved.reason
+    assert run_folds.move_store_to_gpu(store, unknown, device, free_gib=8.0).device == "cpu"
+    assert run_folds.move_store_to_gpu(store, known, torch.device("cpu"), free_gib=None) is store
 
 
 def test_one_subject_trains_in_full_and_nothing_else(tmp_path):

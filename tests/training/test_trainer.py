@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +21,9 @@ from pipeline.base.errors import ConfigError, TrainingError
 from pipeline.base.terminal import progress
 from pipeline.config.train import EarlyStoppingConfig
 from pipeline.models.checkpoint import load_weights
-from pipeline.training import save_and_resume, trainer
 from pipeline.training.fold_run import RESULT
 from pipeline.training.loggers import train_logger
 from pipeline.training.prefetch import Batch, prefetch
-from pipeline.training.roll_back_after_nan import NotFiniteError, roll_back
 from pipeline.training.save_and_resume import TrainState, load_train_state, save_train_state, seconds_between_saves
 from pipeline.training.trainer import fit
 from pipeline.training.validation_schedule import ValidationPlan
@@ -107,11 +105,10 @@ def _ask_to_stop():
 
 @pytest.mark.parametrize(("kill", "raised"), [(_kill, _Killed), (_ask_to_stop, KeyboardInterrupt)])
 @pytest.mark.parametrize("steps", [12, 10])
-def test_what_is_killed_in_a_validation_goes_on_with_it(tmp_path, monkeypatch, caplog, kill, raised, steps):
+def test_what_is_killed_in_a_validation_goes_on_with_it(tmp_path, caplog, kill, raised, steps):
     """The second validation is at step 10, which may be the last; its row and its best are those of a whole run."""
     fit(make_fold_run(tmp_path / "whole", max_steps=steps), make_train_step())
-    fold_run = make_fold_run(tmp_path / "resumed", max_steps=steps)
-    monkeypatch.setattr(trainer, "_WORTH_SAVING_S", 0.0)
+    fold_run = make_fold_run(tmp_path / "resumed", max_steps=steps, most_unsaved=0.0)
     with pytest.raises(raised):
         fit(replace(fold_run, validate=_scored_at(kill)), make_train_step())
     with caplog.at_level("INFO"):
@@ -120,22 +117,23 @@ def test_what_is_killed_in_a_validation_goes_on_with_it(tmp_path, monkeypatch, c
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
 
-def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_path, monkeypatch):
+def test_a_row_that_was_written_before_its_validation_was_saved_comes_once(tmp_path):
     """Killed between the row of step 10 and the save behind it: the state is that from before the validation."""
     fit(make_fold_run(tmp_path / "whole"), make_train_step())
-    fold_run = make_fold_run(tmp_path / "resumed")
-    save = save_and_resume.save_train_state
+    fold_run = make_fold_run(tmp_path / "resumed", most_unsaved=0.0)
+    train_step = make_train_step()
+    state, rows = train_step.state, tmp_path / "resumed/metrics.csv"
 
-    def killed_after_the_row(folder, train_state, train_step):
-        if train_state.step == 10 and not train_state.validation_due:
+    def state_before_the_row():
+        if rows.is_file() and rows.read_text(encoding="utf-8").count("\n") == 1 + 10:
             raise _Killed
-        save(folder, train_state, train_step)
+        return state()
 
-    with monkeypatch.context() as patch, pytest.raises(_Killed):
-        patch.setattr(trainer, "_WORTH_SAVING_S", 0.0)
-        patch.setattr(save_and_resume, "save_train_state", killed_after_the_row)
-        fit(fold_run, make_train_step())
-    assert (tmp_path / "resumed/metrics.csv").read_text(encoding="utf-8").count("\n") == 1 + 10
+    train_step.state = state_before_the_row
+    with pytest.raises(_Killed):
+        fit(fold_run, train_step)
+    assert rows.read_text(encoding="utf-8").count("\n") == 1 + 10
+    assert load_train_state(tmp_path / "resumed", make_train_step()).validation_due
     fit(fold_run, make_train_step())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "resumed")
 
@@ -191,10 +189,17 @@ def test_a_nan_loss_rolls_back_once_with_a_lower_rate(tmp_path, caplog):
 
 
 def test_rolling_back_gives_no_time_back(tmp_path):
-    train_step = make_train_step()
-    save_train_state(tmp_path, TrainState(step=5, seconds=50.0), train_step)
-    assert roll_back(make_fold_run(tmp_path), train_step, NotFiniteError("loss", 8), 80.0).seconds == 80.0
-    assert load_train_state(tmp_path, train_step).seconds == 80.0
+    """A second a batch: of twelve steps, and of steps 6 to 8, which are taken twice."""
+    drawn, with_nan = [], _with_nan({7}, [])
+
+    def timed(step):
+        drawn.append(step)
+        return with_nan(step)
+
+    fold_run = make_fold_run(tmp_path, draw=timed, clock=lambda: float(len(drawn)))
+    assert fit(fold_run, make_train_step())["rolled_back_at"] == 8
+    rows = (tmp_path / "timing.csv").read_text(encoding="utf-8").splitlines()
+    assert 12 + 3 <= float(rows[-1].split(",")[1]) <= len(drawn)
 
 
 def test_a_nan_loss_that_stays_ends_with_a_reason_and_the_last_good_weights(tmp_path):
@@ -297,11 +302,11 @@ def test_without_a_terminal_a_line_is_said_now_and_then(tmp_path, monkeypatch, c
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(train_logger, "_SAY_EVERY_S", 0.0)
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr("sys.stderr", stream)
         caplog.clear()
-        fold_run = make_fold_run(tmp_path / type(stream).__name__, max_steps=2, validation=ValidationPlan(2, cases=()))
+        folder, nothing = tmp_path / type(stream).__name__, ValidationPlan(2, cases=())
+        fold_run = make_fold_run(folder, max_steps=2, validation=nothing, log_every=0.0)
         with caplog.at_level("INFO"):
             fit(fold_run, make_train_step())
         said = [f"step {step}/2  loss" in caplog.text for step in (1, 2)]
@@ -359,20 +364,26 @@ def test_threads_that_cannot_start_are_no_deadlock(monkeypatch):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_after_the_last_look_is_not_lost(signum, tmp_path):
-    """It comes while the terminal shows the last step. Going on gives what an undisturbed run gives."""
+def test_a_signal_after_the_last_look_is_not_lost(signum, tmp_path, monkeypatch, caplog):
+    """It comes with the line after the last step, which follows that of the last validation."""
 
-    class Bar:
-        def advance(self, steps, note):
-            shown.append(note)
-            if len(shown) == fold_run.max_steps:
+    class Asking(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            if sum("step 12/12" in line for line in said) == 2:
                 signal.raise_signal(signum)
 
-    shown = []
-    fold_run = make_fold_run(tmp_path / "stopped")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer, "progress", lambda *args, **more: nullcontext(Bar()))
-        fit(fold_run, make_train_step())
+    said, asking = [], Asking()
+    monkeypatch.setattr("sys.stderr", io.StringIO())  # no terminal
+    caplog.set_level("INFO")
+    train_logger.log.addHandler(asking)
+    try:
+        fold_run = make_fold_run(tmp_path / "stopped", log_every=0.0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(fold_run, make_train_step())
+    finally:
+        train_logger.log.removeHandler(asking)
+    assert "step 12/12" in said[-1]
     fit(fold_run, make_train_step())
     fit(make_fold_run(tmp_path / "whole"), make_train_step())
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "stopped")

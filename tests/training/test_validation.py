@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pipeline.inference.sliding_window import sliding_window
-from pipeline.training import validation
 from pipeline.training.validation import LabelTables, dice_per_structure, predict_label, validate
 
 CPU = torch.device("cpu")
@@ -28,15 +27,14 @@ def two(windows: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("labelling", "net"), [(EXCLUSIVE, network), (OVERLAPPING, two)])
-def test_labels_are_those_of_all_logits_at_once(labelling, net, half, monkeypatch):
-    monkeypatch.setattr(validation, "_HALF_BEYOND_GIB", 0.0 if half else 1.0)
+def test_labels_are_those_of_all_logits_at_once(labelling, net, half):
     image = torch.randn((1, 21, 9, 5), generator=torch.Generator().manual_seed(0))
     logits = sliding_window(image[None], net, ROI, overlap=0.5)[0]
     if labelling.overlapping:
         expected = (logits[0] > 0).long() + 2 * (logits[1] > 0).long()
     else:
         expected = logits.argmax(0)
-    found = predict_label(net, image, labelling, ROI, CPU, 0.5, sw_batch_size=3)
+    found = predict_label(net, image, labelling, ROI, CPU, 0.5, sw_batch_size=3, half_beyond_gib=0.0 if half else 1.0)
     assert (found == expected).float().mean() >= (0.99 if half else 1.0)
     assert len(expected.unique()) > 2
 

@@ -57,14 +57,19 @@ class _Measured:
 
 
 def select_backend(
-    candidates: Sequence[Candidate], work: Workload, overlapping: bool, empty_window: NDArray[np.float32]
+    candidates: Sequence[Candidate],
+    work: Workload,
+    overlapping: bool,
+    empty_window: NDArray[np.float32],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Models:
     """The opened models of the candidate that is best for this work; candidates come in the order of their start-up.
 
     A candidate that cannot be opened or run, or whose labels equal those of no reference in EQUAL_SHARE of the voxels,
     is left out, and the log says so. Raises what the last one raises where none can be run, and every SegpipeError.
+    clock: gives the time in seconds, from any start.
     """
-    candidates, first, seconds = _begin(candidates, work.model, empty_window)
+    candidates, first, seconds = _begin(candidates, work.model, empty_window, clock)
     window, measured = None, list[_Measured]()
     for candidate in candidates[1:]:
         best = min((one.seconds for one in measured), default=seconds)
@@ -73,9 +78,9 @@ def select_backend(
             continue
         if window is None:
             window = work.window(first)
-            measured.append(_measure(candidates[0].name, first, work.model, window, overlapping))
+            measured.append(_measure(candidates[0].name, first, work.model, window, overlapping, clock))
         try:
-            measured.append(_measure(candidate.name, candidate.open(), work.model, window, overlapping))
+            measured.append(_measure(candidate.name, candidate.open(), work.model, window, overlapping, clock))
         except SegpipeError:
             raise
         except Exception as error:  # each of these libraries has kinds of its own, whose only common base this is
@@ -92,13 +97,13 @@ def select_backend(
 
 
 def _begin(
-    candidates: Sequence[Candidate], model: str, window: NDArray[np.float32]
+    candidates: Sequence[Candidate], model: str, window: NDArray[np.float32], clock: Callable[[], float]
 ) -> tuple[Sequence[Candidate], Models, float]:
     """The first candidate that runs with those behind it, its models, and the seconds that it takes for a window."""
     for number, candidate in enumerate(candidates):
         try:
             models = candidate.open()
-            return candidates[number:], models, _seconds(models[model], window, warm=False)
+            return candidates[number:], models, _seconds(models[model], window, clock, warm=False)
         except SegpipeError:
             raise
         except Exception as error:
@@ -135,19 +140,21 @@ def _fastest_that_agrees(measured: Sequence[_Measured], references: set[str]) ->
     return best.models
 
 
-def _measure(name: str, models: Models, model: str, window: NDArray, overlapping: bool) -> _Measured:
+def _measure(
+    name: str, models: Models, model: str, window: NDArray, overlapping: bool, clock: Callable[[], float]
+) -> _Measured:
     network = models[model]
     with network.inference_context():
         logits = network.arrays.to_numpy(network(window))
         labels = logits > 0 if overlapping else logits.argmax(axis=1)
-    return _Measured(name, models, _seconds(network, window), labels)
+    return _Measured(name, models, _seconds(network, window, clock), labels)
 
 
-def _seconds(network: WindowModel, window: NDArray, warm: bool = True) -> float:
+def _seconds(network: WindowModel, window: NDArray, clock: Callable[[], float], warm: bool = True) -> float:
     """Of one window; `warm`: after the network has run before."""
     with network.inference_context():
         if not warm:
             network(window)
-        started = time.perf_counter()
+        started = clock()
         network(window)
-        return time.perf_counter() - started
+        return clock() - started

@@ -24,7 +24,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
 _PIECE = 2**22
-_TEXT_PIECE = 2**20
+TEXT_PIECE = 2**20
 _LONGEST_WORD = 1000
 NRRD = (".nrrd", ".nhdr")
 
@@ -77,7 +77,7 @@ def read_voxels(header: ImageHeader) -> NDArray[Any]:
         with described.voxels.open("rb") as stream:
             stream.seek(_start(described))
             if described.packing == "text":
-                held = _fill_with_words(flat, stream) * described.dtype.itemsize
+                held = fill_with_words(flat, stream) * described.dtype.itemsize
             else:
                 held = _fill(flat.view(np.uint8).data, _unpacked(stream, described))
     except EOFError:
@@ -93,11 +93,11 @@ def read_voxels(header: ImageHeader) -> NDArray[Any]:
     return _arranged(flat, described)
 
 
-def _fill_with_words(flat: NDArray[Any], stream: BinaryIO) -> int:
+def fill_with_words(flat: NDArray[Any], stream: BinaryIO, piece_bytes: int = TEXT_PIECE) -> int:
     """Numbers written as text into `flat`, and how many there were; no more of the file is read than that takes."""
     held, rest = 0, b""
     while held < flat.size:
-        piece = stream.read(_TEXT_PIECE)
+        piece = stream.read(piece_bytes)
         words = (rest + piece).split()
         rest = words.pop() if piece and words and not piece[-1:].isspace() else b""
         if len(rest) > _LONGEST_WORD:

@@ -16,21 +16,24 @@ import torch
 from torch.nn import functional as F
 
 _MINUS_ONE = torch.tensor(-1.0)
-_EXACT = 2**24
+EXACT = 2**24
 """Below it every whole number is a float32."""
 
 
 class SamplingGrid:
-    """Places (3, X, Y, Z), in voxels of a volume of `shape`; results are of their size. They are not to be changed."""
+    """Places (3, X, Y, Z), in voxels of a volume of `shape`; results are of their size. They are not to be changed.
 
-    def __init__(self, places_3XYZ: torch.Tensor, shape: tuple[int, ...]) -> None:
-        self.places, self.shape = places_3XYZ, shape
+    exact: from so many voxels on they are counted in whole numbers.
+    """
+
+    def __init__(self, places_3XYZ: torch.Tensor, shape: tuple[int, ...], exact: int = EXACT) -> None:
+        self.places, self.shape, self.exact = places_3XYZ, shape, exact
 
     def linear(self, volume_CXYZ: torch.Tensor) -> torch.Tensor:
         """Between the eight voxels around each place; float32."""
         if volume_CXYZ.device.type != "cpu":
             return F.grid_sample(
-                volume_CXYZ[None], self._grid[None], mode="bilinear", padding_mode="border", align_corners=True
+                volume_CXYZ[None], self.from_minus_one[None], mode="bilinear", padding_mode="border", align_corners=True
             )[0]
         volume_CXYZ = _in_rows(volume_CXYZ)
         channels, slices, height, width = volume_CXYZ.shape
@@ -57,7 +60,7 @@ class SamplingGrid:
         steps = volume_XYZ.stride()
         length = 1 + sum(step * (n - 1) for step, n in zip(steps, self.shape, strict=True))
         x, y, z = (place.round() for place in self._inside)
-        if length < _EXACT:
+        if length < self.exact:
             index = z.mul_(steps[2]).add_(y, alpha=steps[1]).add_(x, alpha=steps[0]).to(torch.int32)
         else:
             x, y, z = (axis.to(torch.int64) for axis in (x, y, z))
@@ -70,7 +73,7 @@ class SamplingGrid:
         return [place.clamp(0, n - 1) for place, n in zip(self.places, self.shape, strict=True)]
 
     @cached_property
-    def _grid(self) -> torch.Tensor:
+    def from_minus_one(self) -> torch.Tensor:
         """As `grid_sample` wants them, (X, Y, Z, 3): the last axis first, from -1 to 1 between the outer voxels."""
         scaled = [_from_minus_one(place, n) for place, n in zip(self.places, self.shape, strict=True)]
         return torch.stack(scaled[::-1], -1)

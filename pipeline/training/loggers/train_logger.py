@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PURPOSES = ("data", "step", "validation")
-_SAY_EVERY_S = 60.0
-"""Time between lines where nobody sees a progress bar."""
 _MOST_SHOWN = 8
 """Structures in a line of the terminal."""
 
@@ -39,7 +36,7 @@ class TrainLogger:
     """
 
     def __init__(self, fold_run: FoldRun, train_state: TrainState, device: torch.device) -> None:
-        self.fold_run, self.train_state, self.device = fold_run, train_state, device
+        self.fold_run, self.train_state, self.device, self.clock = fold_run, train_state, device, fold_run.clock
         done = train_state.step - train_state.validation_due  # the row of a validation that is due comes again
         self.records = (
             MetricFiles(fold_run.folder, fold_run.structures, done, fold_run.tensorboard, fold_run.mlflow)
@@ -50,7 +47,7 @@ class TrainLogger:
         self.since_row = dict.fromkeys(_PURPOSES, 0.0)
         self.since_start = dict.fromkeys(_PURPOSES, 0.0)
         self.first_step = self.row_step = train_state.step
-        self.started, self.earlier = time.monotonic(), train_state.seconds
+        self.started, self.earlier = self.clock(), train_state.seconds
         self.last_loss, self.said_at = math.nan, self.started
 
     def __enter__(self) -> TrainLogger:
@@ -65,9 +62,9 @@ class TrainLogger:
     @contextmanager
     def timed(self, purpose: str) -> Iterator[None]:
         """Adds the time inside to a purpose: data, step or validation."""
-        before = time.perf_counter()
+        before = self.clock()
         yield
-        passed = time.perf_counter() - before
+        passed = self.clock() - before
         self.since_row[purpose] += passed
         self.since_start[purpose] += passed
 
@@ -95,7 +92,7 @@ class TrainLogger:
 
     def update_elapsed(self) -> None:
         """Brings `train_state.seconds` up to now."""
-        self.train_state.seconds = self.earlier + time.monotonic() - self.started
+        self.train_state.seconds = self.earlier + self.clock() - self.started
 
     def show(self, pictures: Mapping[str, ValidationImage]) -> None:
         """Pictures of a validation, by case."""
@@ -138,16 +135,16 @@ class TrainLogger:
         """One line: step, loss, Dice per structure, time left."""
         if self.fold_run.world.is_first:
             log.info("%s", self._line())
-        self.said_at = time.monotonic()
+        self.said_at = self.clock()
 
     def log_if_due(self) -> None:
-        """A line a minute where there is no terminal, and so no progress bar."""
-        if not sys.stderr.isatty() and time.monotonic() - self.said_at >= _SAY_EVERY_S:
+        """A line now and then where there is no terminal, and so no progress bar."""
+        if not sys.stderr.isatty() and self.clock() - self.said_at >= self.fold_run.log_every:
             self.log_progress()
 
     def _line(self) -> str:
         train_state, max_steps = self.train_state, self.fold_run.max_steps
-        passed = max(time.monotonic() - self.started, 1e-9)
+        passed = max(self.clock() - self.started, 1e-9)
         steps = train_state.step - self.first_step
         left = f"  {format_duration(passed / steps * (max_steps - train_state.step))} left" if steps else ""
         return f"  step {train_state.step}/{max_steps}  {self.note()}{format_dice(train_state.dice)}{left}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import os
 import re
@@ -11,8 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
+
+from pipeline.deploy.server.uploads import SCAN
 
 START = "import logging, sys; from pathlib import Path; from pipeline.deploy.server.serve import serve; " \
         "logging.basicConfig(level=logging.INFO); " \
@@ -47,13 +51,14 @@ class Service:
 
     def wait_for(self, name: str, value: float, seconds: float = 60) -> None:
         """Until a figure of /metrics has this value."""
-        end = time.monotonic() + seconds
-        while self.metric(name) != value:
-            assert time.monotonic() < end, f"{name} did not become {value} within {seconds} s"
-            time.sleep(0.02)
+        wait_until(lambda: self.metric(name) == value, f"{name} becomes {value}", seconds)
 
     def workers(self) -> list[psutil.Process]:
         return [child for child in psutil.Process(self.process.pid).children() if "worker" in " ".join(child.cmdline())]
+
+    def wait_for_uploads(self, number: int) -> None:
+        """Until so many scans have come in whole and are unpacked, each in its request's folder."""
+        wait_until(lambda: len(list(self.temporary.glob(f"segpipe-request-*/{SCAN}/*"))) == number, f"{number} scans")
 
     def processes(self) -> list[psutil.Process]:
         return [psutil.Process(self.process.pid), *self.workers()]
@@ -66,6 +71,24 @@ class Service:
             assert self.process.poll() is None, "the service ended"
             time.sleep(0.1)
         pytest.fail("the service did not become ready")
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Asks again and again until it holds; fails if that takes too long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def wait_until_it_has_a_case(suspended: psutil.Process) -> None:
+    """Until the service has written a case to the pipe that this worker, which is suspended, reads from."""
+
+    def unread() -> bool:
+        with Path(f"/proc/{suspended.pid}/fd/0").open("rb", buffering=0) as pipe:
+            return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > 0
+
+    wait_until(unread, "the worker has a case")
 
 
 @contextlib.contextmanager

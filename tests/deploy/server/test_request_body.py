@@ -192,10 +192,9 @@ def test_files_in_a_zip_are_named_anew_by_case_and_channel(
     assert safe_names(theirs, tuple(channels)) == ours
 
 
-def test_what_an_earlier_service_left_behind_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_earlier_service_left_behind_goes(tmp_path: Path) -> None:
     """A killed container's folder that outlived it, as Kubernetes' emptyDir does."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "segpipe-request-abc" / "scan").mkdir(parents=True)
     (tmp_path / "other").mkdir()
-    container_entrypoint._forget_requests()
+    container_entrypoint.forget_requests(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import SimpleITK as sitk
 
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.itk import read_metaimage_nrrd
+from pipeline.io.itk.read_metaimage_nrrd import fill_with_words
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
@@ -198,12 +199,25 @@ def test_a_detached_header_finds_its_voxels_behind_another_header(tmp_path: Path
         np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
 
 
-def test_metaimage_as_text_which_itk_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no further than there are voxels; numbers that lie across pieces of the file are whole."""
-    for piece, text in ((2**20, TEXT + b" 7" * 1000), (3, TEXT), (1, TEXT + b"\n")):
-        monkeypatch.setattr(read_metaimage_nrrd, "_TEXT_PIECE", piece)
-        path = _write(tmp_path / "a.mha", f"{META}BinaryData = False\nElementDataFile = LOCAL\n", text)
-        np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
+@pytest.mark.parametrize("text", [TEXT, TEXT + b"\n", TEXT + b" 7" * 1000])
+def test_metaimage_as_text_which_itk_cannot_read(tmp_path: Path, text: bytes) -> None:
+    """And no further than there are voxels."""
+    path = _write(tmp_path / "a.mha", f"{META}BinaryData = False\nElementDataFile = LOCAL\n", text)
+    np.testing.assert_array_equal(read_image([path]).array[0], _xyz(VOXELS))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 7, 2**20])
+@pytest.mark.parametrize("end", [b"", b"\n", b" 7 8 9"])
+def test_numbers_that_lie_across_pieces_of_a_text_are_whole(piece_bytes: int, end: bytes) -> None:
+    found = np.zeros(VOXELS.size, np.int16)
+    assert fill_with_words(found, io.BytesIO(TEXT + end), piece_bytes) == VOXELS.size
+    np.testing.assert_array_equal(found, VOXELS.ravel())
+
+
+def test_a_text_is_read_no_further_than_there_are_voxels() -> None:
+    stream = io.BytesIO(TEXT + b" 7" * 1000)
+    fill_with_words(np.zeros(VOXELS.size, np.int16), stream, piece_bytes=8)
+    assert stream.tell() <= len(TEXT) + 8
 
 
 def _xyz(array: Sequence) -> np.ndarray:

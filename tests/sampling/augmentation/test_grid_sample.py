@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.nn import functional as F
 
-from pipeline.sampling.augmentation import grid_sample
 from pipeline.sampling.augmentation.grid_sample import SamplingGrid
 
 SHAPES = st.tuples(*[st.one_of(st.just(1), st.integers(1, 9))] * 3)
@@ -43,14 +42,12 @@ def test_nearest_equals_rounding_by_hand(shape: tuple, seed: int) -> None:
     assert np.array_equal(SamplingGrid(places, shape).nearest(label).numpy(), label.numpy()[tuple(index)])
 
 
-def test_volumes_too_large_for_float32_indices_are_indexed_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes_too_large_for_float32_indices_are_indexed_in_whole_numbers() -> None:
     volume, at = volume_and_places((7, 6, 5), 2)
     label = (volume[0] * 50).to(torch.int32)
     small = SamplingGrid(at, (7, 6, 5)).nearest(label)
-    monkeypatch.setattr(grid_sample, "_EXACT", 0)
-    assert torch.equal(SamplingGrid(at, (7, 6, 5)).nearest(label), small)
+    assert torch.equal(SamplingGrid(at, (7, 6, 5), exact=0).nearest(label), small)
     # Beyond 2**24 a float32 has lost the last bit: an odd voxel would be taken from its neighbour.
-    monkeypatch.undo()
     long = torch.arange(2**24 + 8, dtype=torch.int32).view(1, 1, -1) % 251
     last = torch.tensor([0.0, 0.0, 2.0**24 - 1]).view(3, 1, 1, 1)
     assert SamplingGrid(last, tuple(long.shape)).nearest(long).item() == (2**24 - 1) % 251
@@ -93,5 +90,7 @@ def test_rounding_grows_with_the_picture_as_the_docstring_says(n: int) -> None:
 def test_the_path_of_a_gpu_gives_the_same() -> None:
     volume, places = volume_and_places((7, 6, 5), 1)
     at = SamplingGrid(places, (7, 6, 5))
-    on_gpu = F.grid_sample(volume[None], at._grid[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
+    on_gpu = F.grid_sample(
+        volume[None], at.from_minus_one[None], mode="bilinear", padding_mode="border", align_corners=True
+    )[0]
     torch.testing.assert_close(at.linear(volume), on_gpu, atol=1e-4, rtol=0)
