@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from pipeline.base.terminal import format_table
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.io.geometry import Grid
 from pipeline.io.read_image import read_image
 from pipeline.io.volume import Volume
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def segmented(
-    plan: Plan, network: Network, scans: list[Volume], settings: InferenceConfig
+    plan: Plan, network: Network, scans: list[Volume], settings: PredictorConfig
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """Labels of each scan with sums in fp32 and in half precision; the network computes in fp32 both times."""
     model = TorchModel([network], CPU, "fp32", overlapping=plan.overlapping)

@@ -36,8 +36,8 @@ import torch
 from pipeline.base.heap import ONE_POOL
 from pipeline.base.process_memory import peak_memory_gib, resident_memory_gib
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.predictor import Predictor, Prepared
+from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.inference.segment_cases import segment_cases
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.slab_blending import best_layout
@@ -70,7 +70,7 @@ def main() -> None:
     spacing_mm = tuple(i / m for i, m in zip(image, model, strict=True))
     plan = make_plan(arguments.classes, arguments.roi, spacing_mm, arguments.files or 1)
     network = LikesOneIntensity(arguments.classes)
-    settings = InferenceConfig(accumulate=arguments.accumulate, **asked_for(arguments))
+    settings = PredictorConfig(accumulate=arguments.accumulate, **asked_for(arguments))
     predictor = Predictor(plan, TorchModel([network], torch.device("cpu")), settings)
     if arguments.package:
         predictor = packaged(arguments)
@@ -123,14 +123,14 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:
 def packaged(arguments: argparse.Namespace) -> Predictor:
     """The networks of a package as `segpipe predict` opens them."""
     from pipeline.inference.build_predictors import build_predictors
-    from pipeline.inference.predictor_spec import EngineSpec
+    from pipeline.inference.predictor_spec import PredictorSpec
     from pipeline.packaging.model_package import load_package
 
     package = load_package(arguments.package)
     asked: dict[str, Any] = {"accumulate": arguments.accumulate, "backend": arguments.backend}
     asked |= {} if arguments.overlap is None else {"overlap": arguments.overlap}
     settings = package.settings.model_copy(update=asked | ({arguments.maps: True} if arguments.maps else {}))
-    return build_predictors(EngineSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
+    return build_predictors(PredictorSpec(package.plan, settings, {"": package.weights}, "cpu"))("")
 
 
 class LikesOneIntensity:

@@ -138,7 +138,7 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
     import torch
 
     from pipeline.base.files import write_json
-    from pipeline.inference.inference_config import InferenceConfig
+    from pipeline.inference.predictor_config import PredictorConfig
     from pipeline.io.read_image import read_image
     from pipeline.models.checkpoint import save_weights
     from pipeline.models.networks.build_network import build_network
@@ -167,7 +167,7 @@ def make_package(folder: Path, scans: Path, arguments: argparse.Namespace) -> di
     (folder / "weights").mkdir()
     save_weights(folder / "weights" / "fold_0.safetensors", network.state_dict())
     write_labels(folder, make_labels(plan.structures, {}))
-    settings = InferenceConfig(starts="even")
+    settings = PredictorConfig(starts="even")
     write_json(folder / "inference.json", settings.model_dump(mode="json"))
     write_json(folder / "fingerprint.json", {})
     for name in ("config.yaml", "MODEL_CARD.md"):

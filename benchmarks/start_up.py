@@ -52,11 +52,11 @@ import pipeline.deploy.container_entrypoint, pipeline.deploy.predict, pipeline.i
 from pipeline.io.read_image import read_image
 from pipeline.inference.build_predictors import build_predictors
 from pipeline.packaging.model_package import load_package
-from pipeline.inference.predictor_spec import EngineSpec
+from pipeline.inference.predictor_spec import PredictorSpec
 mark()
 model = load_package(package)
 mark()
-predictor = build_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, "cpu"))("")
+predictor = build_predictors(PredictorSpec(model.plan, model.settings, {"": model.weights}, "cpu"))("")
 mark()
 predictor.prepare(read_image([scan]))
 mark()

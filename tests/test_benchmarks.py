@@ -34,7 +34,7 @@ The tests of memory estimates run `inference_memory`.
 def benchmark(name: str, *arguments: str) -> str:
     """Runs a benchmark as a user does, and returns what it prints."""
     command = [sys.executable, f"benchmarks/{name}.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.base.errors import EXIT_DONE
-from pipeline.evaluation.compare import compare
+from pipeline.evaluation.compare import compare_runs
 from pipeline.reporting.charts.comparison_chart import draw_comparison
 
 
@@ -18,5 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the runs and draw their differences."""
-    compare(arguments.sources, arguments.output, draw=draw_comparison)
+    compare_runs(arguments.sources, arguments.output, draw=draw_comparison)
     return EXIT_DONE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 
 
-class InferConfig(InferenceConfig):
+class InferConfig(PredictorConfig):
     """How trained networks are applied, and to which cases."""
 
     cases: tuple[Literal["validation", "testing"], ...] = ("validation", "testing")

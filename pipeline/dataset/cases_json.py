@@ -94,6 +94,6 @@ def require_recorded_root(load_folder: Path) -> Path:
     return root
 
 
-def image_paths(case: Case, root: Path) -> list[Path]:
+def manifest_image_paths(case: Case, root: Path) -> list[Path]:
     """Absolute paths of a case's image files."""
     return [safe_join(root, path) for path in case.images]

@@ -31,7 +31,7 @@ def foreground_profiles(channel_XYZ: NDArray, modality: str) -> Lines:
     return x, y, z
 
 
-def box_of(channels: Sequence[Lines]) -> Crop:
+def bounding_box(channels: Sequence[Lines]) -> Crop:
     """The box of what is not background in at least one channel; the whole image where all is."""
     x, y, z = (_range(np.logical_or.reduce(lines)) for lines in zip(*channels, strict=True))
     return x, y, z

@@ -29,7 +29,7 @@ def ignore_index(structures: Structures, overlapping: bool) -> int:
     return min(int(np.iinfo(index_type(structures, overlapping)).max), int(np.iinfo(np.int64).max))
 
 
-def encode(
+def labels_to_indices(
     values: NDArray, structures: Structures, ignore_value: int | None = None, overlapping: bool = False
 ) -> NDArray:
     """Original label values to indices (or bit masks); undeclared values become background."""
@@ -54,7 +54,7 @@ def _table(found: NDArray, structures: Structures, ignore_value: int | None, ove
     return table
 
 
-def decode(indices: NDArray, structures: Structures) -> NDArray:
+def indices_to_labels(indices: NDArray, structures: Structures) -> NDArray:
     """Indices of exclusive structures to original values, in the smallest unsigned type; a region gives its first."""
     table = np.array([0, *(region[0] for region in structures.values())])
     return table.astype(np.min_scalar_type(int(table.max())))[indices]

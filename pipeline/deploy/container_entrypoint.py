@@ -13,8 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,42 +22,16 @@ from pipeline.base.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_OUR_FAULT,
-    EXIT_SOME_CASES,
     EXIT_USAGE,
-    DataError,
     SegpipeError,
 )
-from pipeline.base.files import read_json
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.machine import check_device
-from pipeline.deploy.grand_challenge_sockets import grand_challenge_sockets
+from pipeline.deploy.container_paths import ContainerPaths, container_paths
+from pipeline.deploy.predict_in_container import predict_all
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
 """Holds the port while the service runs, so that the health check knows whom to ask."""
-
-
-@dataclass(frozen=True)
-class ContainerPaths:
-    """Where the container reads and writes."""
-
-    input: Path
-    output: Path
-    model: Path
-
-
-def container_paths(environment: Mapping[str, str]) -> ContainerPaths:
-    """The folders that the environment names; the first variable that is set counts."""
-
-    work = Path(environment.get("HOLOSCAN_WORKDIR") or "/")  # what MONAI Deploy's relative places are relative to
-
-    def first(default: str, *names: str) -> Path:
-        return work / next((environment[name] for name in names if environment.get(name)), default)
-
-    return ContainerPaths(
-        input=first("/input", "SEGPIPE_INPUT", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"),
-        output=first("/output", "SEGPIPE_OUTPUT", "HOLOSCAN_OUTPUT_PATH", "MONAI_OUTPUTPATH"),
-        model=_package_in(first("/opt/ml/model", "HOLOSCAN_MODEL_PATH", "MONAI_MODELPATH", "SEGPIPE_MODEL")),
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,65 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(signum: int, frame: object) -> NoReturn:  # noqa: ARG001, a signal handler's arguments
     raise KeyboardInterrupt
-
-
-def predict_all(
-    places: ContainerPaths,
-    device: str,
-    strict: bool,
-    slug: str | None = None,
-    dicom_seg: bool = False,
-    uncertainty: bool = False,
-    probabilities: bool = False,
-) -> int:
-    """Segments every scan in the input folder; `cases.csv` and `volumes.json` lie beside the segmentations.
-
-    In grand-challenge's layout (`images/SOCKET/` in the input) segmentations go to `images/SLUG/` in the output, and
-    this one process does all; else another one segments, so that one killed for want of memory costs a single case.
-    A `manifest.json` in the input names the cases there. dicom_seg: write CASE.dcm too for cases that are DICOM series.
-    uncertainty, probabilities: write these maps too.
-    """
-    # Imported here because `health` and `--version` answer at once, without any of it.
-    from pipeline.deploy.dicom_seg import require_highdicom, without_dicom_seg, write_dicom_segs
-    from pipeline.deploy.grand_challenge_sockets import scans_in_sockets
-    from pipeline.deploy.list_scans import list_scans
-    from pipeline.deploy.predict import predict
-    from pipeline.deploy.result_tables import write_results
-    from pipeline.packaging.model_package import load_package
-
-    if not places.input.is_dir():
-        raise DataError(f"{places.input}: there is no such folder; mount the scans there (-v $PWD/scans:/input:ro)")
-    _check_writable(places.output)
-    if dicom_seg:
-        require_highdicom()
-    package = load_package(places.model)
-    sockets, target = grand_challenge_sockets(places.input), places.output
-    if sockets:
-        target = places.output / "images" / (slug or package.seal.output_slug)
-        target.mkdir(parents=True, exist_ok=True)
-    channels = package.channels
-    scans = scans_in_sockets(sockets, channels) if sockets else list_scans(_cases_in(places.input), channels)
-    results = predict(
-        package, scans, target, device, strict, isolated=not sockets, texts=False,
-        uncertainty=uncertainty, probabilities=probabilities,
-    )  # fmt: skip
-    if dicom_seg:
-        results = write_dicom_segs(scans, target, results, package)
-    write_results(target, results, package)
-    failed = sum(result.status == "failed" for result in results) + without_dicom_seg(results)
-    return EXIT_SOME_CASES if failed else EXIT_DONE
-
-
-def _cases_in(folder: Path) -> Path:
-    """The folder, or the manifest of segpipe's in it that names its cases."""
-    from pipeline.dataset.manifest import FORMAT  # not needed for `health` and `--version`, which answer at once
-
-    manifest = folder / "manifest.json"
-    try:
-        content = read_json(manifest) if manifest.is_file() else None
-    except DataError:  # somebody else's, for something else
-        return folder
-    return manifest if isinstance(content, dict) and content.get("format") == FORMAT else folder
 
 
 def health() -> int:
@@ -212,23 +126,6 @@ def forget_requests(temporary: Path) -> None:
 
     for left in temporary.glob(f"{REQUEST_FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _package_in(folder: Path) -> Path:
-    """The package in a model folder: the folder itself, or the one folder or zip in it (MONAI Deploy mounts such)."""
-    if not folder.is_dir() or (folder / "package.json").is_file():
-        return folder
-    inner = [path for path in folder.iterdir() if path.suffix == ".zip" or (path / "package.json").is_file()]
-    return inner[0] if len(inner) == 1 else folder
-
-
-def _check_writable(output: Path) -> None:
-    """Says at once, before a model is loaded, that results could not be written (MONAI Deploy's old complaint)."""
-    if not output.is_dir() or not os.access(output, os.W_OK):
-        owner = f"user {os.getuid()}:{os.getgid()}"
-        raise DataError(
-            f"{output}: {owner} cannot write there; make the folder before, and run with --user $(id -u):$(id -g)"
-        )
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from pipeline.base.terminal import format_duration, progress
 from pipeline.deploy.group_scan_files import Scan
 from pipeline.deploy.list_scans import list_scans
 from pipeline.inference.case_journal import JOURNAL, open_case_journal
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.output_paths import output_names
-from pipeline.inference.predictor_spec import EngineSpec
-from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+from pipeline.inference.predictor_config import PredictorConfig
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_in_subprocess import segment_in_subprocess
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
@@ -30,7 +31,7 @@ def predict(
     output: Path,
     device: str = "auto",
     strict: bool = False,
-    settings: InferenceConfig | None = None,
+    settings: PredictorConfig | None = None,
     isolated: bool = True,
     backend: Literal["auto", "torch", "onnx", "openvino"] | None = None,
     texts: bool = True,
@@ -67,7 +68,7 @@ def predict(
         log.info("%d of %d cases are done already, by %s", len(jobs) - len(left), len(jobs), output / JOURNAL)
     for fault in faults:
         _say(fault)
-    spec = EngineSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
+    spec = PredictorSpec(model.plan, chosen, {"": model.weights}, device, model.fingerprint, strict)
     with progress("predict", len(jobs), len(jobs) - len(left)) as bar:
         for result in (segment_in_subprocess if isolated else segment_in_process)(left, spec):
             results[result.id] = result

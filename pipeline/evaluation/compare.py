@@ -32,7 +32,9 @@ Draw = Callable[[Scores, Sequence[Scores], Sequence[dict[str, Any]], Path], None
 """Draws the paired differences: scores of the baseline and of the others, their comparisons, and the file to write."""
 
 
-def compare(paths: Sequence[Path], output_dir: Path, resamples: int = 2000, draw: Draw | None = None) -> dict[str, Any]:
+def compare_runs(
+    paths: Sequence[Path], output_dir: Path, resamples: int = 2000, draw: Draw | None = None
+) -> dict[str, Any]:
     """Writes `compare.json`, `compare.csv` (one row a structure and metric), `cases.csv` (every paired value) and, if
     `draw` is given, `compare.png`, logs a table, returns what `compare.json` holds.
 

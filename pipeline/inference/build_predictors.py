@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.machine import resolve_device, usable_cores
 from pipeline.inference.backends.select_backend import Candidate, Models, Workload, select_backend
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.predictor_spec import EngineSpec
+from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segment_cases import CASE_FAULTS
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.sliding_window import window_grid
@@ -39,7 +39,7 @@ def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
+def build_predictors(spec: PredictorSpec, jobs: Sequence[Job] = ()) -> Callable[[str], Predictor]:
     """A function from a model's name to its predictor; every weight file is read once.
 
     What runs the networks is `settings.backend`; `auto` measures what there is for the windows of `jobs`, or without
@@ -58,7 +58,7 @@ def build_predictors(spec: EngineSpec, jobs: Sequence[Job] = ()) -> Callable[[st
     return predictors.__getitem__
 
 
-def candidates_for(spec: EngineSpec, installed: Callable[[str], bool] = _is_installed) -> list[Candidate]:
+def candidates_for(spec: PredictorSpec, installed: Callable[[str], bool] = _is_installed) -> list[Candidate]:
     """What can run the networks here, in the order of how soon it starts; at least one, else an error says why.
 
     installed: says if a Python package is there.
@@ -89,12 +89,12 @@ def candidates_for(spec: EngineSpec, installed: Callable[[str], bool] = _is_inst
     return found
 
 
-def workload_of(spec: EngineSpec, jobs: Sequence[Job]) -> Workload:
+def workload_of(spec: PredictorSpec, jobs: Sequence[Job]) -> Workload:
     """What `jobs` (at least one) are to the networks: the windows of all, and one of the first scan to be read."""
     return Workload(jobs[0].model, _count_windows(spec, jobs), partial(_real_window, spec, jobs))
 
 
-def _openers(spec: EngineSpec) -> dict[str, Callable[[], Models]]:
+def _openers(spec: PredictorSpec) -> dict[str, Callable[[], Models]]:
     return {
         "torch": partial(_torch_models, spec, spec.settings.precision),
         "onnx": partial(_onnx_models, spec),
@@ -107,11 +107,11 @@ def _has_gpu(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def _is_ensemble(spec: EngineSpec) -> bool:
+def _is_ensemble(spec: PredictorSpec) -> bool:
     return any(len(paths) > 1 for paths in spec.models.values())
 
 
-def _count_windows(spec: EngineSpec, jobs: Sequence[Job]) -> int:
+def _count_windows(spec: PredictorSpec, jobs: Sequence[Job]) -> int:
     """The windows of all jobs whose headers can be read."""
     count = 0
     for job in jobs:
@@ -126,11 +126,11 @@ def _count_windows(spec: EngineSpec, jobs: Sequence[Job]) -> int:
     return count
 
 
-def _empty_window(spec: EngineSpec) -> NDArray[np.float32]:
+def _empty_window(spec: PredictorSpec) -> NDArray[np.float32]:
     return np.zeros((1, len(spec.plan.channels), *spec.settings.window(spec.plan.patch_size)), np.float32)
 
 
-def _real_window(spec: EngineSpec, jobs: Sequence[Job], models: Models) -> NDArray[np.float32]:
+def _real_window(spec: PredictorSpec, jobs: Sequence[Job], models: Models) -> NDArray[np.float32]:
     """The window (1, C, *roi) in the middle of the first job that can be read; the empty one where none can."""
     for job in jobs[:5]:
         predictor = Predictor(spec.plan, models[job.model], spec.settings)
@@ -147,7 +147,7 @@ def _real_window(spec: EngineSpec, jobs: Sequence[Job], models: Models) -> NDArr
     return _empty_window(spec)
 
 
-def _torch_models(spec: EngineSpec, precision: str) -> Models:
+def _torch_models(spec: PredictorSpec, precision: str) -> Models:
     import torch
 
     from pipeline.inference.backends.torch_backend import TorchModel
@@ -170,14 +170,14 @@ def _torch_models(spec: EngineSpec, precision: str) -> Models:
     }
 
 
-def _onnx_models(spec: EngineSpec) -> Models:
+def _onnx_models(spec: PredictorSpec) -> Models:
     from pipeline.inference.backends.onnx_backend import OnnxModel
 
     exports = _checked_exports(spec, "onnx")
     return {name: OnnxModel(paths, _mirror_axes(spec)) for name, paths in exports.items()}
 
 
-def _openvino_models(spec: EngineSpec) -> Models:
+def _openvino_models(spec: PredictorSpec) -> Models:
     from pipeline.inference.backends.openvino_backend import OpenVinoModel
 
     precision = spec.plan.precision if spec.settings.precision == "plan" else spec.settings.precision
@@ -185,14 +185,14 @@ def _openvino_models(spec: EngineSpec) -> Models:
     return {name: OpenVinoModel(paths, _mirror_axes(spec), bf16=precision != "fp32") for name, paths in exports.items()}
 
 
-def _checked_exports(spec: EngineSpec, kind: str) -> Mapping[str, Sequence[Path]]:
+def _checked_exports(spec: PredictorSpec, kind: str) -> Mapping[str, Sequence[Path]]:
     for path in _exports(spec, kind):
         if not path.is_file():
             raise DataError(f"{path}: running the package by {kind} needs it; package it with exports: [{kind}]")
     return {name: [_export(path, kind) for path in paths] for name, paths in spec.models.items()}
 
 
-def _exports(spec: EngineSpec, kind: str) -> list[Path]:
+def _exports(spec: PredictorSpec, kind: str) -> list[Path]:
     return [_export(path, kind) for paths in spec.models.values() for path in paths]
 
 
@@ -200,7 +200,7 @@ def _export(weights: Path, kind: str) -> Path:
     return weights.parents[1] / "exports" / f"{weights.stem}{_EXPORTS[kind]}"
 
 
-def _mirror_axes(spec: EngineSpec) -> tuple[int, ...]:
+def _mirror_axes(spec: PredictorSpec) -> tuple[int, ...]:
     return spec.plan.mirror_axes if spec.settings.mirror else ()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pipeline.base.errors import ConfigError
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.postprocessing.postprocess import check_structures
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.networks.network_config import size_divisor
 from pipeline.preprocessing.plan import Plan
 
 
-def check_inference_settings(settings: InferenceConfig, plan: Plan) -> None:
+def check_inference_settings(settings: PredictorConfig, plan: Plan) -> None:
     """Refuse a window that the network cannot take, unknown structures, and mirroring that training did not do.
 
     Raises:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 
 from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.machine import available_memory_gib
-from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
+from pipeline.base.process_memory import resident_memory_gib
 from pipeline.inference.logits_to_labels import label_type
 from pipeline.inference.postprocessing.postprocess import BYTES_A_VOXEL
+from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.inference.resample_logits import CHUNK_VOXELS
 from pipeline.inference.slab_blending import SlabLayout, best_layout
 from pipeline.io.image_header import ImageHeader
@@ -70,7 +69,7 @@ def estimate_memory(
     image_shape: Sequence[int],
     planned_shape: Sequence[int],
     plan: Plan,
-    settings: InferenceConfig,
+    settings: PredictorConfig,
     half: bool,
     network_gib: float = 0.0,
     maps: int = 0,
@@ -117,45 +116,22 @@ def bytes_as_read(headers: Sequence[ImageHeader]) -> int:
     return max(max(header.voxel_bytes, 4 * header.voxel_bytes // header.dtype.itemsize) for header in headers)
 
 
-FreeMemory = Callable[[InferenceConfig], float]
+FreeMemory = Callable[[PredictorConfig], float]
 """Says what may still be taken, in GiB."""
 
 
-def free_memory_gib(settings: InferenceConfig, available_gib: Callable[[], float] = available_memory_gib) -> float:
+def free_memory_gib(settings: PredictorConfig, available_gib: Callable[[], float] = available_memory_gib) -> float:
     """What may still be taken: most of what is free, or what the settings leave beside what the process has."""
     free = _SAFE_SHARE * available_gib()
     return free if settings.memory_gib is None else min(free, settings.memory_gib - resident_memory_gib())
 
 
-def reclaim_memory_gib(wanted_gib: float, settings: InferenceConfig, free_gib: FreeMemory = free_memory_gib) -> float:
+def reclaim_memory_gib(wanted_gib: float, settings: PredictorConfig, free_gib: FreeMemory = free_memory_gib) -> float:
     """What may still be taken. Where that is less than is wanted, the process gives back first what it keeps unused."""
     free = free_gib(settings)
     if free < wanted_gib and give_back_freed_memory():
         free = free_gib(settings)
     return free
-
-
-class CasePeaks:
-    """The largest resident set of the process while each case was at hand: from its beginning to that of the next one.
-
-    A process has one peak, and a case is still being written when the next one begins: what is seen then is the
-    next one's.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._at_hand, self._gib = Lock(), "", dict[str, float]()
-
-    def begin(self, case: str) -> None:
-        """From now on `case` is at hand."""
-        with self._lock:
-            self._gib[self._at_hand] = peak_memory_gib()
-            forget_peak()
-            self._at_hand = case
-
-    def gib(self, case: str) -> float:
-        """Of a case that has begun; until now, where it is at hand."""
-        with self._lock:
-            return peak_memory_gib() if case == self._at_hand else self._gib[case]
 
 
 def _restoring(

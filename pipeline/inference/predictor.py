@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.array_backend import Array
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.check_scan import check_channels_and_voxels, enlargement
 from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, label_type
 from pipeline.inference.memory_estimate import (
     FreeMemory,
@@ -25,6 +24,7 @@ from pipeline.inference.memory_estimate import (
     free_memory_gib,
     reclaim_memory_gib,
 )
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.resample_logits import Resampler
 from pipeline.inference.slab_blending import Axes, SlabLayout, best_layout, blend
 from pipeline.inference.sliding_window import importance_map
@@ -34,9 +34,6 @@ from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 from pipeline.preprocessing.preprocess import PreprocessedImage, preprocess
-
-_MANY_TIMES, _TOO_MANY_TIMES = 8, 100
-"""The model's grid may have this many times an image's voxels before that is remarked on, and before it is refused."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Predictor:
 
     plan: Plan
     model: WindowModel
-    settings: InferenceConfig = field(default_factory=InferenceConfig)
+    settings: PredictorConfig = field(default_factory=PredictorConfig)
     free_gib: FreeMemory = free_memory_gib
 
     def predict(self, image: Volume) -> Prediction:
@@ -82,7 +79,7 @@ class Predictor:
 
     def prepare(self, image: Volume) -> Prepared:
         """Checks an image and conforms it to the plan; raises as `predict`. Uses no model: any thread may do it."""
-        self._check(image)
+        check_channels_and_voxels(image, [channel.name for channel in self.plan.channels])
         outline = image.with_array(np.broadcast_to(np.zeros((), np.uint8), image.grid.shape))
         return Prepared(preprocess(image, self.plan), outline)
 
@@ -94,22 +91,8 @@ class Predictor:
         return self._needs(grid.shape, self._planned(grid).shape, as_read_bytes)
 
     def enlargement(self, grid: Grid) -> str:
-        """A sentence with both grids where the model's has many times the voxels of an image on `grid`; else empty.
-
-        Raises a DataError where it has so many times as many that they would be made up out of nothing.
-        """
-        planned = self._planned(grid)
-        times = math.prod(planned.shape) / math.prod(grid.shape)
-        if times <= _MANY_TIMES:
-            return ""
-        here, there = (f"{_by(g.shape)} voxels of {_by(g.spacing_mm)} mm" for g in (grid, planned))
-        sentence = f"{here} become {there} on the model's grid, {times:.0f} times as many"
-        if times > _TOO_MANY_TIMES:
-            raise DataError(
-                f"{sentence}, so next to nothing of them would be seen; check the voxel size in the header "
-                f"(or, where it is right, use a model for scans as coarse as this)"
-            )
-        return sentence
+        """A sentence if the model's grid has many times the voxels of an image on `grid`; else empty."""
+        return enlargement(grid, self._planned(grid))
 
     def _planned(self, grid: Grid) -> Grid:
         _, canonical = to_canonical(grid)
@@ -193,20 +176,6 @@ class Predictor:
             score=_mean_entropy(targets[0], targets[1]),
         )
 
-    def _check(self, image: Volume) -> None:
-        """Refuses what would be segmented without sense."""
-        channels = [channel.name for channel in self.plan.channels]
-        if image.array.ndim != 4 or image.array.shape[0] != len(channels):
-            found = image.array.shape[0] if image.array.ndim == 4 else 1
-            raise DataError(f"{found} channel(s) found, but the model takes {len(channels)}: {', '.join(channels)}")
-        for name, channel in zip(channels, image.array, strict=True):
-            bad = sum(int(plane.size - np.isfinite(plane).sum()) for plane in channel)
-            if bad:
-                raise DataError(
-                    f"channel {name} has {bad} voxel(s) that are NaN or infinite; "
-                    "replace them by a value that means nothing (for CT -1024, else 0) where that is true of them"
-                )
-
     def _paint(
         self, conformed: PreprocessedImage, half: bool, targets: Sequence[NDArray | None], stores_gib: float
     ) -> int:
@@ -249,10 +218,6 @@ def _mean_entropy(labels: NDArray | None, entropy: NDArray | None) -> float | No
         return float(entropy.mean(dtype=np.float64))
     # Plane by plane: what was found may be most of a scan, and would be copied.
     return sum(float(e[plane > 0].sum(dtype=np.float64)) for e, plane in zip(entropy, labels, strict=True)) / count
-
-
-def _by(values: Sequence[float]) -> str:
-    return " × ".join(f"{value:.3g}" for value in values)
 
 
 def _inside(array: NDArray, conformed: PreprocessedImage) -> NDArray:

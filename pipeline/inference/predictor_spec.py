@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.preprocessing.plan import Plan
 
 
 @dataclass(frozen=True)
-class EngineSpec:
+class PredictorSpec:
     """models: a name (for instance a fold) to the weight files of its ensemble.
 
     fingerprint: what scans are compared with before they are segmented (`domain_check.py`); strict: an
@@ -20,14 +20,14 @@ class EngineSpec:
     """
 
     plan: Plan
-    settings: InferenceConfig
+    settings: PredictorConfig
     models: Mapping[str, tuple[Path, ...]]
     device: str = "auto"
     fingerprint: Mapping[str, Any] | None = None
     strict: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        names = set(InferenceConfig.model_fields)
+        names = set(PredictorConfig.model_fields)
         return {
             "plan": self.plan.model_dump(mode="json"),
             "settings": self.settings.model_dump(mode="json", include=names),
@@ -38,10 +38,10 @@ class EngineSpec:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> EngineSpec:
+    def from_json(cls, content: Mapping[str, Any]) -> PredictorSpec:
         return cls(
             plan=Plan.model_validate(content["plan"]),
-            settings=InferenceConfig.model_validate(content["settings"]),
+            settings=PredictorConfig.model_validate(content["settings"]),
             models={name: tuple(map(Path, paths)) for name, paths in content["models"].items()},
             device=content["device"],
             fingerprint=content["fingerprint"],

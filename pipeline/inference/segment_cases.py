@@ -14,10 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
-from pipeline.inference.memory_estimate import CasePeaks, MemoryEstimates, bytes_as_read
+from pipeline.base.process_memory import forget_peak, peak_memory_gib
+from pipeline.inference.memory_estimate import MemoryEstimates, bytes_as_read
 from pipeline.inference.output_paths import MAPS, map_path
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
@@ -231,3 +233,26 @@ def _message(job: Job, error: BaseException) -> str:
         log.debug("case %s", job.id, exc_info=error)
     traceback.clear_frames(error.__traceback__)
     return str(error) if isinstance(error, SegpipeError) else f"{type(error).__name__}: {error}"
+
+
+class CasePeaks:
+    """The largest resident set of the process while each case was at hand: from its beginning to that of the next one.
+
+    A process has one peak, and a case is still being written when the next one begins: what is seen then is the
+    next one's.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._at_hand, self._gib = Lock(), "", dict[str, float]()
+
+    def begin(self, case: str) -> None:
+        """From now on `case` is at hand."""
+        with self._lock:
+            self._gib[self._at_hand] = peak_memory_gib()
+            forget_peak()
+            self._at_hand = case
+
+    def gib(self, case: str) -> float:
+        """Of a case that has begun; until now, where it is at hand."""
+        with self._lock:
+            return peak_memory_gib() if case == self._at_hand else self._gib[case]

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pipeline.base.child_process import LogToParent, read_requests, send_message, take_over_stdout
 from pipeline.base.errors import SegpipeError
 from pipeline.base.log_privacy import silence_dicom_logging
-from pipeline.inference.predictor_spec import EngineSpec
-from pipeline.inference.run_isolated import segment_in_process
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.inference.segment_in_process import segment_in_process
 from pipeline.inference.segmentation_jobs import Job
 
 
@@ -29,7 +29,7 @@ def main() -> None:
         send_message(answers, {"begun": case})
 
     try:
-        spec = EngineSpec.from_json(request["spec"])
+        spec = PredictorSpec.from_json(request["spec"])
         for result in segment_in_process(jobs, spec, request["ahead"], begun):
             send_message(answers, {"result": asdict(result)})
     except SegpipeError as error:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.inference.array_backend import Array, Arrays
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.sliding_window import Index, WindowGrid, window_grid
 
 Axes = tuple[int, int, int]
@@ -110,7 +110,7 @@ class SlabLayout:
 
 
 def best_layout(
-    shape: Sequence[int], roi_size: Sequence[int], settings: InferenceConfig, half: bool
+    shape: Sequence[int], roi_size: Sequence[int], settings: PredictorConfig, half: bool
 ) -> tuple[SlabLayout, Axes]:
     """The layout of windows, and the order of axes in which it goes over them.
 

@@ -17,8 +17,8 @@ from pipeline.base.errors import SegpipeError, missing_extra
 from pipeline.inference.backends.onnx_backend import OnnxModel
 from pipeline.inference.backends.openvino_backend import OpenVinoModel
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.window_model import WindowModel
 from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
@@ -52,7 +52,7 @@ def export(
     weights: Sequence[Path],
     image: Volume,
     out: Path,
-    settings: InferenceConfig,
+    settings: PredictorConfig,
     write: Writer | None = None,
 ) -> Exported:
     """Writes each network of an ensemble into `out` as `kind`, for windows as `settings` has them.
@@ -81,8 +81,8 @@ def export(
     return Exported(kind, tuple(out / file.name for file in files), share)
 
 
-def _equal_share(plan: Plan, image: Volume, settings: InferenceConfig, one: WindowModel, other: WindowModel) -> float:
-    settings = InferenceConfig(roi_size=settings.roi_size)
+def _equal_share(plan: Plan, image: Volume, settings: PredictorConfig, one: WindowModel, other: WindowModel) -> float:
+    settings = PredictorConfig(roi_size=settings.roi_size)
     first, second = (Predictor(plan, model, settings).predict(image).labels.array for model in (one, other))
     return float(np.mean(first == second))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.dataset.cases_json import Cases
-from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.postprocessing.select_postprocessing import describe_steps
+from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.packaging.label_metadata import Label
 from pipeline.preprocessing.plan import Plan
 
@@ -53,7 +53,7 @@ def model_card(
     plan: Plan,
     cases: Cases,
     labels: Sequence[Label],
-    inference: InferenceConfig,
+    inference: PredictorConfig,
     facts: CardFacts,
 ) -> str:
     """The card as Markdown."""
@@ -104,7 +104,7 @@ def _model(plan: Plan, train: Mapping[str, Any]) -> str:
     )
 
 
-def _postprocessing(plan: Plan, inference: InferenceConfig, chosen: Mapping[str, Any]) -> str:
+def _postprocessing(plan: Plan, inference: PredictorConfig, chosen: Mapping[str, Any]) -> str:
     """What is done to finished label maps, on whose word, and what it gained."""
     settings, count = inference.postprocess, chosen.get("cases", 0)
     on_validation = f"on {count} cases of cross-validation"

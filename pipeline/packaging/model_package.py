@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pipeline import __version__
 from pipeline.base.errors import DataError
 from pipeline.base.files import digest_of, read_json, safe_join
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.label_files import read_labels
 from pipeline.packaging.label_metadata import Label
 from pipeline.packaging.package_seal import SEAL, Seal, check_files, checked_seal, first_fault
@@ -38,7 +38,7 @@ class ModelPackage:
     seal: Seal
     plan: Plan
     weights: tuple[Path, ...]
-    settings: InferenceConfig
+    settings: PredictorConfig
     labels: tuple[Label, ...]
     fingerprint: dict[str, Any]
     digest: str
@@ -99,7 +99,7 @@ def _open_folder(folder: Path, unpacked: tempfile.TemporaryDirectory[str] | None
             seal=seal,
             plan=read_plan(folder),
             weights=tuple(safe_join(folder, name) for name in seal.weights),
-            settings=InferenceConfig.from_record(read_json(folder / "inference.json")),
+            settings=PredictorConfig.from_record(read_json(folder / "inference.json")),
             labels=read_labels(folder),
             fingerprint=read_json(folder / "fingerprint.json"),
             digest=digest_of(seal.model_dump(mode="json")),

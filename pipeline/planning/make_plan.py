@@ -61,7 +61,7 @@ def make_plan(
     measured_threads = pace.num_threads or threads
     goal, goal_reason = TrainingGoal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
     goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
-    task = _Task(
+    task = _PlanTask(
         config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * free_gib(device), goal,
         goal_reason, timer or (lambda work, precisions: seconds_per_step(work, precisions, device, measured_threads)),
         pace,
@@ -80,7 +80,7 @@ def _validating(pace: StepCostConfig, space: GridPlan) -> ValidationCost:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _PlanTask:
     """What is planned for: the same whatever patch is considered."""
 
     config: PlanConfig
@@ -118,7 +118,7 @@ def _out_channels(cases: Cases) -> int:
     return len(cases.structures) + (0 if cases.overlapping else 1)
 
 
-def _decide_patch(task: _Task) -> _Decision:
+def _decide_patch(task: _PlanTask) -> _Decision:
     """With a short budget on a CPU small patches, unless so many of them can be seen that larger ones pay."""
     usual, on_cpu = _PATCH_VOXELS[task.device.type], task.device.type == "cpu"
     if task.goal.budget_seconds is None or not on_cpu or task.config.patch_size is not None:
@@ -132,7 +132,7 @@ def _decide_patch(task: _Task) -> _Decision:
     return small
 
 
-def _decide(task: _Task, voxels: int) -> _Decision:
+def _decide(task: _PlanTask, voxels: int) -> _Decision:
     """Shape and effort with patches of up to about `voxels`."""
     config, space, cases = task.config, task.space, task.cases
     shaping = decide_patch_plan(
@@ -149,7 +149,7 @@ def _decide(task: _Task, voxels: int) -> _Decision:
     return _Decision(shaping, work, effort)
 
 
-def _least_gib(task: _Task, work: StepSpec) -> float:
+def _least_gib(task: _PlanTask, work: StepSpec) -> float:
     """What training takes at the least: in the precision, and with the batch, that take less where they are open."""
     config = task.config
     possible: tuple[Precision, ...] = (config.precision,) if config.precision else ("bf16", "fp32")
@@ -157,7 +157,7 @@ def _least_gib(task: _Task, work: StepSpec) -> float:
     return min(predict_memory(tried, precision, task.device).total for precision in possible)
 
 
-def _to_plan(task: _Task, decision: _Decision, threads: int | None) -> Plan:
+def _to_plan(task: _PlanTask, decision: _Decision, threads: int | None) -> Plan:
     """The plan of a decision; a ConfigError where its pins take more memory than there is."""
     config, space, cases = task.config, task.space, task.cases
     shaping, effort = decision.shaping, decision.effort
@@ -188,7 +188,7 @@ def _to_plan(task: _Task, decision: _Decision, threads: int | None) -> Plan:
     )
 
 
-def _reasons(task: _Task, decision: _Decision, memory_costs: Mapping[str, str]) -> dict[str, str]:
+def _reasons(task: _PlanTask, decision: _Decision, memory_costs: Mapping[str, str]) -> dict[str, str]:
     """Of every value, with what pins cost."""
     shaping, effort = decision.shaping, decision.effort
     reasons = task.space.reasons | shaping.reasons | effort.reasons

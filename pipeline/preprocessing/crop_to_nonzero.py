@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.foreground_box import Crop, box_of, foreground_profiles
+from pipeline.dataset.foreground_box import Crop, bounding_box, foreground_profiles
 from pipeline.io.geometry import Grid
 from pipeline.preprocessing.plan import Plan
 
@@ -24,7 +24,7 @@ def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
 
     Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
     """
-    return box_of(
+    return bounding_box(
         [foreground_profiles(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)]
     )
 

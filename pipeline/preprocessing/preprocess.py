@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.dataset.foreground_box import Crop
-from pipeline.dataset.label_encoding import encode, ignore_index
+from pipeline.dataset.label_encoding import ignore_index, labels_to_indices
 from pipeline.io.canonical_orientation import AxisMap, to_canonical
 from pipeline.io.geometry import Grid, resampled_grid
 from pipeline.io.volume import Volume
@@ -72,7 +72,9 @@ def preprocess_label(
             f"{conformed.canonical.shape}, {canonical.axcodes}); resample it onto the image's grid"
         )
     values = axis_map.apply(label.array)[conformed.crop]
-    indices = np.stack([encode(rows, plan.structures, plan.ignore_value, plan.overlapping) for rows in values])
+    indices = np.stack(
+        [labels_to_indices(rows, plan.structures, plan.ignore_value, plan.overlapping) for rows in values]
+    )
     if indices.shape == conformed.grid.shape:
         return np.ascontiguousarray(indices)
     if plan.label_interpolation == "nearest":

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join
-from pipeline.dataset.cases_json import Case, image_paths
+from pipeline.dataset.cases_json import Case, manifest_image_paths
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
@@ -17,7 +17,7 @@ from pipeline.reporting.slices import CaseVolumes
 
 def load_case(case: Case, root: Path, prediction: Path) -> CaseVolumes:
     """All channels, reference and prediction of a case that has both. DataError where they differ in grid."""
-    image = read_image(image_paths(case, root), resample_channels=True)
+    image = read_image(manifest_image_paths(case, root), resample_channels=True)
     reference, predicted = read_label(safe_join(root, str(case.label))), read_label(prediction)
     for name, other in (("reference", reference), ("prediction", predicted)):
         if other.grid.shape != image.grid.shape:

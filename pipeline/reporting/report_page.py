@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from importlib.resources import files
 
 from pipeline.reporting.html_builder import Html, tag, verbatim
-from pipeline.reporting.run_record import RunRecord
+from pipeline.reporting.run_record import RunRecord, set_of
 from pipeline.reporting.sections.case_images import CaseImage, case_pictures, shown_channels
 from pipeline.reporting.sections.case_table import case_table
 from pipeline.reporting.sections.confusion_section import confusion_section
@@ -58,7 +57,7 @@ def document(title: str, body: object, style: str, script: str) -> str:
 
 def _sections(run: RunRecord, worst: CaseImage, median: CaseImage) -> dict[str, tuple[str, Html]]:
     results = run.results
-    sets = {str(entry["id"]): _set_of(run, entry) for entry in run.inferred}
+    sets = {str(entry["id"]): set_of(run, entry) for entry in run.inferred}
     shown = shown_channels(run, [*worst, *median])
     sections = {
         "results": ("Results", results_section(run, sets)),
@@ -85,14 +84,6 @@ def _header(run: RunRecord) -> Html:
 
 def _section(key: str, title: str, content: Html) -> Html:
     return tag("section", tag("h2", title), content, id=key)
-
-
-def _set_of(run: RunRecord, entry: Mapping[str, object]) -> str:
-    folds = entry.get("folds") or []
-    split = next((case.split for case in run.cases.cases if case.id == entry["id"]), "")
-    if split == "testing" or not isinstance(folds, list):
-        return split
-    return "fold " + ", ".join(str(fold) for fold in folds)
 
 
 def _shipped(name: str) -> str:

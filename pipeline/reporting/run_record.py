@@ -133,3 +133,11 @@ def saved_config(folder: Path) -> str:
     """The resolved configuration beside a stage's result; empty where a stage was run without one."""
     path = folder / CONFIG
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def set_of(run: RunRecord, entry: Mapping[str, object]) -> str:
+    folds = entry.get("folds") or []
+    split = next((case.split for case in run.cases.cases if case.id == entry["id"]), "")
+    if split == "testing" or not isinstance(folds, list):
+        return split
+    return "fold " + ", ".join(str(fold) for fold in folds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.io.geometry import Shape
-from pipeline.sampling.patch_locations import Cases, PatchLocation
+from pipeline.sampling.patch_locations import PatchLocation, PatchSource
 from pipeline.sampling.to_device import to_device
 
 Box = tuple[slice, ...]
@@ -41,7 +41,7 @@ class PatchWithMargin:
 
 
 def cut_batch(
-    store: Cases, places: Sequence[PatchLocation], patch_size: Shape, margin: Shape = NO_MARGIN
+    store: PatchSource, places: Sequence[PatchLocation], patch_size: Shape, margin: Shape = NO_MARGIN
 ) -> PatchBatch:
     """Cuts patches with the same margin, as `cut_patch` does."""
     size = [n + 2 * m for n, m in zip(patch_size, margin, strict=True)]
@@ -54,7 +54,7 @@ def cut_batch(
 
 
 def cut_patch(
-    store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
+    store: PatchSource, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (C, X, Y, Z) and label (X, Y, Z) of a patch, `margin` voxels more on every side; only they are read.
 
@@ -66,7 +66,7 @@ def cut_patch(
 
 
 def _cut_into(
-    image: torch.Tensor, label: torch.Tensor, store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape
+    image: torch.Tensor, label: torch.Tensor, store: PatchSource, place: PatchLocation, patch_size: Shape, margin: Shape
 ) -> None:
     shape, size = store.shape(place.case), tuple(label.shape)
     source, target = _overlap(place.start, shape, size, margin)
@@ -78,7 +78,7 @@ def _cut_into(
 
 
 def cut_with_margin(
-    store: Cases, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
+    store: PatchSource, place: PatchLocation, patch_size: Shape, margin: Shape = NO_MARGIN
 ) -> PatchWithMargin:
     """What `cut_patch` cuts, as views into the store that read nothing yet and end where the image ends.
 

@@ -23,7 +23,7 @@ from pipeline.base.rng import RandomPurpose, generator
 from pipeline.io.geometry import Shape
 
 
-class Cases(Protocol):
+class PatchSource(Protocol):
     """What patches are drawn from, for instance a `PatchStore`: image (C, X, Y, Z) float32 and label (X, Y, Z)."""
 
     def shape(self, case: str) -> Shape: ...
@@ -45,7 +45,7 @@ class PatchLocation:
 
 
 def draw_locations(
-    store: Cases,
+    store: PatchSource,
     ids: Sequence[str],
     patch_size: Shape,
     batch_size: int,
@@ -62,7 +62,7 @@ def draw_locations(
 
 
 def draw_location(
-    store: Cases,
+    store: PatchSource,
     ids: Sequence[str],
     patch_size: Shape,
     seed: int,

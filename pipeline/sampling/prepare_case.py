@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.files import safe_join
 from pipeline.base.rng import RandomPurpose, generator
-from pipeline.dataset.cases_json import Case, image_paths
+from pipeline.dataset.cases_json import Case, manifest_image_paths
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import Plan
@@ -42,7 +42,7 @@ def prepare_case(work: Preparation) -> tuple[str, dict[str, Any]]:
     if case.label is None:
         raise DataError(f"case {case.id} has no label map, so that nothing can be learned from it")
     try:
-        conformed = preprocess(read_image(image_paths(case, work.root), plan.resample_channels), plan)
+        conformed = preprocess(read_image(manifest_image_paths(case, work.root), plan.resample_channels), plan)
         label = preprocess_label(read_label(safe_join(work.root, case.label)), plan, conformed, work.grid_tolerance_mm)
     except (DataError, MemoryError) as error:
         kind = TooLargeError if isinstance(error, MemoryError) else DataError

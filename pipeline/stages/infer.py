@@ -15,10 +15,9 @@ from pipeline.base.machine import Runtime
 from pipeline.base.stage import StageResult
 from pipeline.base.terminal import progress
 from pipeline.config.infer import InferConfig
-from pipeline.dataset.cases_json import image_paths, read_cases, recorded_data_root, require_recorded_root
+from pipeline.dataset.cases_json import manifest_image_paths, read_cases, recorded_data_root, require_recorded_root
 from pipeline.inference.case_journal import CaseJournal
 from pipeline.inference.check_settings import check_inference_settings
-from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.output_paths import MAPS, map_path, output_names
 from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
 from pipeline.inference.postprocessing.postprocess import postprocess
@@ -31,8 +30,10 @@ from pipeline.inference.postprocessing.select_postprocessing import (
     verify_selection,
     write_selection,
 )
-from pipeline.inference.predictor_spec import EngineSpec
-from pipeline.inference.run_isolated import segment_in_process, segment_in_subprocess
+from pipeline.inference.predictor_config import PostprocessConfig
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_in_subprocess import segment_in_subprocess
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 from pipeline.io.read_label import read_label
 from pipeline.io.write_label import write_label
@@ -64,7 +65,7 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
     if len(left) < len(jobs):
         log.info("infer     resumed: %d of %d cases are done", len(jobs) - len(left), len(jobs))
     settings = config.infer.model_copy(update={"backend": "torch"})  # exports are only made for a package
-    spec = EngineSpec(plan, settings, models, runtime.device)
+    spec = PredictorSpec(plan, settings, models, runtime.device)
     segment = segment_in_process if runtime.executor == "serial" else segment_in_subprocess
     with progress("infer", len(jobs), len(jobs) - len(left)) as bar:
         for result in segment(left, spec):
@@ -90,7 +91,7 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
 def list_jobs(settings: InferConfig, inputs: Mapping[str, Path], out: Path, folds: list[str]) -> list[Job]:
     """What there is to segment: with trained folds (or `full`) the cases that none of the used networks trained on."""
     cases, root = read_cases(inputs["load"]), require_recorded_root(inputs["load"])
-    images = {case.id: image_paths(case, root) for case in cases.cases}
+    images = {case.id: manifest_image_paths(case, root) for case in cases.cases}
     chosen: dict[str, str] = {}
     assignment = read_json(inputs["sample"] / "folds.json")["folds"]
     for fold in folds if "validation" in settings.cases else ():

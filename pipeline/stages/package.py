@@ -15,8 +15,8 @@ from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import CONFIG
 from pipeline.config.package import ExportKind, PackageConfig
-from pipeline.dataset.cases_json import Cases, image_paths, read_cases, recorded_data_root
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.dataset.cases_json import Cases, manifest_image_paths, read_cases, recorded_data_root
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.io.read_image import read_image
 from pipeline.packaging.export_models import export
 from pipeline.packaging.label_files import write_labels
@@ -54,7 +54,7 @@ def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runti
     write_plan(out, plan)
     write_labels(out, labels)
     postprocess = read_json(inputs["infer"] / "postprocess.json")
-    inference = InferenceConfig.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
+    inference = PredictorConfig.model_validate({**_settings(config.inference), "postprocess": postprocess["applied"]})
     write_json(out / "inference.json", _settings(inference))
     shutil.copyfile(inputs["load"] / "fingerprint.json", out / "fingerprint.json")
     write_json(out / "metrics" / "summary.json", _shipped(summary))
@@ -96,7 +96,7 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
 
 
 def _write_exports(
-    kinds: tuple[ExportKind, ...], plan: Plan, inference: InferenceConfig, cases: Cases, load: Path, weights: list[Path]
+    kinds: tuple[ExportKind, ...], plan: Plan, inference: PredictorConfig, cases: Cases, load: Path, weights: list[Path]
 ) -> dict[str, float]:
     """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
 
@@ -106,7 +106,7 @@ def _write_exports(
         return {}
 
     case = (cases.testing() or cases.training())[0]
-    image = read_image(image_paths(case, recorded_data_root(load)), plan.resample_channels)
+    image = read_image(manifest_image_paths(case, recorded_data_root(load)), plan.resample_channels)
     folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
     for kind in kinds:
         exported = export(kind, plan, weights, image, folder, inference)
@@ -135,9 +135,9 @@ def _shipped(summary: Mapping[str, Any]) -> dict[str, Any]:
     return shipped | {"n_not_scored": len(summary.get("not_scored", ()))}
 
 
-def _settings(inference: InferenceConfig) -> dict[str, Any]:
+def _settings(inference: PredictorConfig) -> dict[str, Any]:
     """The settings that a result depends on; what runs it and how much memory may be used is each machine's matter."""
-    names = set(InferenceConfig.model_fields) - {"memory_gib", "backend"}
+    names = set(PredictorConfig.model_fields) - {"memory_gib", "backend"}
     return inference.model_dump(mode="json", include=names)
 
 

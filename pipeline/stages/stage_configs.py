@@ -12,7 +12,7 @@ from pipeline.config.plan import PlanConfig, StepCostConfig
 from pipeline.config.report import ReportConfig
 from pipeline.config.sample import SampleConfig
 from pipeline.config.train import TrainConfig
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.networks.network_config import NetworkConfig
 
 
@@ -72,4 +72,4 @@ class PackageStageConfig(StrictModel):
     """Settings of stage `package`."""
 
     package: PackageConfig
-    inference: InferenceConfig
+    inference: PredictorConfig

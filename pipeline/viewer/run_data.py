@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, safe_join
 from pipeline.base.stage_outputs import is_finished
-from pipeline.dataset.cases_json import Case, Cases, image_paths, read_cases, recorded_data_root
+from pipeline.dataset.cases_json import Case, Cases, manifest_image_paths, read_cases, recorded_data_root
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import read_plan
@@ -48,7 +48,7 @@ class ViewerRun:
 
     def image(self, index: int, channel: int) -> bytes:
         """One channel of a case's image. IndexError where there is no such case or channel."""
-        image = read_image(image_paths(self.order[index], self.root), resample_channels=True)
+        image = read_image(manifest_image_paths(self.order[index], self.root), resample_channels=True)
         return plain_nifti(to_int16_if_lossless(image.array[channel]), image.grid).to_bytes()
 
     def reference(self, index: int) -> bytes | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.dataset.label_encoding import decode, encode, ignore_index, index_type
+from pipeline.dataset.label_encoding import ignore_index, index_type, indices_to_labels, labels_to_indices
 from pipeline.models.losses.build_loss import build_loss
 from pipeline.models.losses.loss_config import CrossEntropyConfig
 from pipeline.sampling.cut_patches import cut_batch, cut_with_margin
@@ -22,33 +22,33 @@ GAPS = {"a": (5,), "b": (100,), "c": (201,)}
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
 def test_values_with_gaps_come_back(dtype: type) -> None:
     values = np.array([[0, 5, 100], [201, 5, 0]], np.int64).astype(dtype)
-    indices = encode(values, GAPS)
+    indices = labels_to_indices(values, GAPS)
     assert indices.tolist() == [[0, 1, 2], [3, 1, 0]]
     assert indices.dtype == np.uint8
-    assert decode(indices, GAPS).tolist() == values.tolist()
-    assert decode(indices, GAPS).dtype == np.uint8
+    assert indices_to_labels(indices, GAPS).tolist() == values.tolist()
+    assert indices_to_labels(indices, GAPS).dtype == np.uint8
 
 
 @pytest.mark.parametrize("values", [[-3, 0, 7, 70_000], [0, 7, 70_000, 2**31 - 1], [0, 7, 8, 9]])
 def test_large_and_negative_values_are_told_apart(values: list[int]) -> None:
     structures = {"seven": (7,), "large": (70_000,)}
     expected = [{7: 1, 70_000: 2}.get(value, 0) for value in values]
-    assert encode(np.array(values), structures).tolist() == expected
+    assert labels_to_indices(np.array(values), structures).tolist() == expected
 
 
 def test_a_region_of_exclusive_structures_is_one_index() -> None:
     structures = {"whole": (1, 2, 4), "other": (3,)}
-    assert encode(np.array([0, 1, 2, 3, 4]), structures).tolist() == [0, 1, 1, 2, 1]
+    assert labels_to_indices(np.array([0, 1, 2, 3, 4]), structures).tolist() == [0, 1, 1, 2, 1]
 
 
 def test_overlapping_regions_are_bits() -> None:
     structures = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": (4,)}
-    assert encode(np.array([0, 1, 2, 4]), structures, overlapping=True).tolist() == [0, 0b011, 0b001, 0b111]
+    assert labels_to_indices(np.array([0, 1, 2, 4]), structures, overlapping=True).tolist() == [0, 0b011, 0b001, 0b111]
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_ignored_voxels_have_the_largest_number(overlapping: bool) -> None:
-    indices = encode(np.array([0, 5, 255, 9]), GAPS, ignore_value=255, overlapping=overlapping)
+    indices = labels_to_indices(np.array([0, 5, 255, 9]), GAPS, ignore_value=255, overlapping=overlapping)
     assert indices[2] == ignore_index(GAPS, overlapping) == 255
     assert indices[3] == 0
 
@@ -69,7 +69,10 @@ def test_ignored_voxels_stay_ignored_from_the_file_to_loss_and_score(count: int,
     """Eight voxels, half of them ignored; patches hold masks of 32 bits and more as signed numbers."""
     structures = {f"s{i}": (i + 1,) for i in range(count)}
     values = np.array([0, 1, count, 2, 255, 255, 255, 255]).reshape(2, 2, 2)
-    label, mark = encode(values, structures, 255, overlapping=True), ignore_index(structures, overlapping=True)
+    label, mark = (
+        labels_to_indices(values, structures, 255, overlapping=True),
+        ignore_index(structures, overlapping=True),
+    )
     entry = write_case(tmp_path, "a", "a", np.zeros((1, 2, 2, 2), np.float32), label, {}, {})
     write_index(tmp_path, {"a": entry}, "disk", label.dtype)
     place, size = PatchLocation("a", (0, 0, 0)), (2, 2, 2)

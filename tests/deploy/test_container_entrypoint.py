@@ -15,8 +15,9 @@ import pytest
 from pipeline.base.errors import EXIT_DATA, EXIT_DONE, EXIT_OUR_FAULT, EXIT_SOME_CASES
 from pipeline.dataset.manifest import FORMAT
 from pipeline.deploy import container_entrypoint
-from pipeline.deploy.container_entrypoint import ContainerPaths, container_paths, predict_all
+from pipeline.deploy.container_paths import ContainerPaths, container_paths
 from pipeline.deploy.grand_challenge_sockets import grand_challenge_sockets, scans_in_sockets
+from pipeline.deploy.predict_in_container import predict_all
 from pipeline.deploy.result_tables import structure_volumes_ml
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume

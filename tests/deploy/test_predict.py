@@ -24,7 +24,7 @@ from pipeline.deploy import predict as command
 from pipeline.deploy.list_scans import list_scans
 from pipeline.deploy.result_tables import results_table, write_results
 from pipeline.inference import case_journal
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
 
@@ -185,7 +185,7 @@ def test_a_scan_is_done_again_where_it_its_output_the_settings_or_the_package_ch
     assert computed() == ""
     (tmp_path / "a.nii.gz").rename(source / "a.nii.gz")
     assert computed() == ""  # what was not asked for in between is still known
-    assert computed(settings=InferenceConfig(overlap=0.25)) == "abcd"
+    assert computed(settings=PredictorConfig(overlap=0.25)) == "abcd"
     assert computed() == "abcd"
     other = small_package(tmp_path / "other", seeds=(2,))
     assert computed(other) == "abcd"

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from pipeline.base.machine import Runtime
 from pipeline.config.package import PackageConfig
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.stages.package import run
 from pipeline.stages.stage_configs import PackageStageConfig
 from tests.packaging.finished_stages import finished_stages
@@ -39,7 +39,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pipeline.inference.backends.onnx_backend, pipeline.inference.build_predictors
-import pipeline.inference.domain_check, pipeline.inference.run_isolated
+import pipeline.inference.domain_check, pipeline.inference.segment_in_subprocess
 from pipeline.io.read_image import read_image
 from pipeline.inference.predictor import Predictor
 from pipeline.packaging.model_package import load_package
@@ -74,7 +74,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=InferenceConfig())
+    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=PredictorConfig())
     run(reads, finished_stages(root), out, Runtime())
     return out
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.evaluation.compare import compare
+from pipeline.evaluation.compare import compare_runs
 from pipeline.evaluation.metrics.paired_tests import paired_differences
 from pipeline.evaluation.read_scores import read_scores
 from pipeline.reporting.charts.comparison_chart import draw_comparison
@@ -74,7 +74,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_known_differences(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    result = compare(runs, tmp_path / "out")
+    result = compare_runs(runs, tmp_path / "out")
     (comparison,) = result["comparisons"]
     head = comparison["structures"]["head"]["dice"]
     assert (head["wins"], head["losses"], head["ties"]) == (11, 1, 0)
@@ -92,13 +92,13 @@ def test_known_differences(runs: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_the_mean_over_structures_is_paired_where_all_are_defined(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    mean = compare(runs, tmp_path / "out")["comparisons"][0]["structures"]["mean"]["dice"]
+    mean = compare_runs(runs, tmp_path / "out")["comparisons"][0]["structures"]["mean"]["dice"]
     assert mean["n"] == 11
     assert mean["difference"]["mean"] == pytest.approx(0.01)
 
 
 def test_files(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    result = compare(runs, tmp_path / "out", draw=draw_comparison)
+    result = compare_runs(runs, tmp_path / "out", draw=draw_comparison)
     assert json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8")) == result
     with (tmp_path / "out" / "compare.csv").open(encoding="utf-8") as stream:
         rows = {(row["structure"], row["metric"]): row for row in csv.DictReader(stream)}
@@ -115,7 +115,7 @@ def test_nnunet_labels_take_the_names_of_the_run(runs: tuple[Path, Path], tmp_pa
     values = [0.8] * 11 + [float("nan")]
     other = write_nnunet(tmp_path / "fold_0" / "validation", {"1": [0.8] * 12, "2": values, "(1, 2)": [0.9] * 12})
     for source in (other, other / "summary.json"):
-        result = compare([run, source], tmp_path / "out")
+        result = compare_runs([run, source], tmp_path / "out")
         tables = result["comparisons"][0]["structures"]
         assert set(tables) == {"head", "tail", "mean"}
         assert tables["head"]["dice"]["mean"] == pytest.approx(0.8)
@@ -128,7 +128,7 @@ def test_nnunet_labels_take_the_names_of_the_run(runs: tuple[Path, Path], tmp_pa
 
 def test_two_nnunet_results_without_any_names(tmp_path: Path) -> None:
     folders = [write_nnunet(tmp_path / f"fold_{k}" / "validation", {"1": [0.8 + k / 10] * 12}) for k in range(2)]
-    result = compare(folders, tmp_path / "out")
+    result = compare_runs(folders, tmp_path / "out")
     assert result["baseline"] == "fold_0/validation"
     entry = result["comparisons"][0]["structures"]["label 1"]["dice"]
     assert (entry["wins"], entry["difference"]["mean"]) == (12, pytest.approx(0.1))
@@ -147,7 +147,7 @@ def test_nnunet_labels_in_any_spelling(tmp_path: Path) -> None:
 
 
 def test_a_run_compared_with_itself_ties_under_two_names(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    result = compare([runs[0], runs[0]], tmp_path / "out")
+    result = compare_runs([runs[0], runs[0]], tmp_path / "out")
     assert [source["name"] for source in result["sources"]] == ["A (1)", "A (2)"]
     assert result["comparisons"][0]["structures"]["head"]["dice"]["ties"] == 12
     assert result["comparisons"][0]["most_different"] == []
@@ -165,7 +165,7 @@ def test_a_tie_is_one_even_after_rounding() -> None:
 
 def test_what_differs_by_rounding_alone_differs_nowhere(tmp_path: Path) -> None:
     sources = [write_run(tmp_path / name, {"head": [dice] * 12}) for name, dice in (("A", 0.3), ("B", 0.1 + 0.2))]
-    (comparison,) = compare(sources, tmp_path / "out")["comparisons"]
+    (comparison,) = compare_runs(sources, tmp_path / "out")["comparisons"]
     assert (comparison["structures"]["head"]["dice"]["ties"], comparison["most_different"]) == (12, [])
 
 
@@ -173,7 +173,7 @@ def test_structures_that_one_source_has_alone_are_named(
     runs: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = write_run(tmp_path / "C", {"head": [0.5] * 12, "liver": [0.5] * 12, "spleen": [0.5] * 12})
-    (comparison,) = compare([runs[0], other], tmp_path / "out")["comparisons"]
+    (comparison,) = compare_runs([runs[0], other], tmp_path / "out")["comparisons"]
     assert comparison["structures_only_in_baseline"] == ["tail"]
     assert comparison["structures_only_in_this"] == ["liver", "spleen"]
     assert "only A has it: tail" in caplog.text
@@ -182,23 +182,23 @@ def test_structures_that_one_source_has_alone_are_named(
 
 def test_different_definitions_are_said(runs: tuple[Path, Path], tmp_path: Path, caplog: object) -> None:
     other = write_run(tmp_path / "C", {"head": [0.5] * 12}, surface="voxel")
-    result = compare([runs[0], other], tmp_path / "out")
+    result = compare_runs([runs[0], other], tmp_path / "out")
     assert result["comparisons"][0]["defined_differently"] == ["surface"]
 
 
 def test_what_cannot_be_compared_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two or more"):
-        compare(runs[:1], tmp_path / "out")
+        compare_runs(runs[:1], tmp_path / "out")
     with pytest.raises(DataError, match=r"no scores here; looked for evaluate/per_case\.csv"):
-        compare([runs[0], tmp_path], tmp_path / "out")
+        compare_runs([runs[0], tmp_path], tmp_path / "out")
     package = tmp_path / "package"
     package.mkdir()
     (package / "summary.json").write_text(json.dumps({"structures": {}}))
     with pytest.raises(DataError, match="holds means only"):
-        compare([runs[0], package], tmp_path / "out")
+        compare_runs([runs[0], package], tmp_path / "out")
     other = write_run(tmp_path / "other", {"liver": [0.5] * 12})
     with pytest.raises(DataError, match=r"no structure in common \(head, tail … and liver …\)"):
-        compare([runs[0], other], tmp_path / "out")
+        compare_runs([runs[0], other], tmp_path / "out")
     (package / "summary.json").write_text("[]")
     with pytest.raises(DataError, match="neither segpipe's nor nnU-Net's"):
-        compare([runs[0], package], tmp_path / "out")
+        compare_runs([runs[0], package], tmp_path / "out")

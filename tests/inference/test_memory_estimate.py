@@ -18,9 +18,9 @@ from pipeline.base.heap import ONE_POOL
 from pipeline.base.process_memory import resident_memory_gib
 from pipeline.inference.array_backend import GpuMemory, TorchArrays
 from pipeline.inference.backends.torch_backend import TorchModel
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.memory_estimate import free_memory_gib
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.segment_cases import estimate_cases, segment_cases
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.geometry import Grid
@@ -99,7 +99,7 @@ def test_of_real_networks_too(seeds, options, repository, segpipe_data, tmp_path
 
 def predictor_with(gib, **settings):
     """A predictor that may use so much on top of what the process has; the network itself takes little."""
-    settings = InferenceConfig(memory_gib=resident_memory_gib() + gib, **settings)
+    settings = PredictorConfig(memory_gib=resident_memory_gib() + gib, **settings)
     many = plan_for(structures={f"structure {k}": (k,) for k in range(1, 60)}, patch_size=(64, 64, 64))
     return Predictor(many, TorchModel([nearest_class], CPU), settings)
 
@@ -131,9 +131,9 @@ def test_a_small_memory_gib_refuses_the_case_before_its_voxels_are_read(tmp_path
 
 
 def test_what_is_free_is_never_all_that_the_machine_has():
-    assert free_memory_gib(InferenceConfig(), available_gib=lambda: 10.0) == pytest.approx(9.0)
-    assert free_memory_gib(InferenceConfig(memory_gib=1e-3), available_gib=lambda: 10.0) < 0
-    assert 0 < free_memory_gib(InferenceConfig()) < psutil.virtual_memory().total / 2**30
+    assert free_memory_gib(PredictorConfig(), available_gib=lambda: 10.0) == pytest.approx(9.0)
+    assert free_memory_gib(PredictorConfig(memory_gib=1e-3), available_gib=lambda: 10.0) < 0
+    assert 0 < free_memory_gib(PredictorConfig()) < psutil.virtual_memory().total / 2**30
 
 
 _MODEL = """
@@ -153,7 +153,7 @@ from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.memory_estimate import free_memory_gib, reclaim_memory_gib
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
+from pipeline.inference.predictor_config import PredictorConfig, PostprocessConfig
 
 class Model:
     arrays, backend, disagreement, inference_context = NumpyArrays(), "numpy", False, staticmethod(nullcontext)
@@ -184,7 +184,7 @@ def said_by(script, repository, *arguments):
 
 KEPT = """
 keep_freed_memory()
-settings = InferenceConfig(memory_gib=resident_memory_gib() + 0.3)
+settings = PredictorConfig(memory_gib=resident_memory_gib() + 0.3)
 np.ones(2**28, np.uint8)
 print(free_memory_gib(settings), reclaim_memory_gib(0.01, settings), reclaim_memory_gib(0.25, settings))
 np.ones(2**28, np.uint8)
@@ -204,7 +204,7 @@ def test_memory_that_was_freed_and_kept_is_given_back_where_it_is_wanted(reposit
 TIGHT = """
 path = Path(sys.argv[1])
 image = segment_cases.read_image([path])
-settings = InferenceConfig(accumulate="fp32", postprocess=PostprocessConfig(largest_component=("s1",)))
+settings = PredictorConfig(accumulate="fp32", postprocess=PostprocessConfig(largest_component=("s1",)))
 needs = Predictor(plan, Model(), settings).needs(image.grid)
 del image
 limit = resident_memory_gib() + 1.3 * needs.fp32.peak
@@ -233,7 +233,7 @@ class Few(Model):
 path = Path(sys.argv[1])
 grid = read_image_header(path).grid
 few = plan.model_copy(update={"structures": {"s1": (1,)}})
-one = Predictor(few, Few(), InferenceConfig(accumulate="fp32", overlap=0))
+one = Predictor(few, Few(), PredictorConfig(accumulate="fp32", overlap=0))
 needs = one.needs(grid, 2 * grid.shape[0] * grid.shape[1] * grid.shape[2])
 keep_freed_memory()
 (result,) = segment_cases.segment_cases([Job("a", (path,), path.with_name("out.nii"))], lambda name: one)
@@ -262,7 +262,7 @@ class Grows(Model):
         return np.repeat(windows, 41, axis=1)
 
 grid = Grid((128, 128, 128), np.eye(4))
-one = Predictor(plan, Grows(), InferenceConfig(overlap=0))
+one = Predictor(plan, Grows(), PredictorConfig(overlap=0))
 needs = one.needs(grid)
 keep_freed_memory()
 one.predict(Volume(np.zeros((1, *grid.shape), np.float32), grid))

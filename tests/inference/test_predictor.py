@@ -12,8 +12,8 @@ from monai.inferers import sliding_window_inference
 
 from pipeline.base.errors import DataError
 from pipeline.inference.backends.torch_backend import TorchModel, mirror_axis_sets
-from pipeline.inference.inference_config import InferenceConfig
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.slab_blending import best_layout
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
@@ -63,7 +63,7 @@ def stored_as(classes, axcodes, spacing_mm):
 
 
 def predictor(plan, network=nearest_class, **settings):
-    return Predictor(plan, TorchModel([network], CPU), InferenceConfig(**settings))
+    return Predictor(plan, TorchModel([network], CPU), PredictorConfig(**settings))
 
 
 def test_windows_may_be_larger_than_the_patch():
@@ -235,7 +235,7 @@ def test_mirrored_views_make_any_network_symmetric():
 
 
 def test_the_longest_axis_is_worked_along():
-    layout, axes = best_layout((512, 512, 800), (96, 96, 96), InferenceConfig(), half=True)
+    layout, axes = best_layout((512, 512, 800), (96, 96, 96), PredictorConfig(), half=True)
     assert axes[0] == 2
     assert layout.windows.image_shape == (800, 512, 512)
-    assert best_layout((64, 64, 64), (32, 32, 32), InferenceConfig(), half=False)[1] == (0, 1, 2)
+    assert best_layout((64, 64, 64), (32, 32, 32), PredictorConfig(), half=False)[1] == (0, 1, 2)

@@ -20,9 +20,9 @@ import pytest
 from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.array_backend import NumpyArrays
-from pipeline.inference.inference_config import InferenceConfig, PostprocessConfig
 from pipeline.inference.memory_estimate import free_memory_gib
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.inference.segment_cases import segment_cases
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.geometry import Grid
@@ -32,7 +32,7 @@ from tests.inference.test_predictor import nearest_class, plan_for, predictor
 
 _SECONDS = 20.0
 SHAPE = (16, 16, 16)
-POSTPROCESSED = InferenceConfig(postprocess=PostprocessConfig(largest_component=("low",)))
+POSTPROCESSED = PredictorConfig(postprocess=PostprocessConfig(largest_component=("low",)))
 
 
 class NearestClass:

@@ -17,7 +17,7 @@ import torch
 from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
 from pipeline.config.package import PackageConfig
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.preprocessing.plan import Plan, read_plan, write_plan
@@ -59,7 +59,7 @@ def small_package(
             save_weights(inputs["train"] / f"fold_{seed}" / "last.safetensors", network.state_dict())
         out.mkdir(parents=True)
         (out / "config.yaml").write_text("name: small\n")
-        reads = PackageStageConfig(package=PackageConfig(name="small", **settings), inference=InferenceConfig())
+        reads = PackageStageConfig(package=PackageConfig(name="small", **settings), inference=PredictorConfig())
         run(reads, inputs, out, Runtime())
     return out
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.base.errors import SegpipeError
 from pipeline.base.files import read_json
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.io.read_image import read_image
 from pipeline.packaging.export_models import READERS, WRITERS, export
 from pipeline.packaging.model_package import load_package
@@ -17,7 +17,7 @@ from tests.packaging.small_package import small_package
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-SETTINGS = InferenceConfig(roi_size=(24, 32, 16))
+SETTINGS = PredictorConfig(roi_size=(24, 32, 16))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "openvino"])

@@ -12,7 +12,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.config.package import PackageConfig
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.model_package import load_package
 from pipeline.packaging.package_seal import SEAL, Seal
 from pipeline.packaging.package_zip import write_zip
@@ -27,7 +27,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "package"
     out.mkdir()
     (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=InferenceConfig())
+    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=PredictorConfig())
     run(reads, finished_stages(root), out, Runtime())
     return out
 

@@ -19,7 +19,7 @@ from pipeline.config.package import PackageConfig
 from pipeline.dataset.cases_json import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import case_journal
-from pipeline.inference.inference_config import PostprocessConfig
+from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.io import write_label as label_writing
 from pipeline.models.checkpoint import save_weights
 from pipeline.models.networks.build_network import build_network

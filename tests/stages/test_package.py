@@ -15,7 +15,7 @@ from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage_outputs import output_digest
 from pipeline.config.package import PackageConfig
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.model_package import load_package
 from pipeline.stages.stage_configs import PackageStageConfig
 from pipeline.stages.stage_table import PACKAGE
@@ -43,7 +43,7 @@ def _package(
     for folder in inputs.values():
         (folder / "stage.json").write_text('{"outputs": {}}')
     settings = {"bundle": False, **settings}  # the weights are no network's
-    reads = PackageStageConfig(package=PackageConfig(**settings), inference=InferenceConfig())
+    reads = PackageStageConfig(package=PackageConfig(**settings), inference=PredictorConfig())
     execute(PACKAGE, reads, inputs, root / "package", Runtime(), resolved_config=RESOLVED)
     return root / "package"
 

@@ -17,7 +17,7 @@ from pipeline.dataset.checks.case_statistics import components, intensity, label
 from pipeline.dataset.checks.faults import Fault, Report
 from pipeline.dataset.checks.header_checks import check_channels, check_header, check_label_grid
 from pipeline.dataset.checks.voxel_checks import check_intensities, check_values
-from pipeline.dataset.foreground_box import Lines, box_of, foreground_profiles
+from pipeline.dataset.foreground_box import Lines, bounding_box, foreground_profiles
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.io.geometry import Grid
 from pipeline.io.grid_difference import grid_difference
@@ -205,7 +205,7 @@ class _Check:
         return measured | {
             "subject": self.case.subject or self.case.id,
             "shape": grid.shape,
-            "nonzero_shape": tuple(along.stop - along.start for along in box_of(self.nonzero)),
+            "nonzero_shape": tuple(along.stop - along.start for along in bounding_box(self.nonzero)),
             "spacing_mm": grid.spacing_mm,
             "orientation": grid.axcodes,
             "affine": tuple(map(tuple, grid.affine.tolist())),

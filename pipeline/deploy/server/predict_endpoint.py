@@ -14,13 +14,14 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from pipeline.deploy.server.client_disconnect import cancel_on_disconnect
+from pipeline.deploy.server.hide_server_paths import without_server_paths
 from pipeline.deploy.server.predict_response import Form, ResponseWithPlace, answer_in_form
 from pipeline.deploy.server.prometheus_metrics import ServiceMetrics
 from pipeline.deploy.server.request_body import receive
 from pipeline.deploy.server.server_settings import ServiceLimits
 from pipeline.deploy.server.supervisor import Supervisor
 from pipeline.deploy.server.upload_rejected import UploadRejected
-from pipeline.deploy.server.uploads import SCAN, Upload, unpack_upload
+from pipeline.deploy.server.uploads import SCAN, unpack_upload
 from pipeline.deploy.server.worker_task import ServiceTask
 from pipeline.packaging.model_package import ModelPackage
 
@@ -74,19 +75,12 @@ async def _answer(request: Request, service: Service, folder: Path, strict: bool
         result = await cancel_on_disconnect(request, service.supervisor.segment(task))
     # Before the answer is read, which may take its time.
     await asyncio.to_thread(shutil.rmtree, folder / SCAN, ignore_errors=True)
-    message = _without_places(result["message"], folder, upload)
+    message = without_server_paths(result["message"], folder, upload)
     if result["status"] != "done":
         raise UploadRejected(422, message)
     about = {"volumes_ml": result["volumes_ml"], "warning": message, "model": f"{model.name} {model.version}"}
     if result["uncertainty"] is not None:
         about["uncertainty"] = result["uncertainty"]
     if task.dicom_seg:
-        about["no_dicom_seg"] = _without_places(result["no_dicom_seg"], folder, upload)
+        about["no_dicom_seg"] = without_server_paths(result["no_dicom_seg"], folder, upload)
     return answer_in_form(form, about, task, upload, len(model.plan.channels))
-
-
-def _without_places(message: str, folder: Path, upload: Upload) -> str:
-    """A message without our own names: those of temporary folders, and that of the only file."""
-    if len(upload.images) == 1:
-        message = message.removeprefix(f"{upload.images[0]}: ")
-    return message.replace(f"{folder}/{SCAN}/", "").replace(f"{folder}/", "")

@@ -17,7 +17,7 @@ from pipeline.base.process_memory import peak_memory_gib
 from pipeline.deploy.dicom_seg import write_dicom_seg
 from pipeline.deploy.result_tables import structure_volumes_ml
 from pipeline.deploy.server.worker_task import ServiceTask
-from pipeline.inference.build_predictors import EngineSpec, build_predictors
+from pipeline.inference.build_predictors import PredictorSpec, build_predictors
 from pipeline.inference.domain_check import domain_shift_reasons
 from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment_cases
 from pipeline.io.read_image import read_image
@@ -37,7 +37,7 @@ def main(package: Path, device: str) -> None:
     answers, requests = take_over_stdout(), read_requests()
     silence_dicom_logging()
     model = load_package(package)
-    predictors = build_predictors(EngineSpec(model.plan, model.settings, {"": model.weights}, device))
+    predictors = build_predictors(PredictorSpec(model.plan, model.settings, {"": model.weights}, device))
     guard = partial(domain_shift_reasons, plan=model.plan, fingerprint=model.fingerprint)
     send_message(answers, {"status": "ready"})
     for request in requests:

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.dataset.label_encoding import written_values
-from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocessing.connected_components import keep_components
 from pipeline.inference.postprocessing.fill_holes import fill_holes
+from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import Plan
 

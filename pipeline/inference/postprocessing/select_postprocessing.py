@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import write_json
-from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocessing.binary_masks import structure_mask
 from pipeline.inference.postprocessing.component_statistics import (
     ComponentStats,
@@ -26,6 +25,7 @@ from pipeline.inference.postprocessing.component_statistics import (
     read_pair,
 )
 from pipeline.inference.postprocessing.postprocess import postprocess
+from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.preprocessing.plan import Plan
 
 log = logging.getLogger(__name__)

@@ -45,7 +45,9 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
 
     if dataset.file_meta.TransferSyntaxUID not in jpeg_lossless.SYNTAXES:
         return dataset.pixel_array
-    pixels = jpeg_lossless.decode(get_frame(dataset.PixelData, 0, number_of_frames=1), (dataset.Rows, dataset.Columns))
+    pixels = jpeg_lossless.decode_jpeg_lossless(
+        get_frame(dataset.PixelData, 0, number_of_frames=1), (dataset.Rows, dataset.Columns)
+    )
     return pixels.astype(f"{'iu'[dataset.PixelRepresentation == 0]}{dataset.BitsAllocated // 8}")
 
 

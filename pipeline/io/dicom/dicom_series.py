@@ -23,7 +23,7 @@ from pipeline.io.dicom.dicom_file import (
     visible_files,
 )
 from pipeline.io.dicom.patient_names import display_path
-from pipeline.io.dicom.slice_order import Series, Slice, order_slices
+from pipeline.io.dicom.slice_order import DicomSlice, Series, order_slices
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_header import ImageHeader, refuse_if_larger_than_memory
 
@@ -60,7 +60,7 @@ def open_series(folder: Path) -> Series:
     return order_slices([_read_slice(path, place) for path in paths], place)
 
 
-def _read_slice(path: Path, place: Path) -> Slice:
+def _read_slice(path: Path, place: Path) -> DicomSlice:
     dataset = read_attributes(path, place, _PLACE)
 
     def numbers(keyword: str, count: int) -> list[float]:
@@ -80,7 +80,7 @@ def _read_slice(path: Path, place: Path) -> Slice:
         raise ImageFileError(place, "dicom-multi-frame", found, "convert it to NIfTI, or to one file per slice")
     orientation = np.array(numbers("ImageOrientationPatient", 6))
     between_rows, between_columns = numbers("PixelSpacing", 2)
-    return Slice(
+    return DicomSlice(
         path=path,
         series=str(value_of(dataset, "SeriesInstanceUID", place) or ""),
         position=np.array(numbers("ImagePositionPatient", 3)),

@@ -18,7 +18,7 @@ _LARGEST_DIFFERENCE = 16
 """The one category without further bits: its difference is 32768."""
 
 
-def decode(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
+def decode_jpeg_lossless(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
     """The pixels of a picture of `shape` (rows, columns) with one component.
 
     A ValueError where it is damaged or says that it is of another size, which is asked before memory is taken.

@@ -26,7 +26,7 @@ _ALONE = "export the volume alone"
 
 
 @dataclass(frozen=True)
-class Slice:
+class DicomSlice:
     """One file of a series: where its first pixel lies (LPS mm), and its row and column directions."""
 
     path: Path
@@ -54,11 +54,11 @@ class Slice:
 class Series:
     """The slices of one volume from one end to the other, and the grid that they make (x: columns, y: rows, z)."""
 
-    slices: tuple[Slice, ...]
+    slices: tuple[DicomSlice, ...]
     grid: Grid
 
 
-def order_slices(slices: Sequence[Slice], place: Path) -> Series:
+def order_slices(slices: Sequence[DicomSlice], place: Path) -> Series:
     """Sorts slices along their normal and makes their grid.
 
     An ImageFileError, with counts and millimetres, where there are several series or volumes, slices of different size
@@ -70,7 +70,7 @@ def order_slices(slices: Sequence[Slice], place: Path) -> Series:
     return Series(tuple(ordered), _grid(ordered, place))
 
 
-def _check_one_volume(slices: Sequence[Slice], place: Path) -> None:
+def _check_one_volume(slices: Sequence[DicomSlice], place: Path) -> None:
     counts = Counter(entry.series for entry in slices)
     if len(counts) > 1:
         sizes = " and ".join(str(count) for _, count in counts.most_common())
@@ -86,7 +86,7 @@ def _check_one_volume(slices: Sequence[Slice], place: Path) -> None:
             )
 
 
-def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
+def _check_steps(ordered: Sequence[DicomSlice], place: Path) -> None:
     if len(ordered) < 2:
         return
     heights = np.array([entry.height_mm for entry in ordered])
@@ -106,7 +106,7 @@ def _check_steps(ordered: Sequence[Slice], place: Path) -> None:
     _check_one_line(ordered, usual, place)
 
 
-def _check_one_line(ordered: Sequence[Slice], usual_mm: float, place: Path) -> None:
+def _check_one_line(ordered: Sequence[DicomSlice], usual_mm: float, place: Path) -> None:
     """First voxels of all slices lie on one line: a table that was moved sideways between slices shifts them."""
     positions, normal = np.array([entry.position for entry in ordered]), ordered[0].normal
     steps = np.arange(len(ordered))[:, None] / (len(ordered) - 1)
@@ -123,7 +123,7 @@ def _places(heights: NDArray) -> str:
     return f"{shown}{', …' if len(heights) > 3 else ''} mm"
 
 
-def _grid(ordered: Sequence[Slice], place: Path) -> Grid:
+def _grid(ordered: Sequence[DicomSlice], place: Path) -> Grid:
     """The grid in RAS+ mm. The step from slice to slice is what positions say, not the stated thickness."""
     first, last = ordered[0], ordered[-1]
     affine = np.eye(4)

@@ -79,7 +79,7 @@ def copy_cases(
     return written, problems
 
 
-def image_paths(case: ManifestCase, root: Path) -> list[Path]:
+def manifest_image_paths(case: ManifestCase, root: Path) -> list[Path]:
     return [safe_join(root, image) for image in case.images]
 
 

@@ -12,8 +12,8 @@ from pipeline.layouts.convert.copy_cases import (
     CopyTask,
     channel_names,
     copy_cases,
-    image_paths,
     lost_fields,
+    manifest_image_paths,
 )
 from pipeline.layouts.convert.copy_files import copy_label, copy_stack
 from pipeline.layouts.formats.dataset_json import NAME
@@ -31,7 +31,7 @@ def write_msd(task: CopyTask) -> ConvertResult:
 
     def write(case: ManifestCase) -> None:
         image, label = targets(case)
-        copy_stack(image_paths(case, task.root), image, task.resample)
+        copy_stack(manifest_image_paths(case, task.root), image, task.resample)
         if case.label is not None:
             copy_label(safe_join(task.root, case.label), label, {})
 

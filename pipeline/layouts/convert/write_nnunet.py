@@ -13,8 +13,8 @@ from pipeline.layouts.convert.copy_cases import (
     CopyTask,
     channel_names,
     copy_cases,
-    image_paths,
     lost_fields,
+    manifest_image_paths,
 )
 from pipeline.layouts.convert.copy_files import copy_channels, copy_label
 from pipeline.layouts.formats.dataset_json import NAME
@@ -41,7 +41,7 @@ def write_nnunet(task: CopyTask) -> ConvertResult:
 
     def write(case: ManifestCase) -> None:
         *images, label = targets(case)
-        lie_apart = copy_channels(image_paths(case, task.root), images, task.resample)
+        lie_apart = copy_channels(manifest_image_paths(case, task.root), images, task.resample)
         if case.label is not None:
             copy_label(safe_join(task.root, case.label), label, values)
         if lie_apart:

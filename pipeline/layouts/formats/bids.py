@@ -15,7 +15,7 @@ from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
 from pipeline.layouts.folders.file_names import read_name
 from pipeline.layouts.formats.bids_label_maps import find_label_maps, on_one_grid
-from pipeline.layouts.formats.bids_names import Scan, parse_scan
+from pipeline.layouts.formats.bids_names import BidsScan, parse_scan
 from pipeline.layouts.formats.bids_tables import read_participants
 from pipeline.layouts.list_files import image_files
 
@@ -112,7 +112,7 @@ def _is_raw(folder: Path, path: Path) -> bool:
     return parts[0].startswith("sub-") and not _NO_VOLUMES & set(parts)
 
 
-def _with_diffusion(scans: Sequence[Scan], named: Sequence[Scan]) -> list[Scan]:
+def _with_diffusion(scans: Sequence[BidsScan], named: Sequence[BidsScan]) -> list[BidsScan]:
     """Scans without those of `dwi/`, unless label maps lie on no other scan's grid: then with its single volumes."""
     others = [scan for scan in scans if "dwi" not in scan.path.parts]
     maps = [scan for scan in named if scan.suffix in _LABELS]

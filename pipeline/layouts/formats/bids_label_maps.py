@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipeline.base.errors import DataError, Problem
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image_header import read_image_header
-from pipeline.layouts.formats.bids_names import OF_DERIVATIVES, Scan, names_a_case
+from pipeline.layouts.formats.bids_names import OF_DERIVATIVES, BidsScan, names_a_case
 from pipeline.layouts.formats.bids_tables import read_label_table
 from pipeline.layouts.label_names import LabelNames
 
@@ -44,7 +44,7 @@ class Labelled:
 
 
 def find_label_maps(
-    folder: Path, maps: Sequence[Scan], whole: bool, notes: set[str], problems: list[Problem]
+    folder: Path, maps: Sequence[BidsScan], whole: bool, notes: set[str], problems: list[Problem]
 ) -> Labelled:
     """The label maps or masks of the kind that has the most cases, and their names."""
     groups = _by_kind(folder, maps, whole)
@@ -64,14 +64,14 @@ def find_label_maps(
     return Labelled(single, {}, read_label_table(folder / chosen.pipeline, next(iter(single.values()))))
 
 
-def _by_kind(folder: Path, maps: Sequence[Scan], whole: bool) -> dict[Kind, list[Scan]]:
+def _by_kind(folder: Path, maps: Sequence[BidsScan], whole: bool) -> dict[Kind, list[BidsScan]]:
     """Label maps that belong together.
 
     What scans are called too (acq, ce, rec) tells kinds apart only where one case has several of them: else it may be
     one kind, drawn on scans of different protocols.
     """
     groups = _grouped(folder, maps, OF_DERIVATIVES - _OF_A_STRUCTURE)
-    result = dict[Kind, list[Scan]]()
+    result = dict[Kind, list[BidsScan]]()
     for kind, scans in groups.items():
         if len({(scan.key(whole), scan.structure) for scan in scans}) == len(scans):
             result[kind] = scans
@@ -81,9 +81,9 @@ def _by_kind(folder: Path, maps: Sequence[Scan], whole: bool) -> dict[Kind, list
     return result
 
 
-def _grouped(folder: Path, maps: Sequence[Scan], names: set[str]) -> dict[Kind, list[Scan]]:
+def _grouped(folder: Path, maps: Sequence[BidsScan], names: set[str]) -> dict[Kind, list[BidsScan]]:
     """By pipeline folder, suffix and the entities of these names."""
-    groups: dict[Kind, list[Scan]] = defaultdict(list)
+    groups: dict[Kind, list[BidsScan]] = defaultdict(list)
     for scan in maps:
         parts = scan.path.relative_to(folder).parts
         # A subject's folder right below derivatives/ is no pipeline.
@@ -94,7 +94,9 @@ def _grouped(folder: Path, maps: Sequence[Scan], names: set[str]) -> dict[Kind, 
     return dict(groups)
 
 
-def _by_case(folder: Path, maps: Sequence[Scan], whole: bool, problems: list[Problem]) -> dict[str, dict[str, Path]]:
+def _by_case(
+    folder: Path, maps: Sequence[BidsScan], whole: bool, problems: list[Problem]
+) -> dict[str, dict[str, Path]]:
     """Case to structure to file; a second file of one name is left out by name."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for scan in maps:

@@ -12,7 +12,7 @@ _OF_A_CASE = {"sub", "ses", "run"}
 
 
 @dataclass(frozen=True)
-class Scan:
+class BidsScan:
     """A BIDS file name: its entities (`sub-01` as ("sub", "01")) and its suffix (T1w, dseg, ...)."""
 
     path: Path
@@ -32,13 +32,13 @@ class Scan:
         return "_".join(filter(None, (self.entity("label"), self.entity("hemi")))) or "structure"
 
 
-def parse_scan(path: Path) -> Scan | None:
+def parse_scan(path: Path) -> BidsScan | None:
     """The parsed name, or None where it is not one of BIDS."""
     *entities, suffix = stem(path).split("_")
     pairs = tuple((name, value) for name, dash, value in (entity.partition("-") for entity in entities) if dash)
     if len(pairs) != len(entities) or not pairs or pairs[0][0] != "sub" or not suffix:
         return None
-    return Scan(path, pairs, suffix)
+    return BidsScan(path, pairs, suffix)
 
 
 def names_a_case(entity: str, whole: bool) -> bool:

@@ -14,7 +14,7 @@ RARE_CASES, RARE_VOXELS = 0.05, 10
 MOST_VALUES = 255
 
 
-def infer(census: FileSurvey) -> tuple[LabelNames | None, list[str], list[Problem]]:
+def infer_label_names(census: FileSurvey) -> tuple[LabelNames | None, list[str], list[Problem]]:
     """One structure `label_VALUE` per value that occurs, said aloud; rare and negative values are flagged.
 
     None where no label map has any value above 0. A DataError where there are so many that they cannot be labels.
@@ -69,7 +69,9 @@ def _rare(census: FileSurvey, cases: Mapping[int, Sequence[str]]) -> list[Proble
     return flagged
 
 
-def compare(census: FileSurvey, labelling: LabelNames, lookup: bool) -> tuple[LabelNames, list[str], list[Problem]]:
+def compare_with_declared(
+    census: FileSurvey, labelling: LabelNames, lookup: bool
+) -> tuple[LabelNames, list[str], list[Problem]]:
     """Holds declared labels against what occurs: undeclared values become problems, absent structures notes.
 
     Of a `lookup` table only structures that occur are kept.
@@ -93,14 +95,14 @@ def decide_labels(
 ) -> tuple[LabelNames | None, list[str], list[Problem]]:
     """What the user says, else what the descriptor says, else what the label maps show."""
     if declared is not None:
-        return compare(census, declared, lookup=False)
+        return compare_with_declared(census, declared, lookup=False)
     unknown = []
     if found.labelling is not None:
-        known, notes, problems = compare(census, found.labelling, found.labelling_is_lookup)
+        known, notes, problems = compare_with_declared(census, found.labelling, found.labelling_is_lookup)
         if known.structures or not census.values:
             return known, notes, problems
         unknown = [Problem("labels", "the table of names has no value that occurs; all are named label_VALUE instead")]
-    labelling, notes, problems = infer(census)
+    labelling, notes, problems = infer_label_names(census)
     problems = [*unknown, *problems]
     if labelling is None and any(case.label for case in found.cases):
         none = Problem("labels", "no readable label map has a value above 0, so there is nothing to learn")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.base.errors import ConfigError
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import Plan
 
@@ -48,7 +48,7 @@ def network_arguments(plan: Plan, config: UNetConfig) -> dict[str, Any]:
     }
 
 
-def inference_config(plan: Plan, config: UNetConfig, settings: InferenceConfig) -> dict[str, Any]:
+def inference_config(plan: Plan, config: UNetConfig, settings: PredictorConfig) -> dict[str, Any]:
     """The configuration that `python -m monai.bundle run` takes.
 
     Raises NoBundleForm where channels are normalised in different ways, or cropped by different rules.

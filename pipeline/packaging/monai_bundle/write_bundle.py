@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.base.files import write_json, write_text
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.networks.network_config import UNetConfig, network_config
@@ -26,7 +26,7 @@ from pipeline.preprocessing.plan import Plan
 def write_bundle(
     folder: Path,
     plan: Plan,
-    settings: InferenceConfig,
+    settings: PredictorConfig,
     weights: Sequence[Path],
     text: CardText,
     summary: Mapping[str, Any],
@@ -69,7 +69,7 @@ def _dynunet_state(plan: Plan, config: UNetConfig, weights: Path) -> dict[str, t
     return network.state_dict()
 
 
-def _readme(plan: Plan, settings: InferenceConfig, networks: int, text: CardText) -> str:
+def _readme(plan: Plan, settings: PredictorConfig, networks: int, text: CardText) -> str:
     files = "--config_file configs/inference.json --meta_file configs/metadata.json"
     check = f"python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/{SCHEMA}"
     return f"""\
@@ -106,7 +106,7 @@ def _channels(plan: Plan) -> str:
     return f", 4D with the channels {', '.join(channel.name for channel in plan.channels)} in this order"
 
 
-def _left_out(plan: Plan, settings: InferenceConfig, networks: int) -> list[str]:
+def _left_out(plan: Plan, settings: PredictorConfig, networks: int) -> list[str]:
     return [
         *([f"the ensemble: this is the first of {networks} networks"] if networks > 1 else []),
         *(["mirroring at prediction"] if settings.mirror else []),

@@ -29,7 +29,7 @@ class BoxStatistics:
     high: float
 
 
-def box_of(values: NDArray[np.float64]) -> BoxStatistics:
+def box_statistics(values: NDArray[np.float64]) -> BoxStatistics:
     """The box of at least one defined value."""
     q1, median, q3 = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
     reach = 1.5 * (q3 - q1)
@@ -69,7 +69,7 @@ def box_strip(
 
 def _scale(table: NDArray[np.float64], bounded: bool) -> Scale:
     """The axis from the perfect value to well beyond every whisker, so that a few cases do not flatten all others."""
-    boxes = [box_of(column[~np.isnan(column)]) for column in table.T if not np.isnan(column).all()]
+    boxes = [box_statistics(column[~np.isnan(column)]) for column in table.T if not np.isnan(column).all()]
     start, end = _LEFT, WIDTH - _RIGHT
     if bounded:
         reach = max(_REACH * (1 - min(box.low for box in boxes)), 0.05)
@@ -98,7 +98,7 @@ def _row(
     if not len(values):
         parts.append(tag("text", "no defined value", class_="tick", x=scale.start + 8, y=coordinate(middle + 4)))
         return join(parts)
-    box = box_of(values)
+    box = box_statistics(values)
     points_y, box_y = y + height * 0.36, y + height * 0.76
     parts += [
         _points(scale, points_y, height * 0.26, values, names, box),

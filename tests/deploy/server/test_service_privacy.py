@@ -22,7 +22,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
-from pipeline.deploy.container_entrypoint import ContainerPaths, predict_all
+from pipeline.deploy.container_paths import ContainerPaths
+from pipeline.deploy.predict_in_container import predict_all
 from tests.deploy.server.running_service import Service, nifti
 from tests.packaging.small_package import small_package
 

@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError
 from pipeline.inference.array_backend import NumpyArrays
 from pipeline.inference.backends.select_backend import Candidate, Workload, select_backend
 from pipeline.inference.build_predictors import build_predictors, candidates_for, workload_of
-from pipeline.inference.predictor_spec import EngineSpec
+from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
@@ -163,7 +163,7 @@ def test_what_a_person_can_repair_is_no_reason_to_take_another(caplog, clock):
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     package = load_package(small_package(tmp_path_factory.mktemp("package") / "model"))
-    return EngineSpec(package.plan, package.settings, {"": package.weights}, "cpu")
+    return PredictorSpec(package.plan, package.settings, {"": package.weights}, "cpu")
 
 
 def names_of(candidates):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.inference.inference_config import PostprocessConfig
 from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
 from pipeline.inference.postprocessing.postprocess import check_structures, postprocess
 from pipeline.inference.postprocessing.select_postprocessing import (
@@ -16,6 +15,7 @@ from pipeline.inference.postprocessing.select_postprocessing import (
     select_steps,
     verify_selection,
 )
+from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
 from pipeline.preprocessing.plan import ChannelPlan, Plan

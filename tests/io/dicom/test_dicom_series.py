@@ -24,17 +24,17 @@ from pydicom.uid import (
 
 from pipeline.io.dicom.dicom_series import open_series, read_voxels
 from pipeline.io.dicom.patient_names import identifies_patient
-from pipeline.io.dicom.slice_order import Slice, order_slices
+from pipeline.io.dicom.slice_order import DicomSlice, order_slices
 from pipeline.io.image_file_error import ImageFileError
 
 HERE = Path("series")
 
 
-def _slices(count: int = 6, step: float = 2.0, row=(1, 0, 0), column=(0, 1, 0)) -> list[Slice]:
+def _slices(count: int = 6, step: float = 2.0, row=(1, 0, 0), column=(0, 1, 0)) -> list[DicomSlice]:
     row, column = np.array(row, float), np.array(column, float)
     normal = np.cross(row, column)
     return [
-        Slice(
+        DicomSlice(
             Path(f"{k}.dcm"), "1.2.3", np.array([10.0, -20, 30]) + k * step * normal, row, column, (0.5, 0.7), (4, 5), 9
         )
         for k in range(count)
@@ -65,7 +65,7 @@ def test_coronal_sagittal_and_feet_first_series_lie_where_they_say(row: tuple, c
         np.testing.assert_allclose(found[:3], lps * [-1, -1, 1])
 
 
-def _without(slices: list[Slice], *indices: int) -> list[Slice]:
+def _without(slices: list[DicomSlice], *indices: int) -> list[DicomSlice]:
     return [entry for k, entry in enumerate(slices) if k not in indices]
 
 
@@ -81,7 +81,7 @@ def _without(slices: list[Slice], *indices: int) -> list[Slice]:
     ],
 )
 def test_what_is_not_one_whole_volume_is_named_with_counts_and_places(
-    slices: list[Slice], code: str, said: str
+    slices: list[DicomSlice], code: str, said: str
 ) -> None:
     with pytest.raises(ImageFileError, match=said) as caught:
         order_slices(slices, HERE)

@@ -18,7 +18,7 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.deploy.predict import predict
-from pipeline.inference.inference_config import InferenceConfig
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.packaging.model_card import CardText
 from pipeline.packaging.model_package import load_package
@@ -113,8 +113,8 @@ def test_the_shipped_schema_refuses(path: tuple[str, ...], value: object) -> Non
 def test_channels_of_several_schemes_are_refused_and_not_normalised_alike() -> None:
     config = UNetConfig(channels=(4, 8, 16))
     with pytest.raises(NoBundleForm, match=r"normalised in different ways have no form as MONAI bundle"):
-        inference_config(_plan(_ct(-100.0), _ct(-900.0)), config, InferenceConfig())
-    inference_config(_plan(_ct(-100.0), _ct(-100.0)), config, InferenceConfig())
+        inference_config(_plan(_ct(-100.0), _ct(-900.0)), config, PredictorConfig())
+    inference_config(_plan(_ct(-100.0), _ct(-100.0)), config, PredictorConfig())
 
 
 REGIONS = {"structures": {"whole": [1, 2], "core": [2]}, "overlapping": True}

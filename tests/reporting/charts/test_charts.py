@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.reporting.charts.bland_altman import bland_altman
-from pipeline.reporting.charts.box_plots import box_of, box_strip
+from pipeline.reporting.charts.box_plots import box_statistics, box_strip
 from pipeline.reporting.charts.confusion_chart import confusion_table, shares_of_reference
 from pipeline.reporting.charts.svg_axes import Scale, round_outwards
 from pipeline.reporting.format_numbers import number
@@ -36,7 +36,7 @@ def test_numbers_for_people():
 def test_whiskers_end_at_the_last_case_within_reach_and_what_is_beyond_is_named():
     # Quartiles of 1…9 and 30 are 3.25 and 7.75: the upper whisker may reach 14.5 and ends at 9.
     values = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 30])
-    box = box_of(values)
+    box = box_statistics(values)
     assert (box.q1, box.median, box.q3, box.low, box.high) == (3.25, 5.5, 7.75, 1.0, 9.0)
     names = [f"case{i}" for i in range(10)]
     picture = box_strip("HD95 mm", values[:, None], names, ["organ"], {"organ": {"mean": 7.5, "ci95": [4, 12]}}, False)

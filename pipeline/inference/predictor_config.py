@@ -22,7 +22,7 @@ class PostprocessConfig(StrictModel):
     """Structure to the volume under which one of its components is removed."""
 
 
-class InferenceConfig(StrictModel):
+class PredictorConfig(StrictModel):
     """Sliding window, precision and outputs."""
 
     roi_size: tuple[_Size, _Size, _Size] | None = None

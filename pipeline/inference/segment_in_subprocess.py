@@ -1,18 +1,14 @@
-"""Segmentation of cases with networks built from an `EngineSpec`: in this process, or in one that may be lost."""
+"""Segmentation of cases with networks built from an `PredictorSpec`: in this process, or in one that may be lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 from pipeline.base.child_process import child_command, describe_ending, read_messages, repeat_log_line, start_child
 from pipeline.base.errors import ConfigError, DataError, SegpipeError
 from pipeline.base.heap import ONE_POOL
-from pipeline.inference.build_predictors import build_predictors
-from pipeline.inference.domain_check import domain_shift_reasons
-from pipeline.inference.predictor_spec import EngineSpec
-from pipeline.inference.segment_cases import segment_cases
+from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 
 log = logging.getLogger(__name__)
@@ -28,24 +24,7 @@ class WorkerKilled(Exception):
         self.in_hands = in_hands
 
 
-def segment_in_process(
-    jobs: Sequence[Job],
-    spec: EngineSpec,
-    ahead: bool = True,
-    begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
-) -> Iterator[CaseResult]:
-    """Segment every job in this process and yield the results in order; `begun` is told each case before."""
-    if not jobs:
-        return
-    guard = (
-        None
-        if spec.fingerprint is None
-        else partial(domain_shift_reasons, plan=spec.plan, fingerprint=spec.fingerprint)
-    )
-    yield from segment_cases(jobs, build_predictors(spec, jobs), guard, spec.strict, ahead, begun)
-
-
-def segment_in_subprocess(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[CaseResult]:
+def segment_in_subprocess(jobs: Sequence[Job], spec: PredictorSpec) -> Iterator[CaseResult]:
     """Segment every job in a process of its own and yield the results in order.
 
     If the kernel kills that process, any case in its hands may be the cause: each is tried once more, alone, with
@@ -70,7 +49,7 @@ def segment_in_subprocess(jobs: Sequence[Job], spec: EngineSpec) -> Iterator[Cas
         suspects = max(suspects - 1, 0)
 
 
-def _in_worker(jobs: Sequence[Job], spec: EngineSpec, ahead: bool) -> Iterator[CaseResult]:
+def _in_worker(jobs: Sequence[Job], spec: PredictorSpec, ahead: bool) -> Iterator[CaseResult]:
     """Yield the results of one worker process. Raises WorkerKilled if a signal ended it."""
     request = {"jobs": [job.to_json() for job in jobs], "spec": spec.to_json(), "ahead": ahead}
     worker = start_child(WORKER, request, ONE_POOL)

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.inference import run_isolated
-from pipeline.inference.predictor_spec import EngineSpec
+from pipeline.inference import segment_in_subprocess as subprocess_way
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.inference.segment_in_process import segment_in_process
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package
@@ -46,14 +47,14 @@ print(json.dumps({"result": {"id": before, "status": "done"}}), flush=True)
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     package = load_package(small_package(tmp_path_factory.mktemp("package") / "model"))
-    return EngineSpec(package.plan, package.settings, {"": package.weights}, "cpu", package.fingerprint)
+    return PredictorSpec(package.plan, package.settings, {"": package.weights}, "cpu", package.fingerprint)
 
 
 def run_stand_in(spec, tmp_path, monkeypatch, cases):
     tries = tmp_path / "tries"
-    monkeypatch.setattr(run_isolated, "WORKER", (sys.executable, "-c", STAND_IN, str(tmp_path / "fatal"), str(tries)))
+    monkeypatch.setattr(subprocess_way, "WORKER", (sys.executable, "-c", STAND_IN, str(tmp_path / "fatal"), str(tries)))
     jobs = [Job(case, (Path(f"{case}.nii.gz"),), tmp_path / f"{case}.nii.gz") for case in cases]
-    return list(run_isolated.segment_in_subprocess(jobs, spec)), tries.read_text(encoding="utf-8").split("\n")[:-1]
+    return list(subprocess_way.segment_in_subprocess(jobs, spec)), tries.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def test_a_killed_case_is_tried_once_more_alone(spec, tmp_path, monkeypatch, caplog):
@@ -79,13 +80,13 @@ def test_a_case_whose_writing_is_the_hog_is_the_one_that_fails(spec, tmp_path, m
 
 def test_a_worker_that_ends_before_its_cases_are_done_is_a_fault_of_ours(spec, tmp_path, monkeypatch):
     """Not a reason to start it again and again."""
-    monkeypatch.setattr(run_isolated, "WORKER", (sys.executable, "-c", "import sys; sys.stdin.readline()"))
+    monkeypatch.setattr(subprocess_way, "WORKER", (sys.executable, "-c", "import sys; sys.stdin.readline()"))
     with pytest.raises(RuntimeError, match="ended with 0 before all cases were done"):
-        list(run_isolated.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], spec))
+        list(subprocess_way.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], spec))
 
 
 def test_the_spec_goes_through_json_unchanged(spec):
-    assert EngineSpec.from_json(spec.to_json()) == spec
+    assert PredictorSpec.from_json(spec.to_json()) == spec
 
 
 @pytest.mark.slow
@@ -93,8 +94,8 @@ def test_the_real_worker_gives_the_labels_of_this_process(spec, tmp_path):
     nib.save(nib.Nifti1Image(np.random.default_rng(0).uniform(0, 100, (30, 40, 30)), np.eye(4)), tmp_path / "a.nii.gz")
     jobs = [Job(name, (tmp_path / "a.nii.gz",), tmp_path / f"{name}.nii.gz") for name in ("there", "here")]
     (there,), (here,) = (
-        run_isolated.segment_in_subprocess(jobs[:1], spec),
-        run_isolated.segment_in_process(jobs[1:], spec),
+        subprocess_way.segment_in_subprocess(jobs[:1], spec),
+        segment_in_process(jobs[1:], spec),
     )
     assert (there.status, here.status) == ("done", "done")
     found = [np.asarray(nib.load(job.output).dataobj) for job in jobs]
@@ -103,9 +104,9 @@ def test_the_real_worker_gives_the_labels_of_this_process(spec, tmp_path):
 
 @pytest.mark.slow
 def test_what_ends_the_worker_is_raised_here(spec, tmp_path):
-    broken = EngineSpec(spec.plan, spec.settings, {"": (tmp_path / "absent.safetensors",)}, "cpu")
+    broken = PredictorSpec(spec.plan, spec.settings, {"": (tmp_path / "absent.safetensors",)}, "cpu")
     with pytest.raises(DataError, match="there is no such weights file"):
-        list(run_isolated.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], broken))
+        list(subprocess_way.segment_in_subprocess([Job("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")], broken))
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ def test_the_real_worker_killed_twice_is_named_and_the_next_case_is_done(spec, t
     jobs = [Job(case, (tmp_path / f"{case}.nii.gz",), tmp_path / f"{case}_out.nii.gz") for case in ("greedy", "b")]
     killer = threading.Thread(target=kill_who_opens, args=(tmp_path / "greedy.nii.gz", 2), daemon=True)
     killer.start()
-    results = list(run_isolated.segment_in_subprocess(jobs, spec))
+    results = list(subprocess_way.segment_in_subprocess(jobs, spec))
     killer.join(timeout=60)
     assert [(result.id, result.status) for result in results] == [("greedy", "failed"), ("b", "done")]
     assert "killed (SIGKILL), most likely for want of memory" in results[0].message
