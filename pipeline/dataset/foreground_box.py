@@ -40,3 +40,13 @@ def bounding_box(channels: Sequence[Lines]) -> Crop:
 def _range(line: NDArray[np.bool_]) -> slice:
     found = np.flatnonzero(line)
     return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, len(line))
+
+
+def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
+    """The box of voxels that are not background in every channel; the whole image where all are.
+
+    Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
+    """
+    return bounding_box(
+        [foreground_profiles(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)]
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem, problem_list
+from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.image_file_names import case_id, image_ending, stem
 
 MAPS = ("uncertainty", "disagreement", "probabilities")
@@ -49,3 +50,10 @@ def output_names(images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
 def map_path(segmentation: Path, what: str) -> Path:
     """Where a map of a case lies: in a folder of that name beside its segmentation, so that folders hold one kind."""
     return segmentation.parent / what / f"{stem(segmentation)}.nii.gz"
+
+
+def remove_earlier_outputs(job: Job) -> None:
+    """What an earlier scan of this name left, so that it is not taken for this one's where this one fails."""
+    for path in (job.output, *(map_path(job.output, what) for what in MAPS)):
+        if path not in job.images:
+            path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib
 from pipeline.inference.memory_estimate import MemoryEstimates, bytes_as_read
-from pipeline.inference.output_paths import MAPS, map_path
+from pipeline.inference.output_paths import map_path, remove_earlier_outputs
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
 from pipeline.inference.segmentation_jobs import CaseResult, Job
@@ -69,27 +69,8 @@ def segment_cases(
     has something to remark fails; else the remark is its message. write: puts a label map into its file.
     """
     needs, peaks = estimate_cases(jobs, predictor_of), CasePeaks()
+    read = partial(_read_and_prepare, predictor_of=predictor_of, needs=needs, guard=guard, strict=strict)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
-
-        def read(job: Job, known_to_fit: bool = False) -> PreparedCase:
-            predictor = predictor_of(job.model)
-            if job.id in needs and not known_to_fit:
-                predictor.use_half_precision(needs[job.id])
-            image = read_image(job.images, predictor.plan.resample_channels)
-            large = image.array.nbytes >= _LARGE_SCAN_BYTES
-            if large:
-                give_back_freed_memory()  # the voxels as stored: a hole too small for the image on its new grid
-            remarks = "; ".join(guard(image)) if guard else ""
-            if remarks and strict:
-                raise DataError(f"unlike the training data: {remarks}")
-            if enlargement := predictor.enlargement(image.grid):
-                log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
-            prepared = predictor.prepare(image)
-            del image
-            if large:
-                give_back_freed_memory()  # the image as read: stores are larger or smaller, and would not fill its hole
-            return PreparedCase(prepared, remarks)
-
         readings: list[Future[PreparedCase]] = []
         writing: Future[CaseResult] | None = None
         try:
@@ -114,6 +95,34 @@ def segment_cases(
         finally:
             for reading in readings:
                 reading.cancel()
+
+
+def _read_and_prepare(
+    job: Job,
+    predictor_of: Callable[[str], Predictor],
+    needs: Mapping[str, MemoryEstimates],
+    guard: Guard | None,
+    strict: bool,
+    known_to_fit: bool = False,
+) -> PreparedCase:
+    """Read a case and bring it onto the planned grid; a DataError if it cannot be segmented with sense."""
+    predictor = predictor_of(job.model)
+    if job.id in needs and not known_to_fit:
+        predictor.use_half_precision(needs[job.id])
+    image = read_image(job.images, predictor.plan.resample_channels)
+    large = image.array.nbytes >= _LARGE_SCAN_BYTES
+    if large:
+        give_back_freed_memory()  # the voxels as stored: a hole too small for the image on its new grid
+    remarks = "; ".join(guard(image)) if guard else ""
+    if remarks and strict:
+        raise DataError(f"unlike the training data: {remarks}")
+    if enlargement := predictor.enlargement(image.grid):
+        log.warning("%s  %s, which takes its time%s", job.id, enlargement, f"; {remarks}" if remarks else "")
+    prepared = predictor.prepare(image)
+    del image
+    if large:
+        give_back_freed_memory()  # the image as read: stores are larger or smaller, and would not fill its hole
+    return PreparedCase(prepared, remarks)
 
 
 def estimate_cases(jobs: Sequence[Job], predictor_of: Callable[[str], Predictor]) -> dict[str, MemoryEstimates]:
@@ -180,7 +189,7 @@ def _work(
         return CaseResult(job.id, "failed", _message(job, error), time.monotonic() - started, peaks.gib(job.id))
 
     try:
-        _remove_earlier(job)
+        remove_earlier_outputs(job)
         remarks = reading.result().remarks
         made = [predictor.predict_prepared(reading.result().prepared)]
     except CASE_FAULTS as error:
@@ -212,13 +221,6 @@ def _write(job: Job, prediction: Prediction, predictor: Predictor, write: Callab
             write_image(map_path(job.output, what), volume if job.texts else strip_description(volume))
     labels = postprocess(prediction.labels, predictor.settings.postprocess, predictor.plan)
     write(job.output, labels if job.texts else strip_description(labels))
-
-
-def _remove_earlier(job: Job) -> None:
-    """What an earlier scan of this name left, so that it is not taken for this one's where this one fails."""
-    for path in (job.output, *(map_path(job.output, what) for what in MAPS)):
-        if path not in job.images:
-            path.unlink(missing_ok=True)
 
 
 def _completed(result: CaseResult) -> Future[CaseResult]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
+from pipeline.io.check_image_header import checked_grid
 from pipeline.io.image_file_error import ImageFileError, bad_header
-from pipeline.io.image_header import ImageHeader, checked_grid, split_shape
+from pipeline.io.image_header import ImageHeader, split_shape
 from pipeline.io.raw_voxels import opened, refuse_false_promise
 
 _VOXELS_BEGIN = 284

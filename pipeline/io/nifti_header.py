@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from pipeline.io.check_image_header import checked_grid
 from pipeline.io.image_file_error import ImageFileError, bad_header
-from pipeline.io.image_header import ImageHeader, checked_grid, split_shape
+from pipeline.io.image_header import ImageHeader, split_shape
 from pipeline.io.nifti_orientation import affine_of, doubts_about_repairs
 from pipeline.io.raw_voxels import opened, refuse_false_promise
 

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.check_image_header import refuse_if_larger_than_memory
 from pipeline.io.image_file_error import ImageFileError, truncated
-from pipeline.io.image_header import ImageHeader, refuse_if_larger_than_memory
+from pipeline.io.image_header import ImageHeader
 
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""

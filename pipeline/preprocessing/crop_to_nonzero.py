@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.foreground_box import Crop, bounding_box, foreground_profiles
+from pipeline.dataset.foreground_box import Crop, nonzero_box
 from pipeline.io.geometry import Grid
 from pipeline.preprocessing.plan import Plan
 
@@ -17,16 +17,6 @@ def cropped(grid: Grid, crop: Crop) -> Grid:
     shift = np.eye(4)
     shift[:3, 3] = first
     return Grid(shape, grid.affine @ shift)  # type: ignore[arg-type]
-
-
-def nonzero_box(image_CXYZ: NDArray, modalities: tuple[str, ...]) -> Crop:
-    """The box of voxels that are not background in every channel; the whole image where all are.
-
-    Background is a channel's smallest value, for CT whatever is less dense than -700 HU.
-    """
-    return bounding_box(
-        [foreground_profiles(channel, modality) for channel, modality in zip(image_CXYZ, modalities, strict=True)]
-    )
 
 
 def planned_crop(image_CXYZ: NDArray, plan: Plan) -> Crop:

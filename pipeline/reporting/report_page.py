@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from importlib.resources import files
 
-from pipeline.reporting.html_builder import Html, tag, verbatim
+from pipeline.reporting.html_builder import Html, tag
+from pipeline.reporting.html_document import document
 from pipeline.reporting.run_record import RunRecord, set_of
 from pipeline.reporting.sections.case_images import CaseImage, case_pictures, shown_channels
 from pipeline.reporting.sections.case_table import case_table
@@ -33,26 +32,6 @@ def report_page(run: RunRecord, worst: CaseImage, median: CaseImage, version: st
         tag("footer", f"Made by segpipe {version}. Research use: not for clinical decisions."),
     ]
     return document(f"{run.name}: segmentation report", body, _shipped("page.css"), _shipped("page.js"))
-
-
-def document(title: str, body: object, style: str, script: str) -> str:
-    """An HTML document that may load nothing: only this very style and script and embedded pictures are let in."""
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title),
-        tag("style", verbatim(style)),
-    )
-    page = tag("html", head, tag("body", body, tag("script", verbatim(script))), lang="en")
-    return f"<!doctype html>\n{page}\n"
 
 
 def _sections(run: RunRecord, worst: CaseImage, median: CaseImage) -> dict[str, tuple[str, Html]]:
@@ -88,7 +67,3 @@ def _section(key: str, title: str, content: Html) -> Html:
 
 def _shipped(name: str) -> str:
     return files("pipeline.reporting").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

@@ -28,9 +28,9 @@ from pipeline.inference.array_backend import TorchArrays
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.sampling.patch_store import PatchStore, open_store
 from pipeline.training.build_fold_run import make_fold_run
-from pipeline.training.build_train_step import make_train_step
 from pipeline.training.distributed import SINGLE_PROCESS, World
 from pipeline.training.fold_run import RESULT
+from pipeline.training.network_loss_optimizer import make_train_step
 from pipeline.training.select_folds import FoldSplit, folds_to_train
 from pipeline.training.threads_and_determinism import set_up_torch
 from pipeline.training.train_context import TrainContext

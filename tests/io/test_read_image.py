@@ -244,7 +244,7 @@ def test_voxel_digest_survives_recompression_and_another_type(tmp_path: Path) ->
 
 def test_memory_is_not_taken_for_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.nii.gz", scan(1))
-    monkeypatch.setattr("pipeline.io.image_header.available_memory_gib", lambda: 1e-6)
+    monkeypatch.setattr("pipeline.io.check_image_header.available_memory_gib", lambda: 1e-6)
     with pytest.raises(
         ImageFileError, match=r"its header promises 14×12×10 voxels, which need .* GiB; 0\.0 GiB are free"
     ):

@@ -25,7 +25,7 @@ from pipeline.planning.validation_cost import ValidationCost
 from pipeline.preprocessing.plan import Plan
 from pipeline.runner import settings_for
 from pipeline.stages.stage_table import PLAN
-from pipeline.training.build_train_step import make_train_step
+from pipeline.training.network_loss_optimizer import make_train_step
 from pipeline.training.train_context import TrainContext
 from pipeline.training.validation_schedule import plan_validation
 from tests.planning.loaded_cases import make_case, make_cases

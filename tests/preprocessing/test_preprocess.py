@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
+from pipeline.dataset.foreground_box import nonzero_box
 from pipeline.io.geometry import Grid
 from pipeline.io.volume import Volume
-from pipeline.preprocessing.crop_to_nonzero import cropped, nonzero_box
+from pipeline.preprocessing.crop_to_nonzero import cropped
 from pipeline.preprocessing.plan import ChannelPlan, Plan
 from pipeline.preprocessing.preprocess import preprocess, preprocess_label
 

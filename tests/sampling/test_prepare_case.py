@@ -35,7 +35,7 @@ def test_a_scan_larger_than_free_memory_is_data_at_fault_and_want_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the one a person reads its sentence, as the other a pool tries it once more with nothing beside it."""
-    monkeypatch.setattr("pipeline.io.image_header.available_memory_gib", lambda: 1e-6)
+    monkeypatch.setattr("pipeline.io.check_image_header.available_memory_gib", lambda: 1e-6)
     with pytest.raises(DataError, match=r"^case c0: .*/c0\.nii\.gz: its header promises 14×12×10 voxels") as raised:
         prepare_case(preparation(tmp_path))
     assert isinstance(raised.value, MemoryError)

@@ -16,7 +16,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
 from pipeline.training.build_fold_run import make_fold_run
-from pipeline.training.build_train_step import make_train_step
+from pipeline.training.network_loss_optimizer import make_train_step
 from pipeline.training.select_folds import FoldSplit
 from pipeline.training.train_context import TrainContext
 from pipeline.training.trainer import fit

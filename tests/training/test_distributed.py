@@ -22,8 +22,8 @@ from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.checkpoint import load_weights
 from pipeline.preprocessing.plan import read_plan
 from pipeline.sampling.patch_store import open_store
-from pipeline.training.build_train_step import make_train_step
 from pipeline.training.distributed import World
+from pipeline.training.network_loss_optimizer import make_train_step
 from pipeline.training.train_context import TrainContext
 from tests.training.prepared_store import prepare
 from tests.training.tiny_training import draw

@@ -22,7 +22,7 @@ from pipeline.deploy.server.server_settings import ServiceLimits
 from pipeline.deploy.server.supervisor import Supervisor
 from pipeline.deploy.server.upload_rejected import UploadRejected
 from pipeline.deploy.server.uploads import SCAN, unpack_upload
-from pipeline.deploy.server.worker_task import ServiceTask
+from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.packaging.model_package import ModelPackage
 
 REQUEST_FOLDER = "segpipe-request-"

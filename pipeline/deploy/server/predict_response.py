@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline.deploy.server.upload_rejected import UploadRejected
 from pipeline.deploy.server.uploads import Upload
-from pipeline.deploy.server.worker_task import ServiceTask
+from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.web.browser_volumes import OVERLAY, scan_name
 
 Form = Literal["segmentation", "json", "dicom-seg", "view"]

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.base.child_process import child_command, child_options, decode_message, encode_message
 from pipeline.base.errors import EXIT_DATA, EXIT_USAGE
 from pipeline.base.heap import ONE_POOL
-from pipeline.deploy.server.worker_task import ServiceTask
+from pipeline.deploy.server.worker_messages import ServiceTask
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.deploy.dicom_seg import write_dicom_seg
 from pipeline.deploy.result_tables import structure_volumes_ml
-from pipeline.deploy.server.worker_task import ServiceTask
+from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.inference.build_predictors import PredictorSpec, build_predictors
 from pipeline.inference.domain_check import domain_shift_reasons
 from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment_cases

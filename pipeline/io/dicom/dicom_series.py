@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.check_image_header import refuse_if_larger_than_memory
 from pipeline.io.dicom.decode_pixels import decode_slice
 from pipeline.io.dicom.dicom_file import (
     damaged_file,
@@ -25,7 +26,7 @@ from pipeline.io.dicom.dicom_file import (
 from pipeline.io.dicom.patient_names import display_path
 from pipeline.io.dicom.slice_order import DicomSlice, Series, order_slices
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.image_header import ImageHeader, refuse_if_larger_than_memory
+from pipeline.io.image_header import ImageHeader
 
 _PLACE = (
     *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.check_image_header import checked_grid
 from pipeline.io.dicom.dicom_file import (
     EXPORT_AGAIN,
 )
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
-from pipeline.io.image_header import checked_grid
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 0.01

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.check_image_header import checked_grid, refuse_if_larger_than_memory
 from pipeline.io.image_file_error import ImageFileError, truncated
-from pipeline.io.image_header import ImageHeader, checked_grid, refuse_if_larger_than_memory
+from pipeline.io.image_header import ImageHeader
 from pipeline.io.itk import metaimage_header, nrrd_header
 from pipeline.io.itk.text_header import TextHeader
 

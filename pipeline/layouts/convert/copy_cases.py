@@ -86,13 +86,3 @@ def manifest_image_paths(case: ManifestCase, root: Path) -> list[Path]:
 def channel_names(channels: Sequence[Channel]) -> list[str]:
     """Names from which a reader gets the modality back."""
     return distinct([c.name if modality_of(c.name) == c.modality else c.modality for c in channels])
-
-
-def lost_fields(manifest: Manifest, extra_too: bool) -> list[str]:
-    """What the layout has no place for."""
-    lost = []
-    if any(case.subject not in (None, case.id) for case in manifest.cases):
-        lost.append("the layout has no subjects; keep the folds given here, so that no subject is on both sides")
-    if extra_too and (names := sorted({key for case in manifest.cases for key in case.extra})):
-        lost.append(f"the layout has no place for the columns {', '.join(names)}")
-    return lost

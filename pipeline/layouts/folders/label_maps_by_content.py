@@ -142,3 +142,12 @@ def _in_areas(voxels: NDArray) -> bool:
     here, there = voxels[:-1], voxels[1:]
     inside = (here != 0) | (there != 0)
     return bool(inside.any()) and float(np.mean((here == there)[inside])) > _ALIKE
+
+
+def has_several_values(path: Path) -> bool:
+    """False too for a file that cannot be read: what is wrong with it is said where masks are merged."""
+    try:
+        label = read_label(path).array
+    except DataError:
+        return False
+    return len(np.unique(label[label != 0])) > 1

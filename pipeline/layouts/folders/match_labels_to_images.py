@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.layouts.folders.channel_grouping import with_more_channels
-from pipeline.layouts.folders.file_names import Groups, Name, read_name
+from pipeline.layouts.folders.file_names import Groups, Name
 from pipeline.layouts.folders.file_roles import FilePatterns, roles_of
 from pipeline.layouts.folders.find_case_folders import cases_of_files, drop_files_below_cases
 from pipeline.layouts.folders.name_vocabulary import words_without_role
 from pipeline.layouts.folders.pair_by_name import names_from_case_folders, read_names, read_unlike_names
-from pipeline.layouts.folders.structure_masks import labels_in_case_folders, masks_of_images
+from pipeline.layouts.folders.structure_masks import labels_in_case_folders, match_masks
 from pipeline.layouts.list_files import image_files
 
 
@@ -51,7 +50,7 @@ def match(folder: Path, chosen: FilePatterns) -> Matched:
         return Matched(_grouped(told), {case: [name] for case, name in maps.items()}, masks, (*notes, *assumed))
     if labels.keys() & images.keys():
         return plain
-    names, by_image, unmatched = _with_masks(folder, used, roles.labels, are_maps)
+    names, by_image, unmatched = match_masks(folder, used, roles.labels, are_maps)
     if by_image:
         images = _grouped(name for name in names if not name.is_label)
         return Matched(images, {name.key: [name] for name in unmatched}, by_image, notes)
@@ -70,20 +69,6 @@ def _are_called_alike(images: Groups) -> bool:
     """Whether the names of several images say no more than that they are such: it is their folders that tell."""
     ids = [group[0].id for group in images.values()]
     return len(set(ids)) < len(ids) and not any(map(words_without_role, ids))
-
-
-def _with_masks(
-    folder: Path, files: Sequence[Path], labels: Collection[Path] | None, are_maps: bool
-) -> tuple[list[Name], Mapping[str, Mapping[str, Path]], list[Name]]:
-    """Names read so that label files are masks of images, with these masks, and the label files of no image."""
-    for suffixes in (False, True):  # four digits at the end of an image's name are rather its case's than a channel
-        told = [read_name(folder, path, suffixes, labels) for path in files]
-        masks, unmatched = masks_of_images(
-            {name.key for name in told if not name.is_label}, [name for name in told if name.is_label], are_maps
-        )
-        if masks:
-            return with_more_channels(told, masks), masks, unmatched
-    return [], {}, []
 
 
 def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list[str]:

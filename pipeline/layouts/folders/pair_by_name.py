@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.layouts.folders.case_folder_ids import ids_of_folders
 from pipeline.layouts.folders.channel_grouping import labelled, split_labelled_channels, with_more_channels
 from pipeline.layouts.folders.file_names import Name, beginnings_of, read_name, without_folders
-from pipeline.layouts.folders.find_case_folders import one_folder_per_case
+from pipeline.layouts.folders.find_case_folders import ids_of_folders, one_folder_per_case
 from pipeline.layouts.folders.folders_go_together import folders_go_together
 from pipeline.layouts.folders.pair_by_number import pair_by_number
 from pipeline.layouts.folders.pair_by_prefix import pair_by_prefix

@@ -24,9 +24,10 @@ from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.folders.match_labels_to_images import match
 from pipeline.layouts.folders.metadata_table import add_table_columns
-from pipeline.layouts.folders.name_vocabulary import is_testing, is_validating
+from pipeline.layouts.folders.name_vocabulary import is_testing
 from pipeline.layouts.folders.subject_folders import add_subjects
 from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
+from pipeline.layouts.init.declared_folds import with_validation_folder
 
 
 def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
@@ -55,7 +56,7 @@ def read(folder: Path, chosen: FilePatterns = NO_PATTERNS) -> DatasetListing:
         else case
         for key, case in zip(sorted(images), cases, strict=True)
     ]
-    cases = _with_validation(folder, add_subjects(folder, cases))
+    cases = with_validation_folder(folder, add_subjects(folder, cases))
     refuse_shared_case_ids(folder, cases, labelled=bool(labels or masks))
     found = DatasetListing(
         layout="folders",
@@ -93,15 +94,6 @@ def _case(
         split="testing" if testing else "training",
         subject=first.subject,
     )
-
-
-def _with_validation(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
-    """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
-    training = [case for case in cases if case.split == "training"]
-    validating = {case.id for case in training if is_validating(folder, case.images[0])}
-    if len(validating) == len(training):
-        return list(cases)
-    return [replace(case, fold=0) if case.id in validating else case for case in cases]
 
 
 def _channel(name: str) -> Channel:

@@ -7,12 +7,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.base.errors import DataError
 from pipeline.io.image_file_names import stem
-from pipeline.io.read_label import read_label
-from pipeline.layouts.folders.file_names import Name
+from pipeline.layouts.folders.channel_grouping import with_more_channels
+from pipeline.layouts.folders.file_names import Name, read_name
+from pipeline.layouts.folders.label_maps_by_content import has_several_values
 from pipeline.layouts.folders.name_vocabulary import (
     is_channel_name,
     is_split_name,
@@ -102,10 +100,15 @@ def _are_maps(folder: Path, files: Mapping[str, Sequence[Name]]) -> bool:
     return structures == {""} or any(has_several_values(name.path) for own in files.values() for name in own)
 
 
-def has_several_values(path: Path) -> bool:
-    """False too for a file that cannot be read: what is wrong with it is said where masks are merged."""
-    try:
-        label = read_label(path).array
-    except DataError:
-        return False
-    return len(np.unique(label[label != 0])) > 1
+def match_masks(
+    folder: Path, files: Sequence[Path], labels: Collection[Path] | None, are_maps: bool
+) -> tuple[list[Name], Mapping[str, Mapping[str, Path]], list[Name]]:
+    """Names read so that label files are masks of images, with these masks, and the label files of no image."""
+    for suffixes in (False, True):  # four digits at the end of an image's name are rather its case's than a channel
+        told = [read_name(folder, path, suffixes, labels) for path in files]
+        masks, unmatched = masks_of_images(
+            {name.key for name in told if not name.is_label}, [name for name in told if name.is_label], are_maps
+        )
+        if masks:
+            return with_more_channels(told, masks), masks, unmatched
+    return [], {}, []

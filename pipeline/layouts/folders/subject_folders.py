@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.dataset_listing import ListedCase, some_of
-from pipeline.layouts.folders.case_folder_ids import distinguishing_parts, ids_of_folders
+from pipeline.layouts.folders.find_case_folders import distinguishing_parts, ids_of_folders
 from pipeline.layouts.folders.name_vocabulary import (
     is_only_role_name,
     is_side_or_time,

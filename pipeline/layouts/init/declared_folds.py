@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from pipeline.layouts.dataset_listing import DatasetListing
+from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
+from pipeline.layouts.folders.name_vocabulary import is_validating
 
 
 def with_folds_from_0(found: DatasetListing) -> DatasetListing:
@@ -32,3 +35,12 @@ def with_split_as_fold_0(found: DatasetListing) -> DatasetListing:
     cases = [replace(c, fold=1) if c.split == "training" and c.fold is None else c for c in found.cases]
     note = "fold 0 is the declared split into training and validation; fold 1 is its reverse"
     return replace(found, cases=tuple(cases), notes=(*found.notes, note))
+
+
+def with_validation_folder(folder: Path, cases: Sequence[ListedCase]) -> list[ListedCase]:
+    """Fold 0 is validated on `imagesVal`, where there are other cases to train on."""
+    training = [case for case in cases if case.split == "training"]
+    validating = {case.id for case in training if is_validating(folder, case.images[0])}
+    if len(validating) == len(training):
+        return list(cases)
+    return [replace(case, fold=0) if case.id in validating else case for case in cases]

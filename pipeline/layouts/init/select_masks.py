@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.base.errors import ConfigError, DataError, Problem, did_you_mean
 from pipeline.io.read_label import read_label
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
-from pipeline.layouts.folders.structure_masks import has_several_values
+from pipeline.layouts.folders.label_maps_by_content import has_several_values
 from pipeline.layouts.label_names import LabelNames
 
 _LOOKED_AT, _NEARLY_ALL = 5, 0.99

@@ -555,7 +555,7 @@ def test_what_lacked_memory_is_told_from_what_is_faulty(tmp_path: Path, monkeypa
     sound = dataset(tmp_path, cases=1)
     task = check_case.CheckTask(sound.cases[0], sound, tmp_path)
     with monkeypatch.context() as little:
-        little.setattr("pipeline.io.image_header.available_memory_gib", lambda: 1e-6)
+        little.setattr("pipeline.io.check_image_header.available_memory_gib", lambda: 1e-6)
         finding = check_case.check_case(task)
     assert "larger-than-memory" in {fault.code for fault in finding.faults}
     assert finding.out_of_memory
