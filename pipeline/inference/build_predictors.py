@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import ConfigError, DataError, SegpipeError
-from pipeline.base.machine import resolve_device, usable_cores
+from pipeline.base.errors import ConfigError, SegpipeError
+from pipeline.inference.backends.exported_networks import EXPORT_ENDINGS, exported_paths
 from pipeline.inference.backends.select_backend import Candidate, Models, Workload, select_backend
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.predictor_spec import PredictorSpec
@@ -24,13 +24,11 @@ from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import resampled_grid
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header
-from pipeline.preprocessing.plan import Plan
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-_EXPORTS = {"onnx": ".onnx", "openvino": ".xml"}
 _LOADING_S = {"torch": 2.0, "onnx": 0.4, "openvino": 0.8}
 """About what it takes to import each and to open its networks."""
 
@@ -64,12 +62,12 @@ def candidates_for(spec: PredictorSpec, installed: Callable[[str], bool] = _is_i
     installed: says if a Python package is there.
     """
     asked, openers = spec.settings.backend, _openers(spec)
-    if spec.device.startswith("cuda") and (asked in _EXPORTS or not installed("torch")):
+    if spec.device.startswith("cuda") and (asked in EXPORT_ENDINGS or not installed("torch")):
+        other = asked if asked in EXPORT_ENDINGS else "what is installed here"
         raise ConfigError(
-            f"device: {spec.device!r} is torch's alone, and {asked if asked in _EXPORTS else 'what is installed here'} "
-            "works on the CPU; use device: auto or cpu"
+            f"device: {spec.device!r} is torch's alone, and {other} works on the CPU; use device: auto or cpu"
         )
-    if spec.settings.uncertainty and _is_ensemble(spec) and (asked in _EXPORTS or not installed("torch")):
+    if spec.settings.uncertainty and _is_ensemble(spec) and (asked in EXPORT_ENDINGS or not installed("torch")):
         raise ConfigError("uncertainty: how an ensemble's networks disagree is computed by torch; use backend: torch")
     if asked != "auto":
         if not installed(_PACKAGES[asked]):
@@ -78,14 +76,14 @@ def candidates_for(spec: PredictorSpec, installed: Callable[[str], bool] = _is_i
         return [Candidate(asked, openers[asked], is_reference=True)]
     here = [name for name in ("onnx", "openvino", "torch") if installed(_PACKAGES[name])]
     only_torch = "torch" in here and (_has_gpu(spec.device) or (spec.settings.uncertainty and _is_ensemble(spec)))
-    exported = [name for name in here if name != "torch" and all(path.is_file() for path in _exports(spec, name))]
+    exported = [name for name in here if name != "torch" and all(path.is_file() for path in exported_paths(spec, name))]
     if "torch" not in here:
         names = exported or ["onnx"]
         return [Candidate(name, openers[name], name == names[0], _LOADING_S[name]) for name in names]
     found = [] if only_torch else [Candidate(name, openers[name], False, _LOADING_S[name]) for name in exported]
     found.append(Candidate("torch", openers["torch"], True, _LOADING_S["torch"]))
     if not only_torch and spec.settings.precision == "plan" and spec.plan.precision != "fp32":
-        found.append(Candidate("torch in fp32", partial(_torch_models, spec, "fp32"), True, loading_s=0.5))
+        found.append(Candidate("torch in fp32", partial(_open_torch, spec, "fp32"), True, loading_s=0.5))
     return found
 
 
@@ -96,9 +94,9 @@ def workload_of(spec: PredictorSpec, jobs: Sequence[Job]) -> Workload:
 
 def _openers(spec: PredictorSpec) -> dict[str, Callable[[], Models]]:
     return {
-        "torch": partial(_torch_models, spec, spec.settings.precision),
-        "onnx": partial(_onnx_models, spec),
-        "openvino": partial(_openvino_models, spec),
+        "torch": partial(_open_torch, spec, spec.settings.precision),
+        "onnx": partial(_open_onnx, spec),
+        "openvino": partial(_open_openvino, spec),
     }
 
 
@@ -147,83 +145,19 @@ def _real_window(spec: PredictorSpec, jobs: Sequence[Job], models: Models) -> ND
     return _empty_window(spec)
 
 
-def _torch_models(spec: PredictorSpec, precision: str) -> Models:
-    import torch
+def _open_torch(spec: PredictorSpec, precision: str) -> Models:
+    from pipeline.inference.backends.torch_backend import open_torch_models  # loads torch
 
-    from pipeline.inference.backends.torch_backend import TorchModel
-
-    device = resolve_device(spec.device)
-    if device.type == "cpu":  # within a container's share of time: torch counts the machine's cores
-        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-    usable = usable_precision(precision, spec.plan, device)
-    networks = {path: _network(spec.plan, path) for paths in spec.models.values() for path in paths}
-    return {
-        name: TorchModel(
-            [networks[path] for path in paths],
-            device,
-            usable,
-            _mirror_axes(spec),
-            spec.plan.overlapping,
-            disagreement=spec.settings.uncertainty,
-        )
-        for name, paths in spec.models.items()
-    }
+    return {**open_torch_models(spec, precision)}
 
 
-def _onnx_models(spec: PredictorSpec) -> Models:
-    from pipeline.inference.backends.onnx_backend import OnnxModel
+def _open_onnx(spec: PredictorSpec) -> Models:
+    from pipeline.inference.backends.onnx_backend import open_onnx_models  # loads ONNX Runtime
 
-    exports = _checked_exports(spec, "onnx")
-    return {name: OnnxModel(paths, _mirror_axes(spec)) for name, paths in exports.items()}
-
-
-def _openvino_models(spec: PredictorSpec) -> Models:
-    from pipeline.inference.backends.openvino_backend import OpenVinoModel
-
-    precision = spec.plan.precision if spec.settings.precision == "plan" else spec.settings.precision
-    exports = _checked_exports(spec, "openvino")
-    return {name: OpenVinoModel(paths, _mirror_axes(spec), bf16=precision != "fp32") for name, paths in exports.items()}
+    return {**open_onnx_models(spec)}
 
 
-def _checked_exports(spec: PredictorSpec, kind: str) -> Mapping[str, Sequence[Path]]:
-    for path in _exports(spec, kind):
-        if not path.is_file():
-            raise DataError(f"{path}: running the package by {kind} needs it; package it with exports: [{kind}]")
-    return {name: [_export(path, kind) for path in paths] for name, paths in spec.models.items()}
+def _open_openvino(spec: PredictorSpec) -> Models:
+    from pipeline.inference.backends.openvino_backend import open_openvino_models  # loads OpenVINO
 
-
-def _exports(spec: PredictorSpec, kind: str) -> list[Path]:
-    return [_export(path, kind) for paths in spec.models.values() for path in paths]
-
-
-def _export(weights: Path, kind: str) -> Path:
-    return weights.parents[1] / "exports" / f"{weights.stem}{_EXPORTS[kind]}"
-
-
-def _mirror_axes(spec: PredictorSpec) -> tuple[int, ...]:
-    return spec.plan.mirror_axes if spec.settings.mirror else ()
-
-
-def usable_precision(asked: str, plan: Plan, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic to use: as asked or planned; on a CPU bf16 only where it computes in it, and fp16 never."""
-    import torch
-
-    precision = plan.precision if asked == "plan" else asked
-    if device.type == "cpu" and precision != "fp32":
-        return "bf16" if asked == "bf16" or torch.cpu._is_avx512_bf16_supported() else "fp32"
-    return precision  # type: ignore[return-value]
-
-
-def _network(plan: Plan, path: Path) -> torch.nn.Module:
-    from pipeline.models.checkpoint import load_weights
-    from pipeline.models.networks.build_network import build_network
-
-    network = build_network(plan.network, len(plan.channels), plan.out_channels)
-    weights = load_weights(path)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise DataError(
-            f"{path}: does not fit the network of its plan ({str(error).splitlines()[-1].strip()})"
-        ) from None
-    return network
+    return {**open_openvino_models(spec)}

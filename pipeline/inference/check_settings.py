@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.base.errors import ConfigError
-from pipeline.inference.postprocessing.postprocess import check_structures
-from pipeline.inference.predictor_config import PredictorConfig
+from collections.abc import Mapping
+from typing import Literal
+
+from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.models.networks.network_config import size_divisor
 from pipeline.preprocessing.plan import Plan
 
@@ -27,3 +29,16 @@ def check_inference_settings(settings: PredictorConfig, plan: Plan) -> None:
         f"infer.roi_size: {list(roi)} is not divisible by {list(steps)}, as this {plan.network['name']} needs; use "
         f"{[x, y, z]}, or leave it out for the plan's {list(plan.patch_size)}"
     )
+
+
+def check_structures(
+    settings: PostprocessConfig | Literal["none", "auto"], structures: Mapping[str, tuple[int, ...]]
+) -> None:
+    """ConfigError where a step names a structure that the data set does not have."""
+    if isinstance(settings, str):
+        return
+    for step, names in settings:
+        for name in names:
+            if name not in structures:
+                hint = did_you_mean(name, list(structures))
+                raise ConfigError(f"infer.postprocess.{step}: there is no structure {name!r}; {hint}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.dataset.label_encoding import written_values
 from pipeline.inference.array_backend import Array, Arrays, Leading
 from pipeline.inference.resample_logits import Box
+from pipeline.preprocessing.preprocess import PreprocessedImage
 
 
 @dataclass(frozen=True)
@@ -105,3 +106,9 @@ def _softmax(logits: NDArray) -> NDArray:
 
 def _sigmoid(logits: NDArray) -> NDArray:
     return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
+def inside_crop(array: NDArray, conformed: PreprocessedImage) -> NDArray:
+    """The view of an array on the image's grid that the model's box covers, in canonical axes."""
+    lead = (slice(None),) * (array.ndim - 3)
+    return conformed.axis_map.apply(array)[(*lead, *conformed.crop)]

@@ -15,7 +15,7 @@ from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
 from pipeline.inference.array_backend import Array
 from pipeline.inference.check_scan import check_channels_and_voxels, enlargement
-from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, label_type
+from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, inside_crop, label_type
 from pipeline.inference.memory_estimate import (
     FreeMemory,
     MemoryEstimate,
@@ -161,7 +161,7 @@ class Predictor:
         if probabilities is not None and not self.plan.overlapping:
             probabilities[0] = 1  # outside the crop there is only background
         everything = [labels, entropy, disagreement, probabilities]
-        targets = [None if a is None else _inside(a, conformed) for a in everything]
+        targets = [None if a is None else inside_crop(a, conformed) for a in everything]
         stores_gib = (needs.half if half else needs.fp32).stores
         windows = self._paint(conformed, half, targets, stores_gib)
         _, uncertainty, divergence, chances = (
@@ -218,12 +218,6 @@ def _mean_entropy(labels: NDArray | None, entropy: NDArray | None) -> float | No
         return float(entropy.mean(dtype=np.float64))
     # Plane by plane: what was found may be most of a scan, and would be copied.
     return sum(float(e[plane > 0].sum(dtype=np.float64)) for e, plane in zip(entropy, labels, strict=True)) / count
-
-
-def _inside(array: NDArray, conformed: PreprocessedImage) -> NDArray:
-    """The view of an array on the image's grid that the model's box covers, in canonical axes."""
-    lead = (slice(None),) * (array.ndim - 3)
-    return conformed.axis_map.apply(array)[(*lead, *conformed.crop)]
 
 
 def _permuted(array: NDArray, axes: Axes) -> NDArray:

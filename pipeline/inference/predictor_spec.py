@@ -26,6 +26,11 @@ class PredictorSpec:
     fingerprint: Mapping[str, Any] | None = None
     strict: bool = False
 
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes along which windows are mirrored; none unless the settings ask for it."""
+        return self.plan.mirror_axes if self.settings.mirror else ()
+
     def to_json(self) -> dict[str, Any]:
         names = set(PredictorConfig.model_fields)
         return {

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from pipeline.base.machine import available_memory_gib
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import LARGER_THAN_MEMORY, ImageFileError, LargerThanMemory
-from pipeline.io.image_header import _SMALLEST_MM, SHEAR_TOLERANCE, ImageHeader
+from pipeline.io.image_header import SHEAR_TOLERANCE, ImageHeader
+
+_SMALLEST_MM = 1e-9
+"""No voxel is smaller than a picometre: such a size is one of a damaged header."""
 
 _FLAT = 1e-6
 """Volume that three directions of length 1 span, below which they lie in one plane."""

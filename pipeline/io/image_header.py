@@ -14,8 +14,6 @@ from pipeline.io.image_file_error import ImageFileError, bad_header
 
 SHEAR_TOLERANCE = 0.01
 """Largest |cosine| between two voxel axes that counts as rounding (an angle of 89.4 degrees)."""
-_SMALLEST_MM = 1e-9
-"""No voxel is smaller than a picometre: such a size is one of a damaged header."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,16 +15,22 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import SegpipeError, missing_extra
+from pipeline.base.files import write_json
+from pipeline.config.package import ExportKind
+from pipeline.dataset.cases_json import Cases, manifest_image_paths, recorded_data_root
 from pipeline.inference.backends.onnx_backend import OnnxModel
 from pipeline.inference.backends.openvino_backend import OpenVinoModel
 from pipeline.inference.backends.torch_backend import TorchModel
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.window_model import WindowModel
+from pipeline.io.read_image import read_image
 from pipeline.io.volume import Volume
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.preprocessing.plan import Plan
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["onnx", "torchscript", "openvino"]
 Writer = Callable[[nn.Module, torch.Tensor, Path], None]
@@ -132,3 +139,27 @@ READERS: dict[Kind, Callable[[Sequence[Path]], WindowModel]] = {
     "torchscript": lambda files: TorchModel([torch.jit.load(str(file)) for file in files], _CPU),
     "openvino": OpenVinoModel,
 }
+
+
+def write_exports(
+    kinds: tuple[ExportKind, ...], plan: Plan, inference: PredictorConfig, cases: Cases, load: Path, weights: list[Path]
+) -> dict[str, float]:
+    """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
+
+    Returns, for each, the share of the case's voxels that get torch's label; `exports/checks.json` holds them too.
+    """
+    if not kinds:
+        return {}
+
+    case = (cases.testing() or cases.training())[0]
+    image = read_image(manifest_image_paths(case, recorded_data_root(load)), plan.resample_channels)
+    folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
+    for kind in kinds:
+        exported = export(kind, plan, weights, image, folder, inference)
+        shares[kind] = exported.share
+        log.info(
+            "package   exported as %s: %d network(s); %.4f %% of the voxels of %s get torch's label",
+            kind, len(exported.files), 100 * exported.share, case.id,
+        )  # fmt: skip
+    write_json(folder / "checks.json", {kind: {"share_of_equal_voxels": share} for kind, share in shares.items()})
+    return shares

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.dataset.cases_json import Cases
 from pipeline.io.geometry import Spacing, resampled_grid
-from pipeline.planning.target_spacing import canonical_grids
+from pipeline.planning.training_grids import canonical_grids
 
 
 def inverse_frequency(cases: Cases, crop: str, spacing_mm: Spacing) -> tuple[float, ...]:

@@ -10,7 +10,8 @@ from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
 from pipeline.planning.crop import decide_crop, pinned_crop_reason
 from pipeline.planning.mirroring import decide_mirroring, pinned_mirroring_reason, sided_structures
 from pipeline.planning.normalisation import plan_channels
-from pipeline.planning.target_spacing import canonical_grids, median_shape, pinned_spacing_reason, target_spacing
+from pipeline.planning.target_spacing import median_shape, pinned_spacing_reason, target_spacing
+from pipeline.planning.training_grids import canonical_grids
 from pipeline.preprocessing.plan import ChannelPlan
 
 

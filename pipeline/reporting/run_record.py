@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.base.files import read_json
 from pipeline.base.portable_yaml import portable_yaml
-from pipeline.base.stage import CONFIG, RECORD, TIMING
+from pipeline.base.stage import RECORD, TIMING
 from pipeline.base.stage_outputs import output_digest
 from pipeline.dataset.cases_json import Cases, read_cases, recorded_data_root
 from pipeline.preprocessing.plan import Plan, read_plan
@@ -127,12 +127,6 @@ def _stage(folder: Path) -> StageRecord:
         failed_cases=tuple(record.get("failed_cases", ())),
         timing=timing,
     )
-
-
-def saved_config(folder: Path) -> str:
-    """The resolved configuration beside a stage's result; empty where a stage was run without one."""
-    path = folder / CONFIG
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def set_of(run: RunRecord, entry: Mapping[str, object]) -> str:

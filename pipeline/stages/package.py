@@ -14,11 +14,10 @@ from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import CONFIG
-from pipeline.config.package import ExportKind, PackageConfig
-from pipeline.dataset.cases_json import Cases, manifest_image_paths, read_cases, recorded_data_root
+from pipeline.config.package import PackageConfig
+from pipeline.dataset.cases_json import read_cases
 from pipeline.inference.predictor_config import PredictorConfig
-from pipeline.io.read_image import read_image
-from pipeline.packaging.export_models import export
+from pipeline.packaging.export_models import write_exports
 from pipeline.packaging.label_files import write_labels
 from pipeline.packaging.label_metadata import make_labels
 from pipeline.packaging.licences_sbom import write_notices
@@ -28,7 +27,7 @@ from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
 from pipeline.packaging.monai_bundle.write_bundle import write_bundle
 from pipeline.packaging.package_seal import write_seal
 from pipeline.packaging.package_zip import write_zip
-from pipeline.preprocessing.plan import Plan, read_plan, write_plan
+from pipeline.preprocessing.plan import read_plan, write_plan
 from pipeline.stages.stage_configs import PackageStageConfig
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runti
 
     weights = _copy_weights(inputs["train"], train["folds"], out)
     written = [out / weight for weight in weights]
-    exports = _write_exports(settings.exports, plan, config.inference, cases, inputs["load"], written)
+    exports = write_exports(settings.exports, plan, config.inference, cases, inputs["load"], written)
     write_plan(out, plan)
     write_labels(out, labels)
     postprocess = read_json(inputs["infer"] / "postprocess.json")
@@ -93,30 +92,6 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
     for fold, name in zip(folds, names, strict=True):
         shutil.copyfile(train / f"fold_{fold}" / "last.safetensors", out / name)
     return names
-
-
-def _write_exports(
-    kinds: tuple[ExportKind, ...], plan: Plan, inference: PredictorConfig, cases: Cases, load: Path, weights: list[Path]
-) -> dict[str, float]:
-    """Writes each kind of export into `exports/` beside the weights, checked on the first testing or training case.
-
-    Returns, for each, the share of the case's voxels that get torch's label; `exports/checks.json` holds them too.
-    """
-    if not kinds:
-        return {}
-
-    case = (cases.testing() or cases.training())[0]
-    image = read_image(manifest_image_paths(case, recorded_data_root(load)), plan.resample_channels)
-    folder, shares = weights[0].parents[1] / "exports", dict[str, float]()
-    for kind in kinds:
-        exported = export(kind, plan, weights, image, folder, inference)
-        shares[kind] = exported.share
-        log.info(
-            "package   exported as %s: %d network(s); %.4f %% of the voxels of %s get torch's label",
-            kind, len(exported.files), 100 * exported.share, case.id,
-        )  # fmt: skip
-    write_json(folder / "checks.json", {kind: {"share_of_equal_voxels": share} for kind, share in shares.items()})
-    return shares
 
 
 def _write_bundle(settings: PackageConfig, *package: Any) -> None:

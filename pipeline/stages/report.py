@@ -9,10 +9,11 @@ from pathlib import Path
 from pipeline import __version__
 from pipeline.base.files import safe_join, write_text
 from pipeline.base.machine import Runtime
+from pipeline.base.stage import CONFIG
 from pipeline.dataset.cases_json import recorded_data_root
 from pipeline.reporting.load_case import load_case
 from pipeline.reporting.report_page import report_page
-from pipeline.reporting.run_record import read_run, saved_config
+from pipeline.reporting.run_record import read_run
 from pipeline.reporting.slices import Slices, cut
 from pipeline.stages.stage_configs import ReportStageConfig
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 def run(config: ReportStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:  # noqa: ARG001, no device is used
     """Writes `report.html` from the finished stages. DataError where a file of theirs is missing or does not fit."""
 
-    record = read_run(config.name, config.seed, inputs, saved_config(out))
+    record = read_run(config.name, config.seed, inputs, _saved_config(out))
     root, by_id = recorded_data_root(inputs["load"]), {case.id: case for case in record.cases.cases}
     predictions = {entry["id"]: entry["prediction"] for entry in record.inferred}
 
@@ -35,3 +36,9 @@ def run(config: ReportStageConfig, inputs: Mapping[str, Path], out: Path, runtim
     page = report_page(record, [slices(i) for i in worst], [slices(i) for i in median], __version__)
     write_text(out / "report.html", page)
     log.info("report    %d cases, %.1f MB", len(record.results.cases), len(page.encode()) / 1e6)
+
+
+def _saved_config(folder: Path) -> str:
+    """The resolved configuration beside a stage's result; empty where a stage was run without one."""
+    path = folder / CONFIG
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

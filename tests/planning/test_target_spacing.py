@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.planning.target_spacing import canonical_grids, median_shape, target_spacing
+from pipeline.planning.target_spacing import median_shape, target_spacing
+from pipeline.planning.training_grids import canonical_grids
 from tests.planning.loaded_cases import make_case
 
 

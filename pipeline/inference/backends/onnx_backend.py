@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pipeline.base.errors import missing_extra
 from pipeline.base.machine import usable_cores
 from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.backends.exported_networks import require_exports
+from pipeline.inference.predictor_spec import PredictorSpec
 
 
 class OnnxModel:
@@ -53,3 +55,8 @@ class OnnxModel:
             raise AssertionError("a model has at least one network")
         total /= np.float32(len(self.sessions) * len(self.views))
         return total
+
+
+def open_onnx_models(spec: PredictorSpec) -> dict[str, OnnxModel]:
+    """Return the exported networks of every model; a DataError if an export is missing."""
+    return {name: OnnxModel(paths, spec.mirror_axes) for name, paths in require_exports(spec, "onnx").items()}

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pipeline.base.errors import missing_extra
 from pipeline.base.machine import usable_cores
 from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.backends.exported_networks import require_exports
+from pipeline.inference.predictor_spec import PredictorSpec
 
 
 class OpenVinoModel:
@@ -56,3 +58,10 @@ class OpenVinoModel:
             raise AssertionError("a model has at least one network")
         total /= np.float32(len(self.networks) * len(self.views))
         return total
+
+
+def open_openvino_models(spec: PredictorSpec) -> dict[str, OpenVinoModel]:
+    """Return the exported networks of every model, in bf16 unless fp32 is planned or asked for."""
+    precision = spec.plan.precision if spec.settings.precision == "plan" else spec.settings.precision
+    exports = require_exports(spec, "openvino")
+    return {name: OpenVinoModel(paths, spec.mirror_axes, bf16=precision != "fp32") for name, paths in exports.items()}

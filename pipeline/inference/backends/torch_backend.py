@@ -11,12 +11,19 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
 from numpy.typing import NDArray
 
+from pipeline.base.errors import DataError
+from pipeline.base.machine import resolve_device, usable_cores
 from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.models.checkpoint import load_weights
+from pipeline.models.networks.build_network import build_network
+from pipeline.preprocessing.plan import Plan
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -100,3 +107,43 @@ class TorchModel:
 
 def _ready(network: Network, device: torch.device) -> Network:
     return network.eval().to(device) if isinstance(network, torch.nn.Module) else network
+
+
+def open_torch_models(spec: PredictorSpec, precision: str) -> dict[str, TorchModel]:
+    """Return the networks of every model, each weight file read once, on the device and in the arithmetic asked for."""
+    device = resolve_device(spec.device)
+    if device.type == "cpu":  # within a container's share of time: torch counts the machine's cores
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+    usable = usable_precision(precision, spec.plan, device)
+    networks = {path: _network(spec.plan, path) for paths in spec.models.values() for path in paths}
+    return {
+        name: TorchModel(
+            [networks[path] for path in paths],
+            device,
+            usable,
+            spec.mirror_axes,
+            spec.plan.overlapping,
+            disagreement=spec.settings.uncertainty,
+        )
+        for name, paths in spec.models.items()
+    }
+
+
+def usable_precision(asked: str, plan: Plan, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The arithmetic to use: as asked or planned; on a CPU bf16 only where it computes in it, and fp16 never."""
+    precision = plan.precision if asked == "plan" else asked
+    if device.type == "cpu" and precision != "fp32":
+        return "bf16" if asked == "bf16" or torch.cpu._is_avx512_bf16_supported() else "fp32"
+    return precision  # type: ignore[return-value]
+
+
+def _network(plan: Plan, path: Path) -> torch.nn.Module:
+    network = build_network(plan.network, len(plan.channels), plan.out_channels)
+    weights = load_weights(path)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: does not fit the network of its plan ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return network

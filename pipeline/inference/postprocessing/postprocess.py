@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.dataset.label_encoding import written_values
 from pipeline.inference.postprocessing.connected_components import keep_components
 from pipeline.inference.postprocessing.fill_holes import fill_holes
@@ -49,17 +48,6 @@ def postprocess(labels: Volume, settings: PostprocessConfig | Literal["none", "a
             around(name, structures),
         )
     return labels.with_array(array)
-
-
-def check_structures(settings: PostprocessConfig | Literal["none", "auto"], structures: Structures) -> None:
-    """ConfigError where a step names a structure that the data set does not have."""
-    if isinstance(settings, str):
-        return
-    for step, names in settings:
-        for name in names:
-            if name not in structures:
-                hint = did_you_mean(name, list(structures))
-                raise ConfigError(f"infer.postprocess.{step}: there is no structure {name!r}; {hint}")
 
 
 def voxel_volume_ml(volume: Volume) -> float:

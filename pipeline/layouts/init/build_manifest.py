@@ -12,7 +12,7 @@ from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase
 from pipeline.layouts.formats.dataset_json import labels_to_dataset_json
-from pipeline.layouts.init.file_survey import FileSurvey
+from pipeline.layouts.init.label_map_survey import FileSurvey
 from pipeline.layouts.label_names import LabelNames
 from pipeline.layouts.subject_ids import subjects_of
 

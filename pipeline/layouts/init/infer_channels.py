@@ -10,7 +10,7 @@ from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, some_of
-from pipeline.layouts.init.file_survey import FileSurvey
+from pipeline.layouts.init.label_map_survey import FileSurvey
 
 UNNAMED = "image"
 _LOOKED_AT, _AIR_HU = 3, -500.0

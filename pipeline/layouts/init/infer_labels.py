@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.layouts.dataset_listing import DatasetListing
-from pipeline.layouts.init.file_survey import FileSurvey
+from pipeline.layouts.init.label_map_survey import FileSurvey
 from pipeline.layouts.label_names import LabelNames
 
 RARE_CASES, RARE_VOXELS = 0.05, 10

@@ -17,10 +17,10 @@ from pipeline.layouts.init.anonymous_links import link_images
 from pipeline.layouts.init.backup_files import backup_existing
 from pipeline.layouts.init.build_manifest import common_root, make_manifest
 from pipeline.layouts.init.declared_folds import with_folds_from_0, with_split_as_fold_0
-from pipeline.layouts.init.file_survey import survey_files
 from pipeline.layouts.init.infer_channels import infer_channels, put_label_grid_channels_first
 from pipeline.layouts.init.infer_labels import decide_labels
 from pipeline.layouts.init.init_summary import InitResult
+from pipeline.layouts.init.label_map_survey import survey_files
 from pipeline.layouts.init.merge_masks import merge_masks
 from pipeline.layouts.init.write_config import config_text
 from pipeline.layouts.label_option import labels_from_option

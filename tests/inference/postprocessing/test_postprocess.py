@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.inference.check_settings import check_structures
 from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
-from pipeline.inference.postprocessing.postprocess import check_structures, postprocess
+from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.postprocessing.select_postprocessing import (
     describe_steps,
     dice_after,
