@@ -109,7 +109,7 @@ def peak_gb() -> float:
 
 def prepare(folder: Path, out: Path) -> None:
     """What stage sample does with a case, onto a grid of 1 mm."""
-    from pipeline.dataset.cases_json import read_cases
+    from pipeline.dataset.loaded_cases import read_cases
     from pipeline.planning.normalisation import plan_channels
     from pipeline.preprocessing.plan import Plan
     from pipeline.sampling.prepare_case import Preparation, prepare_case

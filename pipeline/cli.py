@@ -21,7 +21,7 @@ from pipeline.base.errors import (
     SegpipeError,
 )
 from pipeline.base.terminal import log_to_terminal
-from pipeline.commands import COMMAND_HELP, module_of
+from pipeline.commands import COMMAND_HELP, STAGE_HELP
 
 # What a user's disk and permissions say; any other failing of the system's calls is a fault of ours.
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EISDIR}
@@ -86,3 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, text in COMMAND_HELP.items():
         subparsers.add_parser(command, help=text).set_defaults(command=command)
     return parser
+
+
+def module_of(command: str) -> str:
+    """Return the full name of the module that does a command's work."""
+    name = "single_stage" if command in STAGE_HELP else command.replace("-", "_")
+    return f"pipeline.commands.{name}"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError
 from pipeline.base.execute_stage import execute
-from pipeline.base.files import read_json, write_text
+from pipeline.base.files import write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.run_folder import lock_run_folder, log_to_run_folder
-from pipeline.base.stage import RECORD, Stage
-from pipeline.base.stage_cache import cache_key_config, recorded_request, request_of, staleness_reason
-from pipeline.base.stage_outputs import failed_cases, is_finished, output_digest
+from pipeline.base.stage import Stage
+from pipeline.base.stage_cache import changed_since, request_of, staleness_reason
+from pipeline.base.stage_outputs import failed_cases, is_finished
 from pipeline.base.strict_model import StrictModel
 from pipeline.config import PipelineConfig, to_yaml, value_at
 from pipeline.stages.stage_table import STAGES, ancestors
@@ -96,23 +96,11 @@ def _require_earlier(config: PipelineConfig, folder: Path, chosen: list[Stage]) 
         again = f"`segpipe {name} CONFIG` brings it up to date, `segpipe run CONFIG` everything"
         if not is_finished(folder / name):
             raise ConfigError(f"stage {name} is not finished in {folder}; {again}")
-        if changed := changed_since(config, folder, STAGES[name]):
+        if changed := changed_since(STAGES[name], settings_for(STAGES[name], config), folder):
             shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if (more := len(changed) - _SHOWN) > 0 else "")
             raise ConfigError(
                 f"stage {name} in {folder} was made with another configuration or data (changed: {shown}); {again}"
             )
-
-
-def changed_since(config: PipelineConfig, folder: Path, stage: Stage) -> list[str]:
-    """What a finished stage was made from and is another now, in words: keys, files, results of earlier stages."""
-    settings = settings_for(stage, config)
-    if stage.changed_since is not None:  # the request holds paths, which may be those of another machine
-        return stage.changed_since(settings, folder / stage.name)
-    request = recorded_request(stage, read_json(folder / stage.name / RECORD)["request"])
-    recorded, wanted = request["config"], cache_key_config(stage, settings)
-    keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
-    inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(folder / name)]
-    return [*keys, *(f"what {name} wrote" for name in inputs)]
 
 
 def _exit_code(folder: Path, chosen: list[Stage]) -> int:

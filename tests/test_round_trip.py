@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
 from pipeline.inference.predictor import Predictor
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.files import digest_of, read_json, write_json
+from pipeline.base.files import read_json, write_json
+from pipeline.base.hashing import digest_of
 from pipeline.base.machine import Runtime, environment
 from pipeline.base.process_memory import forget_peak, peak_memory_gib
 from pipeline.base.stage import CONFIG, RECORD, TIMING, Stage, StageResult

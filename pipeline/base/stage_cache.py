@@ -68,6 +68,23 @@ def staleness_reason(stage: Stage, request: Mapping[str, Any], folder: Path) -> 
     return altered_output(stage, folder, outputs)
 
 
+def changed_since(stage: Stage, settings: StrictModel, run_folder: Path) -> list[str]:
+    """Return what a finished stage was made from and is another now, in words: keys, files, results of earlier stages.
+
+    Args:
+        stage: The stage.
+        settings: What the stage reads of the configuration now.
+        run_folder: The run folder, with the folders of the stage and of those that it reads.
+    """
+    if stage.changed_since is not None:  # the request holds paths, which may be those of another machine
+        return stage.changed_since(settings, run_folder / stage.name)
+    request = recorded_request(stage, read_json(run_folder / stage.name / RECORD)["request"])
+    recorded, wanted = request["config"], cache_key_config(stage, settings)
+    keys = sorted(key for key in {*recorded, *wanted} if recorded.get(key) != wanted.get(key))
+    inputs = [name for name in stage.inputs if request["inputs"].get(name) != output_digest(run_folder / name)]
+    return [*keys, *(f"what {name} wrote" for name in inputs)]
+
+
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
     """Key paths whose values differ between two JSON values, for people."""
     if isinstance(old, dict) and isinstance(new, dict):

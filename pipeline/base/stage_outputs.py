@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import SegpipeError
-from pipeline.base.files import digest_of, read_json, sha256_of
+from pipeline.base.files import read_json
+from pipeline.base.hashing import digest_of, sha256_of
 from pipeline.base.stage import CONFIG, RECORD, TIMING, Stage
 
 _HASH_ALWAYS_BELOW = 32 * 2**20

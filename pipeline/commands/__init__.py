@@ -30,9 +30,3 @@ COMMAND_HELP = {
     "demo": "run the whole pipeline on phantoms that it makes, in about two minutes",
 }
 """Name of a command to its line of help, in the order in which `segpipe --help` lists them."""
-
-
-def module_of(command: str) -> str:
-    """Return the full name of the module that does a command's work."""
-    name = "single_stage" if command in STAGE_HELP else command.replace("-", "_")
-    return f"{__name__}.{name}"

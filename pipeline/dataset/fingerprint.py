@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset.cases_json import Cases
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.io.geometry import Grid
 
 

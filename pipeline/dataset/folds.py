@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pipeline.base.errors import DataError
 from pipeline.base.rng import RandomPurpose, generator
-from pipeline.dataset.cases_json import Case
+from pipeline.dataset.loaded_cases import Case
 
 
 class HasFold(Protocol):

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pipeline.base.errors import DataError, Problem, did_you_mean, problem_list
 from pipeline.base.files import read_json, write_json
 from pipeline.base.strict_model import StrictModel
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 
 FORMAT = "segpipe-manifest/1"
 MOST_OVERLAPPING = 62

@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.files import sha256_of, write_json
+from pipeline.base.files import write_json
+from pipeline.base.hashing import sha256_of
 from pipeline.io.geometry import Shape
 
 STRUCTURES = {"organ": 1, "cyst": 2, "nodule": 3}

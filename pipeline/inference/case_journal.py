@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import digest_of, read_json, write_json
+from pipeline.base.files import read_json, write_json
+from pipeline.base.hashing import digest_of
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 from pipeline.io.file_stamps import digest_of_stamps
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset.label_encoding import written_values
-from pipeline.inference.array_backend import Array, Arrays, Leading
+from pipeline.inference.arrays.array_backend import Array, Arrays, Leading
 from pipeline.inference.resample_logits import Box
 from pipeline.preprocessing.preprocess import PreprocessedImage
 

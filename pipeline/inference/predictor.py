@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError
 from pipeline.base.heap import HeapTrimmer, give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.inference.array_backend import Array
+from pipeline.inference.arrays.array_backend import Array
 from pipeline.inference.check_scan import check_channels_and_voxels, enlargement
 from pipeline.inference.logits_to_labels import LabelWriter, PredictionArrays, inside_crop, label_type
 from pipeline.inference.memory_estimate import (

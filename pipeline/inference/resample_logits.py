@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inference.array_backend import Array, Arrays
+from pipeline.inference.arrays.array_backend import Array, Arrays
 from pipeline.inference.slab_blending import Block
 from pipeline.inference.sliding_window import Index
 

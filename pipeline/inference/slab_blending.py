@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.inference.array_backend import Array, Arrays
+from pipeline.inference.arrays.array_backend import Array, Arrays
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.sliding_window import Index, WindowGrid, window_grid
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from numpy.typing import NDArray
 
-from pipeline.inference.array_backend import Array, Arrays
+from pipeline.inference.arrays.array_backend import Array, Arrays
 
 
 class WindowModel(Protocol):

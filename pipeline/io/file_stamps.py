@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base.files import digest_of
-from pipeline.io.hashing import voxel_files
+from pipeline.base.hashing import digest_of
+from pipeline.io.scan_digests import voxel_files
 
 
 def size_and_date(path: Path) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.base.errors import SegpipeError, missing_extra
 from pipeline.base.files import write_json
 from pipeline.config.package import ExportKind
-from pipeline.dataset.cases_json import Cases, manifest_image_paths, recorded_data_root
+from pipeline.dataset.loaded_cases import Cases, manifest_image_paths, recorded_data_root
 from pipeline.inference.backends.onnx_backend import OnnxModel
 from pipeline.inference.backends.openvino_backend import OpenVinoModel
 from pipeline.inference.backends.torch_backend import TorchModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import __version__
-from pipeline.dataset.cases_json import Cases
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.inference.postprocessing.select_postprocessing import describe_steps
 from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig
 from pipeline.packaging.label_metadata import Label

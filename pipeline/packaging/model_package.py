@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from pipeline import __version__
 from pipeline.base.errors import DataError
-from pipeline.base.files import digest_of, read_json, safe_join
+from pipeline.base.files import read_json, safe_join
+from pipeline.base.hashing import digest_of
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.label_files import read_labels
 from pipeline.packaging.label_metadata import Label

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from pipeline import __version__
 from pipeline.base.errors import DataError
-from pipeline.base.files import digest_of, safe_join, sha256_of, write_json
+from pipeline.base.files import safe_join, write_json
+from pipeline.base.hashing import digest_of, sha256_of
 from pipeline.base.strict_model import StrictModel
 
 FORMAT = 2

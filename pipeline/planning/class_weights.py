@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pipeline.dataset.cases_json import Cases
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.io.geometry import Spacing, resampled_grid
 from pipeline.planning.training_grids import canonical_grids
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.dataset.cases_json import Case
+from pipeline.dataset.loaded_cases import Case
 from pipeline.io.geometry import Grid
 from pipeline.planning.normalisation import MOST_CASES
 

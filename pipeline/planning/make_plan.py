@@ -10,14 +10,15 @@ import torch
 
 from pipeline.base.machine import usable_cores
 from pipeline.config.plan import PlanConfig, StepCostConfig
-from pipeline.dataset.cases_json import Cases
 from pipeline.dataset.label_encoding import ignore_index, index_type
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.models.networks.network_config import AnyNetwork, network_config
 from pipeline.planning.class_weights import absent_structures, inverse_frequency
 from pipeline.planning.patch_size import PatchPlan, decide_patch_plan
-from pipeline.planning.preprocessing_plan import GridPlan, decide_grid
+from pipeline.planning.preprocessing_plan import decide_grid
 from pipeline.planning.step_timing import Precision, StepSpec, seconds_per_step
 from pipeline.planning.training_budget import TrainingGoal
+from pipeline.planning.training_grids import GridPlan
 from pipeline.planning.training_memory import free_gib, predict_memory, refuse_pins_beyond
 from pipeline.planning.validation_cost import ValidationCost
 from pipeline.planning.width_batch_precision import (

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.config.plan import Scheme
-from pipeline.dataset.cases_json import Case, Channel
+from pipeline.dataset.loaded_cases import Case, Channel
 from pipeline.preprocessing.plan import ChannelPlan
 
 # What holds for this share of the cases decides for all.

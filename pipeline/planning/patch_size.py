@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.plan import PlanConfig
-from pipeline.dataset.cases_json import Cases
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.io.geometry import Shape, Spacing
 from pipeline.models.networks.network_config import AnyNetwork, network_config
 from pipeline.planning.network_topology import Triple, topology, with_topology

@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pipeline.config.plan import PlanConfig
-from pipeline.dataset.cases_json import Cases
-from pipeline.io.geometry import Grid, Shape, Spacing, resampled_grid
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.planning.crop import decide_crop, pinned_crop_reason
 from pipeline.planning.mirroring import decide_mirroring, pinned_mirroring_reason, sided_structures
 from pipeline.planning.normalisation import plan_channels
-from pipeline.planning.target_spacing import median_shape, pinned_spacing_reason, target_spacing
-from pipeline.planning.training_grids import canonical_grids
-from pipeline.preprocessing.plan import ChannelPlan
-
-
-@dataclass(frozen=True)
-class GridPlan:
-    """The planned grid and what happens to its voxels. grids: of the training cases, canonical and cropped."""
-
-    spacing_mm: Spacing
-    crop: str
-    channels: tuple[ChannelPlan, ...]
-    mirror_axes: tuple[int, ...]
-    image_interpolation: str
-    label_interpolation: str
-    grids: tuple[Grid, ...]
-    reasons: dict[str, str]
-
-    @property
-    def median_shape(self) -> Shape:
-        """The median shape of the training cases on the planned grid."""
-        return median_shape(self.grids, self.spacing_mm)
-
-    @property
-    def largest_shape(self) -> Shape:
-        """The longest of each axis among the training cases on the planned grid."""
-        x, y, z = (max(lengths) for lengths in zip(*self.planned_shapes(), strict=True))
-        return x, y, z
-
-    def planned_shapes(self) -> list[Shape]:
-        """Of each training case on the planned grid."""
-        return [resampled_grid(grid, self.spacing_mm).shape for grid in self.grids]
+from pipeline.planning.target_spacing import pinned_spacing_reason, target_spacing
+from pipeline.planning.training_grids import GridPlan, canonical_grids
 
 
 def decide_grid(config: PlanConfig, cases: Cases) -> GridPlan:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from pipeline.planning.preprocessing_plan import GridPlan
 from pipeline.planning.step_timing import Precision, StepSpec
 from pipeline.planning.training_budget import TrainingGoal, patches_seen, steps_to_train
+from pipeline.planning.training_grids import GridPlan
 
 # A batch larger than this share of all voxels of the data set would see the same again and again (nnU-Net).
 _BATCH_SHARE = 0.05

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join
-from pipeline.dataset.cases_json import Case, manifest_image_paths
+from pipeline.dataset.loaded_cases import Case, manifest_image_paths
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label

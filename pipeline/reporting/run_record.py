@@ -12,7 +12,7 @@ from pipeline.base.files import read_json
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import RECORD, TIMING
 from pipeline.base.stage_outputs import output_digest
-from pipeline.dataset.cases_json import Cases, read_cases, recorded_data_root
+from pipeline.dataset.loaded_cases import Cases, read_cases, recorded_data_root
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.reporting.evaluation_results import Results, read_results
 from pipeline.reporting.read_training_metrics import Fold, read_fold

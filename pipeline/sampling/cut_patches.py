@@ -9,7 +9,7 @@ import torch
 
 from pipeline.io.geometry import Shape
 from pipeline.sampling.patch_locations import PatchLocation, PatchSource
-from pipeline.sampling.to_device import to_device
+from pipeline.sampling.tensor_to_device import to_device
 
 Box = tuple[slice, ...]
 

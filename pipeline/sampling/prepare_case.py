@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.base.errors import DataError, TooLargeError
 from pipeline.base.files import safe_join
 from pipeline.base.rng import RandomPurpose, generator
-from pipeline.dataset.cases_json import Case, manifest_image_paths
+from pipeline.dataset.loaded_cases import Case, manifest_image_paths
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import Plan

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.cases_json import Case
 from pipeline.dataset.label_encoding import index_type
+from pipeline.dataset.loaded_cases import Case
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import Grid, Shape, resampled_grid
 from pipeline.preprocessing.plan import Plan

@@ -9,8 +9,8 @@ from pipeline.base.errors import ConfigError, did_you_mean
 from pipeline.base.stage_outputs import is_finished
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.dataset.cases_json import Cases, read_cases
 from pipeline.dataset.folds import make_folds
+from pipeline.dataset.loaded_cases import Cases, read_cases
 from pipeline.inference.check_settings import check_inference_settings
 from pipeline.preprocessing.plan import read_plan
 from pipeline.training.check_train_against_plan import check_against_plan

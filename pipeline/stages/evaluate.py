@@ -11,7 +11,7 @@ from typing import Literal
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, safe_join
 from pipeline.base.machine import Runtime
-from pipeline.dataset.cases_json import Case, read_cases, require_recorded_root
+from pipeline.dataset.loaded_cases import Case, read_cases, require_recorded_root
 from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.evaluation.metrics.score_case import MetricConfig
 from pipeline.stages.stage_configs import EvaluateStageConfig

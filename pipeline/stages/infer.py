@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 from collections.abc import Mapping
@@ -10,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.base.files import read_json, safe_join, write_json
+from pipeline.base.files import read_json, safe_join
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import StageResult
 from pipeline.base.terminal import progress
 from pipeline.config.infer import InferConfig
-from pipeline.dataset.cases_json import manifest_image_paths, read_cases, recorded_data_root, require_recorded_root
+from pipeline.dataset.loaded_cases import manifest_image_paths, read_cases, recorded_data_root, require_recorded_root
 from pipeline.inference.case_journal import CaseJournal
+from pipeline.inference.case_table import write_case_table
 from pipeline.inference.check_settings import check_inference_settings
 from pipeline.inference.output_paths import MAPS, map_path, output_names
 from pipeline.inference.postprocessing.component_statistics import LabelPair, measure_case
@@ -34,7 +34,7 @@ from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segment_in_process import segment_in_process
 from pipeline.inference.segment_in_subprocess import segment_in_subprocess
-from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.read_label import read_label
 from pipeline.io.write_label import write_label
 from pipeline.parallel.map_cases import map_cases
@@ -81,7 +81,7 @@ def run(config: InferStageConfig, inputs: Mapping[str, Path], out: Path, runtime
         write_selection(
             out, config.infer.postprocess, {"asked": "none" if config.infer.postprocess == "none" else "steps"}
         )
-    _write_cases(out, jobs, folds, journal.results)
+    write_case_table(out, jobs, lambda job: folds if job.model == ENSEMBLE else [job.model], journal.results)
     (out / "journal.json").unlink(missing_ok=True)
     failed = tuple(job.id for job in jobs if journal.results[job.id].status == "failed")
     log.info("infer     %d of %d cases segmented", len(jobs) - len(failed), len(jobs))
@@ -144,29 +144,3 @@ def _choice(
         measure = partial(dice_after, settings=choice.settings, plan=plan)
         choice = verify_selection(choice, seen, list(map_cases(measure, pairs, runtime, "postprocess")))
     return choice, len(pairs)
-
-
-def _write_cases(out: Path, jobs: list[Job], folds: list[str], results: Mapping[str, CaseResult]) -> None:
-
-    (out / "predictions").mkdir(exist_ok=True)
-    entries = []
-    with (out / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["case", "fold", "status", "seconds", "peak_memory_gib", "uncertainty", "backend", "message"])
-        for job in jobs:
-            result = results[job.id]
-            used = folds if job.model == ENSEMBLE else [job.model]
-            done = result.status == "done"
-            entries.append(
-                {
-                    "id": job.id,
-                    "status": result.status,
-                    "folds": [int(fold) if fold.isdigit() else fold for fold in used],
-                    "prediction": job.output.relative_to(out).as_posix() if done else None,
-                    "message": result.message,
-                }
-            )
-            measured = f"{result.seconds:.3f}", f"{result.peak_memory_gib:.3f}"
-            score = "" if result.score is None else f"{result.score:.6f}"
-            table.writerow([job.id, "+".join(used), result.status, *measured, score, result.backend, result.message])
-    write_json(out / "cases.json", {"cases": entries})

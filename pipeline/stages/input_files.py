@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.base.files import read_json, sha256_of
+from pipeline.base.files import read_json
+from pipeline.base.hashing import sha256_of
 from pipeline.base.stage import RECORD
 from pipeline.base.strict_model import fill_absent
 from pipeline.config.data import DataConfig
-from pipeline.dataset.cases_json import read_cases
+from pipeline.dataset.loaded_cases import read_cases
 from pipeline.dataset.manifest import Manifest, data_root, read_manifest
 from pipeline.io.file_stamps import size_and_date
-from pipeline.io.hashing import file_digest
+from pipeline.io.scan_digests import file_digest
 from pipeline.stages.stage_configs import LoadStageConfig, TrainStageConfig
-from pipeline.training.pretrained_weights import find_pretrained_weights
+from pipeline.training.find_pretrained_weights import find_pretrained_weights
 
 log = logging.getLogger(__name__)
 

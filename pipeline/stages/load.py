@@ -10,11 +10,12 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import StageResult
-from pipeline.dataset.cases_json import Cases
-from pipeline.dataset.checks.check_dataset import TO_TRAIN, check_dataset
+from pipeline.dataset.checks.check_dataset import check_dataset
+from pipeline.dataset.checks.cross_case_checks import TO_TRAIN
 from pipeline.dataset.checks.fault_report import as_json, log_faults
 from pipeline.dataset.fingerprint import fingerprint
 from pipeline.dataset.folds import given_folds
+from pipeline.dataset.loaded_cases import Cases
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.stages.input_files import require_data_root
 from pipeline.stages.stage_configs import LoadStageConfig

@@ -15,7 +15,7 @@ from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
 from pipeline.base.stage import CONFIG
 from pipeline.config.package import PackageConfig
-from pipeline.dataset.cases_json import read_cases
+from pipeline.dataset.loaded_cases import read_cases
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.export_models import write_exports
 from pipeline.packaging.label_files import write_labels

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import Runtime, resolve_device
 from pipeline.base.terminal import format_table
-from pipeline.dataset.cases_json import read_cases
+from pipeline.dataset.loaded_cases import read_cases
 from pipeline.planning.make_plan import make_plan
 from pipeline.planning.plan_table import plan_rows
 from pipeline.preprocessing.plan import write_plan

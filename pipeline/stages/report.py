@@ -10,7 +10,7 @@ from pipeline import __version__
 from pipeline.base.files import safe_join, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.stage import CONFIG
-from pipeline.dataset.cases_json import recorded_data_root
+from pipeline.dataset.loaded_cases import recorded_data_root
 from pipeline.reporting.load_case import load_case
 from pipeline.reporting.report_page import report_page
 from pipeline.reporting.run_record import read_run

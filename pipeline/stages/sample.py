@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline.base.files import write_json
 from pipeline.base.machine import Runtime
-from pipeline.dataset.cases_json import Case, read_cases, require_recorded_root
 from pipeline.dataset.folds import given_folds, make_folds
 from pipeline.dataset.label_encoding import index_type
+from pipeline.dataset.loaded_cases import Case, read_cases, require_recorded_root
 from pipeline.parallel.map_cases import map_cases
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.sampling.draw_batch import draw_batch

@@ -10,7 +10,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.models.losses.loss_config import resolve_class_weights, uses_sigmoid
 from pipeline.models.networks.network_config import network_config
 from pipeline.preprocessing.plan import Plan
-from pipeline.training.pretrained_weights import find_pretrained_weights
+from pipeline.training.find_pretrained_weights import find_pretrained_weights
 from pipeline.training.select_folds import fold_numbers
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.models.checkpoint import load_matching_weights, load_weights
+from pipeline.models.checkpoint import load_weights
 from pipeline.models.exponential_moving_average import MovingAverage
+from pipeline.models.load_pretrained_weights import load_matching_weights
 from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples, sums_over_batch
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
@@ -19,7 +20,7 @@ from pipeline.models.networks.build_network import build_network, check_gives_lo
 from pipeline.models.optimizers import build_optimizer
 from pipeline.training.check_train_against_plan import require_a_weight_per_level
 from pipeline.training.compile_network import compile_or_fallback
-from pipeline.training.pretrained_weights import find_pretrained_weights
+from pipeline.training.find_pretrained_weights import find_pretrained_weights
 from pipeline.training.train_context import TrainContext
 from pipeline.training.train_step import TrainStep
 

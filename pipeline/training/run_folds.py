@@ -24,7 +24,7 @@ from pipeline.base.files import read_json
 from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import resolve_device
 from pipeline.config.train import TrainConfig
-from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.preprocessing.plan import Plan, read_plan
 from pipeline.sampling.patch_store import PatchStore, open_store
 from pipeline.training.build_fold_run import make_fold_run

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.inference.slab_blending import SlabLayout, blend
 from pipeline.inference.sliding_window import importance_map, window_grid
 

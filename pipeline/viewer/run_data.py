@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import read_json, safe_join
 from pipeline.base.stage_outputs import is_finished
-from pipeline.dataset.cases_json import Case, Cases, manifest_image_paths, read_cases, recorded_data_root
+from pipeline.dataset.loaded_cases import Case, Cases, manifest_image_paths, read_cases, recorded_data_root
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.preprocessing.plan import read_plan

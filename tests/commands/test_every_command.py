@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cli import main
-from pipeline.commands import COMMAND_HELP, STAGE_HELP, module_of
+from pipeline.cli import main, module_of
+from pipeline.commands import COMMAND_HELP, STAGE_HELP
 from pipeline.stages.stage_table import STAGES
 from pipeline.viewer import viewer_server
 

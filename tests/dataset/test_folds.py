@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.cases_json import Case
 from pipeline.dataset.folds import given_folds, make_folds
+from pipeline.dataset.loaded_cases import Case
 
 
 def a_case(name: str, subject: str, fold: int | None = None) -> Case:

@@ -7,7 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipeline.base.files import read_json, sha256_of
+from pipeline.base.files import read_json
+from pipeline.base.hashing import sha256_of
 from pipeline.dataset.phantoms import STRUCTURES, make_phantoms
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.inference.slab_blending import SlabLayout, blend
 from pipeline.inference.sliding_window import importance_map, sliding_window, window_grid, window_starts
 

@@ -16,7 +16,8 @@ import torch
 from pipeline.base.errors import DataError
 from pipeline.base.heap import ONE_POOL
 from pipeline.base.process_memory import resident_memory_gib
-from pipeline.inference.array_backend import GpuMemory, TorchArrays
+from pipeline.inference.arrays.array_backend import GpuMemory
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.inference.backends.torch_backend import TorchModel
 from pipeline.inference.memory_estimate import free_memory_gib
 from pipeline.inference.predictor import Predictor
@@ -149,7 +150,7 @@ from pipeline.preprocessing.plan import ChannelPlan, Plan
 from pipeline.io.volume import Volume
 from pipeline.inference import segment_cases
 from pipeline.io.read_image_header import read_image_header
-from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.inference.memory_estimate import free_memory_gib, reclaim_memory_gib
 from pipeline.inference.predictor import Predictor

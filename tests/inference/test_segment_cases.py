@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.base.heap import give_back_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib, resident_memory_gib
-from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
 from pipeline.inference.memory_estimate import free_memory_gib
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.predictor_config import PostprocessConfig, PredictorConfig

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 
-from pipeline.inference.array_backend import NumpyArrays, TorchArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.inference.resample_logits import AxisSampling, Resampler
 from pipeline.inference.slab_blending import SlabLayout, blend
 from pipeline.inference.sliding_window import importance_map, sliding_window, window_grid

@@ -12,12 +12,12 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.io.geometry import Grid
-from pipeline.io.hashing import voxel_digest
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_file_names import case_id, image_ending
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header
 from pipeline.io.read_label import read_label
+from pipeline.io.scan_digests import voxel_digest
 from pipeline.io.volume import Volume
 from pipeline.io.write_label import write_label
 from tests.dataset.small_datasets import affine, label, save, scan

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.base.machine import Runtime
 from pipeline.config import load_config
-from pipeline.dataset.cases_json import read_cases
+from pipeline.dataset.loaded_cases import read_cases
 from pipeline.layouts.convert.convert_dataset import convert_dataset
 from pipeline.layouts.init.init_dataset import init_dataset
 from pipeline.stages import load

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.manifest import read_manifest
-from pipeline.io.hashing import voxel_digest
 from pipeline.io.read_image import read_image
+from pipeline.io.scan_digests import voxel_digest
 from tests.layouts.small_layouts import AFFINE
 
 SHIPPED = {

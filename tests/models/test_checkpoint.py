@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError
-from pipeline.models.checkpoint import load_matching_weights, load_weights, save_weights
+from pipeline.models.checkpoint import load_weights, save_weights
+from pipeline.models.load_pretrained_weights import load_matching_weights
 from pipeline.models.networks.build_network import build_network
 from pipeline.training.save_and_resume import load_state, save_state
 

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline.base.files import write_json
-from pipeline.dataset.cases_json import Case, Cases, Channel
+from pipeline.dataset.loaded_cases import Case, Cases, Channel
 from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 
 STRUCTURES: dict[str, tuple[int, ...]] = {"anterior": (1,), "posterior": (2,)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.dataset.cases_json import Case, Cases, Channel
+from pipeline.dataset.loaded_cases import Case, Cases, Channel
 
 
 def make_case(

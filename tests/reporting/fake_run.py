@@ -11,9 +11,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.files import digest_of, sha256_of, write_json
+from pipeline.base.files import write_json
+from pipeline.base.hashing import digest_of, sha256_of
 from pipeline.base.machine import Runtime
-from pipeline.dataset.cases_json import Case, Cases, Channel
+from pipeline.dataset.loaded_cases import Case, Cases, Channel
 from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
 

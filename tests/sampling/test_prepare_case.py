@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.cases_json import Case
+from pipeline.dataset.loaded_cases import Case
 from pipeline.sampling import prepare_case as prepare_case_module
 from pipeline.sampling.prepare_case import Preparation, prepare_case
 from tests.dataset.small_datasets import affine, dataset

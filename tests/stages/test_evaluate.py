@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.cli import main
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.cases_json import Case, Cases, Channel, read_cases
+from pipeline.dataset.loaded_cases import Case, Cases, Channel, read_cases
 from pipeline.evaluation.evaluate_pairs import Evaluation, Pair, evaluate_pairs
 from pipeline.evaluation.metrics.looks_like_image import value_count_if_image
 from pipeline.evaluation.score_folders import parse_labels, score

@@ -16,7 +16,7 @@ from pipeline.base.files import read_json, write_json
 from pipeline.base.machine import Runtime
 from pipeline.config.infer import InferConfig
 from pipeline.config.package import PackageConfig
-from pipeline.dataset.cases_json import Case, Cases, Channel
+from pipeline.dataset.loaded_cases import Case, Cases, Channel
 from pipeline.deploy.predict import predict
 from pipeline.inference import case_journal
 from pipeline.inference.predictor_config import PostprocessConfig

@@ -16,8 +16,8 @@ from pipeline.base.machine import Runtime
 from pipeline.base.stage_outputs import failed_cases, output_digest
 from pipeline.config.data import DataConfig
 from pipeline.config.load import LoadConfig
-from pipeline.dataset.cases_json import read_cases, recorded_data_root, require_recorded_root
 from pipeline.dataset.folds import make_folds
+from pipeline.dataset.loaded_cases import read_cases, recorded_data_root, require_recorded_root
 from pipeline.dataset.manifest import Manifest, write_manifest
 from pipeline.stages.input_files import changed_data_files
 from pipeline.stages.stage_configs import LoadStageConfig

@@ -18,7 +18,7 @@ from pipeline.config.data import DataConfig
 from pipeline.config.load import LoadConfig
 from pipeline.config.plan import PlanConfig
 from pipeline.config.sample import SampleConfig
-from pipeline.dataset.cases_json import read_cases
+from pipeline.dataset.loaded_cases import read_cases
 from pipeline.dataset.phantoms import make_phantoms
 from pipeline.models.networks.network_config import UNetConfig
 from pipeline.preprocessing.plan import read_plan, write_plan

@@ -21,12 +21,12 @@ from pipeline.dataset.foreground_box import Lines, bounding_box, foreground_prof
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.io.geometry import Grid
 from pipeline.io.grid_difference import grid_difference
-from pipeline.io.hashing import content_digest, file_digest, voxel_digest
 from pipeline.io.image_file_error import LARGER_THAN_MEMORY, ImageFileError
 from pipeline.io.image_header import ImageHeader
 from pipeline.io.read_image import image_voxels
 from pipeline.io.read_label import label_voxels
 from pipeline.io.resample_to_grid import resample_to_grid
+from pipeline.io.scan_digests import content_digest, file_digest, voxel_digest
 
 _MEMORY = "memory"
 _LESS_MEMORY = "crop that scan, leave it out, or use a machine with more memory"

@@ -9,12 +9,10 @@ from typing import Any
 
 from pipeline.base.machine import Runtime
 from pipeline.dataset.checks.check_case import CheckTask, check_case, finding_for_killed_worker
-from pipeline.dataset.checks.cross_case_checks import check_across_cases
-from pipeline.dataset.checks.faults import ALL_CASES, Fault
+from pipeline.dataset.checks.cross_case_checks import check_across_cases, nothing_to_do
+from pipeline.dataset.checks.faults import Fault
 from pipeline.dataset.manifest import Manifest
 from pipeline.parallel.map_cases import map_cases
-
-TO_TRAIN = "give cases a label map and the split training"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def check_dataset(
         map_cases(check_case, tasks, runtime, "checking", finding_for_killed_worker, attrgetter("out_of_memory"))
     )
     faults = [
-        *_nothing_to_do(manifest, to_train),
+        *nothing_to_do(manifest, to_train),
         *(fault for finding in findings for fault in finding.faults),
         *check_across_cases(findings, manifest),
     ]
@@ -81,14 +79,3 @@ def check_dataset(
         tuple(case.id for case in manifest.cases if case.id in fatal),
         tuple(finding.measured for finding in findings if finding.measured is not None),
     )
-
-
-def _nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
-    """The fault of a data set without a case, or without one to train on."""
-    if not manifest.cases:
-        cure = "make it anew with `segpipe init`, from the folder that holds the scans"
-        return [Fault(ALL_CASES, "", "fatal", "no-case", "the manifest has no case", cure)]
-    if not to_train or any(case.split == "training" for case in manifest.cases):
-        return []
-    found = f"none of the {len(manifest.cases)} cases is for training"
-    return [Fault(ALL_CASES, "", "fatal", "no-training-case", found, TO_TRAIN)]

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from pipeline.dataset.checks.check_case import Finding
 from pipeline.dataset.checks.duplicates_and_leaks import find_duplicates, find_fold_gaps, find_split_leaks
-from pipeline.dataset.checks.faults import Fault
+from pipeline.dataset.checks.faults import ALL_CASES, Fault
 from pipeline.dataset.checks.intensity_units import intensity_outliers
 from pipeline.dataset.checks.missing_structures import missing_structures
 from pipeline.dataset.checks.outliers import extent_outliers, label_outliers
 from pipeline.dataset.manifest import Manifest
+
+TO_TRAIN = "give cases a label map and the split training"
 
 
 def check_across_cases(findings: Sequence[Finding], manifest: Manifest) -> list[Fault]:
@@ -29,3 +31,14 @@ def check_across_cases(findings: Sequence[Finding], manifest: Manifest) -> list[
     ]
     place = {finding.case.id: i for i, finding in enumerate(findings)}
     return sorted(faults, key=lambda fault: place.get(fault.case, len(place)))
+
+
+def nothing_to_do(manifest: Manifest, to_train: bool) -> list[Fault]:
+    """The fault of a data set without a case, or without one to train on."""
+    if not manifest.cases:
+        cure = "make it anew with `segpipe init`, from the folder that holds the scans"
+        return [Fault(ALL_CASES, "", "fatal", "no-case", "the manifest has no case", cure)]
+    if not to_train or any(case.split == "training" for case in manifest.cases):
+        return []
+    found = f"none of the {len(manifest.cases)} cases is for training"
+    return [Fault(ALL_CASES, "", "fatal", "no-training-case", found, TO_TRAIN)]

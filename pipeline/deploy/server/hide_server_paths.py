@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.deploy.server.uploads import SCAN, Upload
+from pipeline.deploy.server.unpack_upload import SCAN, Upload
 
 
 def without_server_paths(message: str, folder: Path, upload: Upload) -> str:

@@ -20,8 +20,8 @@ from pipeline.deploy.server.prometheus_metrics import ServiceMetrics
 from pipeline.deploy.server.request_body import receive
 from pipeline.deploy.server.server_settings import ServiceLimits
 from pipeline.deploy.server.supervisor import Supervisor
+from pipeline.deploy.server.unpack_upload import SCAN, unpack_upload
 from pipeline.deploy.server.upload_rejected import UploadRejected
-from pipeline.deploy.server.uploads import SCAN, unpack_upload
 from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.packaging.model_package import ModelPackage
 

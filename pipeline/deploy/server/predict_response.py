@@ -13,8 +13,8 @@ from typing import Any, Literal
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from pipeline.deploy.server.unpack_upload import Upload
 from pipeline.deploy.server.upload_rejected import UploadRejected
-from pipeline.deploy.server.uploads import Upload
 from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.web.browser_volumes import OVERLAY, scan_name
 

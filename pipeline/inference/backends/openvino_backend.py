@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import missing_extra
 from pipeline.base.machine import usable_cores
-from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
 from pipeline.inference.backends.exported_networks import require_exports
 from pipeline.inference.predictor_spec import PredictorSpec
 

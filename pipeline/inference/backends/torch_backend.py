@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.base.machine import resolve_device, usable_cores
-from pipeline.inference.array_backend import TorchArrays
+from pipeline.inference.arrays.torch_arrays import TorchArrays
 from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def read_text_header(path: Path) -> TextHeader:
     skipped = int(fields.get("headersize", "0"))
     text = fields.get("binarydata", "true").lower().startswith("f")
     spatial = min(count, 3)
-    unturned = _spaced(np.eye(count).ravel())
+    unturned = spaced_numbers(np.eye(count).ravel())
     matrix = np.array(numbers(_first(fields, unturned, "transformmatrix", "rotation", "orientation"), count**2))
     return TextHeader(
         sizes=(components, *sizes) if components > 1 else sizes,
@@ -46,30 +46,6 @@ def read_text_header(path: Path) -> TextHeader:
     )
 
 
-def make_label_header(
-    shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]], held: int
-) -> str:
-    """The header of a label map whose `held` bytes of zlib data follow; `placement` as `TextHeader` has it."""
-    direction = np.array(placement["direction"]).reshape(3, 3).T.ravel()
-    types = {"u1": "MET_UCHAR", "u2": "MET_USHORT", "u4": "MET_UINT"}
-    lines = {
-        "ObjectType": "Image",
-        "NDims": "3",
-        "BinaryData": "True",
-        "BinaryDataByteOrderMSB": "False",
-        "CompressedData": "True",
-        "CompressedDataSize": str(held),
-        "TransformMatrix": _spaced(direction),
-        "Offset": _spaced(placement["origin"]),
-        "CenterOfRotation": "0 0 0",
-        "ElementSpacing": _spaced(placement["spacing"]),
-        "DimSize": " ".join(map(str, shape)),
-        "ElementType": types[dtype.str[1:]],
-        "ElementDataFile": "LOCAL",
-    }
-    return "".join(f"{key} = {value}\n" for key, value in lines.items())
-
-
 def _first(fields: Mapping[str, str], default: str, *names: str) -> str:
     return next((fields[name] for name in names if name in fields), default)
 
@@ -78,5 +54,5 @@ def _is_true(fields: Mapping[str, str], *names: str) -> bool:
     return _first(fields, "false", *names).lower().startswith(("t", "1"))
 
 
-def _spaced(values: Iterable[float]) -> str:
+def spaced_numbers(values: Iterable[float]) -> str:
     return " ".join(repr(float(value)) for value in values)

@@ -63,24 +63,6 @@ def read_text_header(path: Path) -> TextHeader:
     )
 
 
-def make_label_header(shape: Sequence[int], dtype: np.dtype, placement: Mapping[str, Sequence[float]]) -> str:
-    """The header of a label map whose gzip data follows; `placement` as `TextHeader` has it."""
-    vectors = (np.array(placement["direction"]).reshape(3, 3) * placement["spacing"]).T
-    types = {"u1": "unsigned char", "u2": "unsigned short", "u4": "unsigned int"}
-    lines = {
-        "type": types[dtype.str[1:]],
-        "dimension": "3",
-        "space": "left-posterior-superior",
-        "sizes": " ".join(map(str, shape)),
-        "space directions": " ".join(map(_vector, vectors)),
-        "kinds": "domain domain domain",
-        "endian": "little",
-        "encoding": "gzip",
-        "space origin": _vector(placement["origin"]),
-    }
-    return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in lines.items()) + "\n"
-
-
 def _components(path: Path, fields: Mapping[str, str], count: int) -> int | None:
     """The axis whose kind, or missing direction, says that the numbers of one voxel lie along it."""
     kinds = [kind.lower() for kind in fields["kinds"].split()] if "kinds" in fields else ["domain"] * count
@@ -166,5 +148,5 @@ def _start(voxels: Path, start: int, fields: Mapping[str, str]) -> int | None:
         return None if skipped < 0 else stream.tell() + skipped
 
 
-def _vector(values: Sequence[float]) -> str:
+def vector_text(values: Sequence[float]) -> str:
     return f"({','.join(repr(float(value)) for value in values)})"

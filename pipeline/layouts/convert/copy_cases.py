@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import safe_join
 from pipeline.base.terminal import progress
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.formats.dataset_json import distinct

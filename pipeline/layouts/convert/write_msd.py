@@ -8,7 +8,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import safe_join, write_json
 from pipeline.dataset.manifest import ManifestCase
 from pipeline.layouts.convert.copy_cases import ConvertResult, CopyTask, channel_names, copy_cases, manifest_image_paths
-from pipeline.layouts.convert.copy_files import copy_label, copy_stack
+from pipeline.layouts.convert.copy_images_and_labels import copy_label, copy_stack
 from pipeline.layouts.convert.lost_fields import lost_fields
 from pipeline.layouts.formats.dataset_json import NAME
 from pipeline.layouts.label_names import LabelNames

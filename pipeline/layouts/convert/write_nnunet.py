@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.files import safe_join, write_json
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.dataset.manifest import Manifest, ManifestCase
 from pipeline.layouts.convert.copy_cases import ConvertResult, CopyTask, channel_names, copy_cases, manifest_image_paths
-from pipeline.layouts.convert.copy_files import copy_channels, copy_label
+from pipeline.layouts.convert.copy_images_and_labels import copy_channels, copy_label
 from pipeline.layouts.convert.lost_fields import lost_fields
 from pipeline.layouts.formats.dataset_json import NAME
 from pipeline.layouts.formats.nnunet import region_order

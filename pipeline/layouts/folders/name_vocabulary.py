@@ -29,7 +29,7 @@ _SIDE_OR_TIME = re.compile(
 )
 _PHASE = re.compile(r"arterial|venous|portal|delayed|native|ed|es|systole|diastole|inspiration|expiration", re.I)
 _MAY_COUNT = re.compile(r"(19|20)\d\d|[mytv]\d+", re.I)
-_NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d+")
 _GLUED = re.compile(r"^(img|image|scan|vol|volume|label|seg|mask)(\d.*)$", re.I)
 
 
@@ -68,18 +68,6 @@ def is_unambiguous_side_or_time(name: str) -> bool:
 def is_other_scan(word: str) -> bool:
     """True too for `arterial` and channels: a label map with such a word is not of an image with another one."""
     return is_side_or_time(word) or bool(_PHASE.fullmatch(word) or CHANNEL_WORD.fullmatch(word))
-
-
-def numbers_in(text: str) -> str:
-    """The numbers of a name, but for those of channels (`t1`)."""
-    words = (word for word in words_of(text) if not CHANNEL_WORD.fullmatch(word))
-    return " ".join(number for word in words for number in _NUMBER.findall(word))
-
-
-def without_numbers(text: str) -> str:
-    """A name's words without those of channels and roles, and without numbers."""
-    words = (word for word in words_of(text) if not (CHANNEL_WORD.fullmatch(word) or is_role_name(word)))
-    return "_".join(_NUMBER.sub("", word) for word in words)
 
 
 def words_without_role(text: str) -> list[str]:

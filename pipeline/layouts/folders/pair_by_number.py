@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.layouts.folders.file_names import Name
 from pipeline.layouts.folders.folders_go_together import same_session
-from pipeline.layouts.folders.name_vocabulary import numbers_in, without_numbers
+from pipeline.layouts.folders.name_vocabulary import CHANNEL_WORD, NUMBER, is_role_name, words_of
 
 
 def pair_by_number(names: Sequence[Name]) -> list[Name]:
@@ -33,3 +33,15 @@ def pair_by_number(names: Sequence[Name]) -> list[Name]:
 
 def _letters(name: Name) -> str:
     return without_numbers(name.id).replace("_", "").lower()
+
+
+def numbers_in(text: str) -> str:
+    """The numbers of a name, but for those of channels (`t1`)."""
+    words = (word for word in words_of(text) if not CHANNEL_WORD.fullmatch(word))
+    return " ".join(number for word in words for number in NUMBER.findall(word))
+
+
+def without_numbers(text: str) -> str:
+    """A name's words without those of channels and roles, and without numbers."""
+    words = (word for word in words_of(text) if not (CHANNEL_WORD.fullmatch(word) or is_role_name(word)))
+    return "_".join(NUMBER.sub("", word) for word in words)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import Problem
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.layouts.case_ids import refuse_shared_ids
 from pipeline.layouts.channel_files import channel_stack
 from pipeline.layouts.channel_modality import modality_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.files import read_json
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.io.read_image_header import read_image_header
 from pipeline.layouts.case_ids import refuse_shared_ids
 from pipeline.layouts.channel_modality import modality_of

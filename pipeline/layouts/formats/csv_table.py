@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.io.image_file_names import image_ending
 from pipeline.layouts.case_ids import ids_of, refuse_shared_ids
 from pipeline.layouts.channel_modality import modality_of

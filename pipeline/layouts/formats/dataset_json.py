@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.base.errors import DataError, Problem, problem_list
 from pipeline.base.files import read_json
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.label_names import ONLY_BACKGROUND_0, LabelNames
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.io.dicom.dicom_file import holds_dicom, is_dicom
 from pipeline.layouts.channel_modality import modality_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase

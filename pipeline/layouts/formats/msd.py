@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import DataError, Problem
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.io.image_file_names import image_ending, stem
 from pipeline.layouts.case_ids import ids_of
 from pipeline.layouts.dataset_listing import DatasetListing, ListedCase, Split

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.base.errors import DataError
-from pipeline.dataset.cases_json import Channel
+from pipeline.dataset.loaded_cases import Channel
 from pipeline.io.grid_difference import grid_difference
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pipeline.base.errors import DataError, Problem
 from pipeline.base.machine import usable_cores
 from pipeline.base.terminal import progress
-from pipeline.io.hashing import file_digest
 from pipeline.io.read_image import verify_readable
 from pipeline.io.read_label import read_label
+from pipeline.io.scan_digests import file_digest
 from pipeline.layouts.dataset_listing import ListedCase
 
 

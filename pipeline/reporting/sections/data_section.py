@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.dataset.cases_json import Case
+from pipeline.dataset.loaded_cases import Case
 from pipeline.reporting.format_numbers import number
 from pipeline.reporting.html_builder import Html, join, tag
 from pipeline.reporting.html_table import table

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.io.geometry import Shape
 from pipeline.preprocessing.resample import Order, axis_matrix
-from pipeline.sampling.to_device import to_device
+from pipeline.sampling.tensor_to_device import to_device
 
 
 def resize_separable(source_CXYZ: torch.Tensor, size: Shape, order: Order) -> torch.Tensor:

@@ -17,7 +17,7 @@ from pipeline.sampling.augmentation.grid_sample import SamplingGrid
 from pipeline.sampling.augmentation.random_parameters import SpatialParams
 from pipeline.sampling.augmentation.separable_resize import resize_separable
 from pipeline.sampling.cut_patches import NO_MARGIN, PatchWithMargin
-from pipeline.sampling.to_device import to_device
+from pipeline.sampling.tensor_to_device import to_device
 
 
 def margin(drawn: SpatialParams, patch_size: Shape, spacing_mm: Spacing) -> Shape:

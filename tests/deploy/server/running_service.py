@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.deploy.server.uploads import SCAN
+from pipeline.deploy.server.unpack_upload import SCAN
 
 START = "import logging, sys; from pathlib import Path; from pipeline.deploy.server.serve import serve; " \
         "logging.basicConfig(level=logging.INFO); " \

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.inference.array_backend import NumpyArrays
+from pipeline.inference.arrays.numpy_arrays import NumpyArrays
+from pipeline.inference.backends.available_backends import candidates_for
 from pipeline.inference.backends.select_backend import Candidate, Workload, select_backend
-from pipeline.inference.build_predictors import build_predictors, candidates_for, workload_of
+from pipeline.inference.backends.window_workload import workload_of
+from pipeline.inference.build_predictors import build_predictors
 from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package

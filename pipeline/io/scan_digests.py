@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.files import digest_of, sha256_of
+from pipeline.base.hashing import digest_of, sha256_of
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_names import voxel_files

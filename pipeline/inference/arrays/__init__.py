@@ -1,0 +1,1 @@
+"""Array operations that blending needs, on numpy or torch."""
