@@ -54,12 +54,6 @@ def _table(found: NDArray, structures: Structures, ignore_value: int | None, ove
     return table
 
 
-def indices_to_labels(indices: NDArray, structures: Structures) -> NDArray:
-    """Indices of exclusive structures to original values, in the smallest unsigned type; a region gives its first."""
-    table = np.array([0, *(region[0] for region in structures.values())])
-    return table.astype(np.min_scalar_type(int(table.max())))[indices]
-
-
 def written_values(structures: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The label value that each structure is written as: of a region, the first that no region inside it has.
 
