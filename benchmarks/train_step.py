@@ -41,9 +41,9 @@ from pipeline.models.losses.fused_dice_ce import FusedDiceCE
 from pipeline.models.networks.build_network import build_network
 from pipeline.models.optimizer_config import AdamWConfig
 from pipeline.models.optimizers import build_optimizer
-from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.prefetch import Batch
 from pipeline.training.train_step import AUTOCAST, TrainStep
+from pipeline.training.wrap_network import compile_or_fallback
 
 PATCH, CLASSES = (40, 56, 40), 3
 ROWS = ("segpipe", "segpipe, compiled", "as nnU-Net", "as nnU-Net, tuned", "convolutions")

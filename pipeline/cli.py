@@ -20,7 +20,7 @@ from pipeline.base.errors import (
     EXIT_USAGE,
     SegpipeError,
 )
-from pipeline.base.terminal import log_to_terminal
+from pipeline.base.log_to_terminal import log_to_terminal
 from pipeline.commands import COMMAND_HELP, STAGE_HELP
 
 # What a user's disk and permissions say; any other failing of the system's calls is a fault of ours.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -81,12 +80,3 @@ def progress(title: str, total: int, done: int = 0, shown: bool = True) -> Itera
                 bars.update(task, advance=steps, note=note)
 
         yield _Bar()
-
-
-def log_to_terminal(stream: TextIO) -> None:
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package_log = logging.getLogger("pipeline")
-    package_log.handlers[:] = [handler]
-    package_log.setLevel(logging.INFO)
-    package_log.propagate = False

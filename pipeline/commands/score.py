@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES
+from pipeline.base.errors import EXIT_DONE, EXIT_SOME_CASES, ConfigError
 from pipeline.evaluation.metrics.empty_policy import EmptyPolicy
 from pipeline.evaluation.metrics.score_case import MetricConfig
-from pipeline.evaluation.score_folders import parse_tolerances, score
+from pipeline.evaluation.score_folders import score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,3 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.pred, arguments.ref, arguments.labels, arguments.output, metrics, ignore_value=arguments.ignore
     )
     return EXIT_SOME_CASES if summary["not_scored"] else EXIT_DONE
+
+
+def parse_tolerances(text: str) -> dict[str, Any]:
+    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricConfig`; else a ConfigError."""
+    try:
+        if "=" not in text:
+            found = {"": float(text)}
+        else:
+            found = {name.strip(): float(mm) for name, _, mm in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        found = {}
+    if not found or not all(mm > 0 for mm in found.values()):
+        raise ConfigError(f"--nsd-tolerance-mm: {text!r} is no length above 0; write 2, or liver=2,tumour=1")
+    return {"default_tolerance_mm": found.pop("", 1.0), "tolerance_mm": found}

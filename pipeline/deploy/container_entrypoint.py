@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import __version__
 from pipeline.base.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -28,6 +27,7 @@ from pipeline.base.errors import (
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.base.machine import check_device
 from pipeline.deploy.container_paths import ContainerPaths, container_paths
+from pipeline.deploy.container_version import version_text
 from pipeline.deploy.predict_in_container import predict_all
 
 SERVING = Path("/tmp/segpipe.port")  # noqa: S108, the only folder that a container with a read-only root can write
@@ -77,12 +77,6 @@ def health() -> int:
         return EXIT_DONE if connection.getresponse().status == 200 else EXIT_OUR_FAULT
     except (HTTPException, OSError, ValueError):
         return EXIT_OUR_FAULT
-
-
-def version_text() -> str:
-    """The version, and what the image was built from where it says so."""
-    info = Path(sys.prefix) / "BUILD.info"
-    return info.read_text(encoding="utf-8") if info.is_file() else f"segpipe: {__version__}\n"
 
 
 def _parser() -> argparse.ArgumentParser:

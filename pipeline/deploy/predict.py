@@ -16,7 +16,7 @@ from pipeline.inference.case_journal import JOURNAL, open_case_journal
 from pipeline.inference.output_paths import output_names
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.predictor_spec import PredictorSpec
-from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_cases import segment_in_process
 from pipeline.inference.segment_in_subprocess import segment_in_subprocess
 from pipeline.inference.segmentation_jobs import CaseResult, Job
 from pipeline.io.image_file_names import image_ending

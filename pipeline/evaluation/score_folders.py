@@ -63,20 +63,6 @@ def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
     return structures
 
 
-def parse_tolerances(text: str) -> dict[str, Any]:
-    """`2`, or `liver=2,tumour=1` (1 mm for those not named), as the fields of `MetricConfig`; else a ConfigError."""
-    try:
-        if "=" not in text:
-            found = {"": float(text)}
-        else:
-            found = {name.strip(): float(mm) for name, _, mm in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        found = {}
-    if not found or not all(mm > 0 for mm in found.values()):
-        raise ConfigError(f"--nsd-tolerance-mm: {text!r} is no length above 0; write 2, or liver=2,tumour=1")
-    return {"default_tolerance_mm": found.pop("", 1.0), "tolerance_mm": found}
-
-
 def _label_files(folder: Path) -> dict[str, Path]:
     """The label maps of a folder by case id."""
     if not folder.is_dir():

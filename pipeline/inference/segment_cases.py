@@ -19,11 +19,14 @@ from threading import Lock
 from pipeline.base.errors import DataError, SegpipeError
 from pipeline.base.heap import give_back_freed_memory, keep_freed_memory
 from pipeline.base.process_memory import forget_peak, peak_memory_gib
+from pipeline.inference.build_predictors import build_predictors
+from pipeline.inference.domain_check import domain_shift_reasons
 from pipeline.inference.memory_estimate import MemoryEstimates, bytes_as_read
 from pipeline.inference.output_paths import map_path, remove_earlier_outputs
 from pipeline.inference.postprocessing.postprocess import postprocess
 from pipeline.inference.predictor import Prediction, Predictor, Prepared
-from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.inference.predictor_spec import PredictorSpec
+from pipeline.inference.segmentation_jobs import CASE_FAULTS, CaseResult, Job
 from pipeline.io.read_image import read_image
 from pipeline.io.read_image_header import read_image_header
 from pipeline.io.volume import Volume
@@ -31,9 +34,6 @@ from pipeline.io.write_image import write_image
 from pipeline.io.write_label import strip_description, write_label
 
 log = logging.getLogger(__name__)
-
-CASE_FAULTS = (Exception,)
-"""What a single case may raise without ending the batch: a bad file, little memory, a full disk, a fault of ours."""
 
 
 _LARGE_GIB = 1.0
@@ -258,3 +258,20 @@ class CasePeaks:
         """Of a case that has begun; until now, where it is at hand."""
         with self._lock:
             return peak_memory_gib() if case == self._at_hand else self._gib[case]
+
+
+def segment_in_process(
+    jobs: Sequence[Job],
+    spec: PredictorSpec,
+    ahead: bool = True,
+    begun: Callable[[str], object] = lambda case: None,  # noqa: ARG005
+) -> Iterator[CaseResult]:
+    """Segment every job in this process and yield the results in order; `begun` is told each case before."""
+    if not jobs:
+        return
+    guard = (
+        None
+        if spec.fingerprint is None
+        else partial(domain_shift_reasons, plan=spec.plan, fingerprint=spec.fingerprint)
+    )
+    yield from segment_cases(jobs, build_predictors(spec, jobs), guard, spec.strict, ahead, begun)

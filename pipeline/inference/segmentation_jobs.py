@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+CASE_FAULTS = (Exception,)
+"""What a single case may raise without ending the batch: a bad file, little memory, a full disk, a fault of ours."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -13,7 +13,7 @@ from pipeline.base.child_process import LogToParent, read_requests, send_message
 from pipeline.base.errors import SegpipeError
 from pipeline.base.log_privacy import silence_dicom_logging
 from pipeline.inference.predictor_spec import PredictorSpec
-from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_cases import segment_in_process
 from pipeline.inference.segmentation_jobs import Job
 
 

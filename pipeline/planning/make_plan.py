@@ -14,6 +14,7 @@ from pipeline.dataset.label_encoding import ignore_index, index_type
 from pipeline.dataset.loaded_cases import Cases
 from pipeline.models.networks.network_config import AnyNetwork, network_config
 from pipeline.planning.class_weights import absent_structures, inverse_frequency
+from pipeline.planning.network_width import has_width
 from pipeline.planning.patch_size import PatchPlan, decide_patch_plan
 from pipeline.planning.preprocessing_plan import decide_grid
 from pipeline.planning.step_timing import Precision, StepSpec, seconds_per_step
@@ -21,13 +22,7 @@ from pipeline.planning.training_budget import TrainingGoal
 from pipeline.planning.training_grids import GridPlan
 from pipeline.planning.training_memory import free_gib, predict_memory, refuse_pins_beyond
 from pipeline.planning.validation_cost import ValidationCost
-from pipeline.planning.width_batch_precision import (
-    Timer,
-    TrainingBudget,
-    batch_size_limit,
-    decide_training_budget,
-    has_width,
-)
+from pipeline.planning.width_batch_precision import Timer, TrainingBudget, batch_size_limit, decide_training_budget
 from pipeline.preprocessing.plan import Plan
 from pipeline.sampling.store_size import case_bytes
 

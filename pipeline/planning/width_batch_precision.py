@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipeline.planning.network_width import widened
 from pipeline.planning.step_timing import Precision, StepSpec
 from pipeline.planning.training_budget import TrainingGoal, patches_seen, steps_to_train
 from pipeline.planning.training_grids import GridPlan
@@ -24,8 +25,6 @@ _BATCH_SHARE = 0.05
 _PATCHES_FOR_WIDTH = {16: 0, 32: 40_000}
 # Patches in all from which on a larger batch pays.
 _PATCHES_FOR_BATCH = {2: 0, 4: 40_000, 8: 800_000}
-_WIDTH_KEY = {"unet": "channels", "segresnet": "init_filters"}
-_WIDEST = 320
 
 Timer = Callable[[StepSpec, Sequence[Precision]], Mapping[Precision, float]]
 """Seconds of a step of some work in each of some precisions."""
@@ -87,22 +86,6 @@ def decide_training_budget(
     whole_step = None if step_seconds is None else goal.accumulate * step_seconds
     seen = steps * goal.accumulate * batch
     return TrainingBudget(dict(chosen.network), batch, precision, steps, whole_step, seen, reasons)
-
-
-def widened(work: StepSpec, width: int) -> StepSpec:
-    """The same work with a network of `width` channels at the finest level."""
-    network = dict(work.network)
-    if network["name"] == "unet":
-        network["channels"] = [min(width * 2**level, _WIDEST) for level in range(len(network["strides"]))]
-    elif network["name"] == "segresnet":
-        network["init_filters"] = width
-    return replace(work, network=network)
-
-
-def has_width(network: Mapping[str, Any]) -> bool:
-    """Whether planning may choose the network's width: it has one, and the configuration leaves it open."""
-    key = _WIDTH_KEY.get(network["name"])
-    return key is not None and network.get(key) is None
 
 
 def _precisions(

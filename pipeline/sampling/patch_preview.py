@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.preprocessing.plan import Plan
 from pipeline.sampling.cut_patches import PatchBatch
+from pipeline.sampling.draw_batch import draw_batch
+from pipeline.sampling.patch_store import open_store
+
+log = logging.getLogger(__name__)
+
+_PREVIEWED = 8
 
 
 def draw_preview(path: Path, batch: PatchBatch, structures: int) -> None:
@@ -42,3 +50,13 @@ def _fullest_slice(label_XYZ: NDArray) -> int:
 def _as_seen(plane_XY: NDArray) -> NDArray:
     """Rows and columns of an axial RAS+ plane: the patient's right on the left, anterior on top."""
     return plane_XY.T[::-1, ::-1]
+
+
+def preview_store(store_folder: Path, plan: Plan, path: Path) -> None:
+    """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
+
+    reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
+    store = open_store(store_folder, reserved_gib=reserved_gib)
+    batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)
+    draw_preview(path, batch, len(plan.structures))
+    log.info("patches are read from %s: %s", store.where, store.reason)

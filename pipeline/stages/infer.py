@@ -32,7 +32,7 @@ from pipeline.inference.postprocessing.select_postprocessing import (
 )
 from pipeline.inference.predictor_config import PostprocessConfig
 from pipeline.inference.predictor_spec import PredictorSpec
-from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_cases import segment_in_process
 from pipeline.inference.segment_in_subprocess import segment_in_subprocess
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.io.read_label import read_label

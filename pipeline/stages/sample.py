@@ -13,17 +13,14 @@ from pipeline.dataset.folds import given_folds, make_folds
 from pipeline.dataset.label_encoding import index_type
 from pipeline.dataset.loaded_cases import Case, read_cases, require_recorded_root
 from pipeline.parallel.map_cases import map_cases
-from pipeline.preprocessing.plan import Plan, read_plan
-from pipeline.sampling.draw_batch import draw_batch
-from pipeline.sampling.patch_preview import draw_preview
-from pipeline.sampling.patch_store import open_store, write_index
+from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.patch_preview import preview_store
+from pipeline.sampling.patch_store import write_index
 from pipeline.sampling.prepare_case import Preparation, prepare_case
 from pipeline.sampling.store_size import require_disk, stored_bytes
 from pipeline.stages.stage_configs import SampleStageConfig
 
 log = logging.getLogger(__name__)
-
-_PREVIEWED = 8
 
 
 def run(config: SampleStageConfig, inputs: Mapping[str, Path], out: Path, runtime: Runtime) -> None:
@@ -47,7 +44,7 @@ def run(config: SampleStageConfig, inputs: Mapping[str, Path], out: Path, runtim
     work = [Preparation(case, *shared) for case in cases]
     entries = dict(map_cases(prepare_case, work, runtime, "preparing"))
     write_index(store, entries, settings.store, index_type(plan.structures, plan.overlapping))
-    _preview(store, plan, out / "preview.png")
+    preview_store(store, plan, out / "preview.png")
 
 
 def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
@@ -64,13 +61,3 @@ def _said(folds: Mapping[str, Any], wanted: int, cases: Sequence[Case]) -> str:
         numbers = ", ".join(map(str, given))
         said += f"; the manifest's folds {numbers} are counted from 0 to {len(given) - 1}, as no case is in the others"
     return said
-
-
-def _preview(store_folder: Path, plan: Plan, path: Path) -> None:
-    """Draws some patches as training will, and says where it reads them from, unless a GPU has room for them."""
-
-    reserved_gib = plan.predicted.get("train_memory_gib", 0.0) if plan.device == "cpu" else 0.0
-    store = open_store(store_folder, reserved_gib=reserved_gib)
-    batch = draw_batch(store, store.ids, plan.patch_size, min(_PREVIEWED, len(store.ids)), seed=0, step=0, oversample=1)
-    draw_preview(path, batch, len(plan.structures))
-    log.info("patches are read from %s: %s", store.where, store.reason)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import nn
 
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import DataError
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.exponential_moving_average import MovingAverage
 from pipeline.models.load_pretrained_weights import load_matching_weights
-from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples, sums_over_batch
-from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network, check_gives_logits
 from pipeline.models.optimizers import build_optimizer
 from pipeline.training.check_train_against_plan import require_a_weight_per_level
-from pipeline.training.compile_network import compile_or_fallback
 from pipeline.training.find_pretrained_weights import find_pretrained_weights
 from pipeline.training.train_context import TrainContext
 from pipeline.training.train_step import TrainStep
+from pipeline.training.wrap_network import wrap_network
 
 log = logging.getLogger(__name__)
 
@@ -56,24 +52,8 @@ def make_train_step(shop: TrainContext) -> TrainStep:
         micro_batch=plan.batch_size,
         divisible=is_mean_of_samples(config.loss, shop.labelling.ignore),
         distributed=shop.world.size > 1,
-        forward=_wrap_network(shop, network, loss),
+        forward=wrap_network(shop, network, loss),
     )
-
-
-def _wrap_network(shop: TrainContext, network: nn.Module, loss: nn.Module) -> Callable[[torch.Tensor], Any] | None:
-    """The network as training calls it: compiled, with gradients averaged over the processes, or as it is (None)."""
-    if shop.world.size > 1:
-        if sums_over_batch(shop.config.loss) and not isinstance(loss, FusedDiceCE):
-            own_sums = "batch: false" if getattr(shop.config.loss, "batch", False) else "another loss"
-            instead = own_sums if shop.plan.overlapping else f"dice_ce without one_vs_rest, {own_sums}"
-            raise ConfigError(
-                f"train.loss {shop.config.loss.name} would sum over the batch within each process only: dice_ce with "
-                f"softmax alone sums across processes; use {instead}, or one process"
-            )
-        network = nn.parallel.DistributedDataParallel(network)
-    if shop.config.compile:
-        return compile_or_fallback(network)
-    return network if shop.world.size > 1 else None
 
 
 def _require_channels_for_all_labels(shop: TrainContext) -> None:

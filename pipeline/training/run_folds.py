@@ -25,11 +25,12 @@ from pipeline.base.heap import keep_freed_memory
 from pipeline.base.machine import resolve_device
 from pipeline.config.train import TrainConfig
 from pipeline.inference.arrays.torch_arrays import TorchArrays
-from pipeline.preprocessing.plan import Plan, read_plan
-from pipeline.sampling.patch_store import PatchStore, open_store
+from pipeline.preprocessing.plan import read_plan
+from pipeline.sampling.patch_store import open_store
 from pipeline.training.build_fold_run import make_fold_run
 from pipeline.training.distributed import SINGLE_PROCESS, World
 from pipeline.training.fold_run import RESULT
+from pipeline.training.move_store_to_gpu import move_store_to_gpu
 from pipeline.training.network_loss_optimizer import make_train_step
 from pipeline.training.select_folds import FoldSplit, folds_to_train
 from pipeline.training.threads_and_determinism import set_up_torch
@@ -135,14 +136,6 @@ def _begin(order: TrainJob, fold: FoldSplit, device: str, beside: int) -> subpro
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "it said nothing")
-
-
-def move_store_to_gpu(store: PatchStore, plan: Plan, device: torch.device, free_gib: float | None) -> PatchStore:
-    """The store, on a GPU that has room for it beside the training. free_gib: of that GPU; None: it is none."""
-    if free_gib is not None:
-        store = store.to_device(str(device), free_gib, plan.predicted.get("train_memory_gib", free_gib))
-    log.info("patches are read from %s: %s", store.where, store.reason)
-    return store
 
 
 def _ask_to_stop() -> None:

@@ -17,7 +17,7 @@ import pytest
 from pipeline.base.errors import DataError
 from pipeline.inference import segment_in_subprocess as subprocess_way
 from pipeline.inference.predictor_spec import PredictorSpec
-from pipeline.inference.segment_in_process import segment_in_process
+from pipeline.inference.segment_cases import segment_in_process
 from pipeline.inference.segmentation_jobs import Job
 from pipeline.packaging.model_package import load_package
 from tests.packaging.small_package import small_package

@@ -19,7 +19,8 @@ from pipeline.deploy.result_tables import structure_volumes_ml
 from pipeline.deploy.server.worker_messages import ServiceTask
 from pipeline.inference.build_predictors import PredictorSpec, build_predictors
 from pipeline.inference.domain_check import domain_shift_reasons
-from pipeline.inference.segment_cases import CASE_FAULTS, Job, segment_cases
+from pipeline.inference.segment_cases import Job, segment_cases
+from pipeline.inference.segmentation_jobs import CASE_FAULTS
 from pipeline.io.read_image import read_image
 from pipeline.io.read_label import read_label
 from pipeline.io.volume import Volume

@@ -12,8 +12,7 @@ from pipeline.base.errors import SegpipeError
 from pipeline.inference.backends.select_backend import Models, Workload
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.predictor_spec import PredictorSpec
-from pipeline.inference.segment_cases import CASE_FAULTS
-from pipeline.inference.segmentation_jobs import Job
+from pipeline.inference.segmentation_jobs import CASE_FAULTS, Job
 from pipeline.inference.sliding_window import window_grid
 from pipeline.io.canonical_orientation import to_canonical
 from pipeline.io.geometry import resampled_grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.training.compile_network import compile_or_fallback
+from pipeline.training.wrap_network import compile_or_fallback
 from tests.training.tiny_training import draw, make_train_step
 
 
