@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.base.errors import EXIT_DONE
 from pipeline.layouts.detect_layout import READERS
-from pipeline.layouts.folders.file_roles import FilePatterns
+from pipeline.layouts.folders.split_images_and_labels import FilePatterns
 from pipeline.layouts.init.init_dataset import init_dataset
 
 

@@ -10,7 +10,7 @@ from pipeline.base.errors import ConfigError, DataError, did_you_mean
 from pipeline.base.files import read_json
 from pipeline.layouts.dataset_listing import DatasetListing
 from pipeline.layouts.folders import read_folders
-from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.folders.split_images_and_labels import NO_PATTERNS, FilePatterns
 from pipeline.layouts.formats import bids, csv_table, dicom_folders, msd, nnunet
 from pipeline.layouts.list_files import image_files
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from pipeline.base.errors import DataError
 from pipeline.base.machine import Runtime
 from pipeline.base.terminal import progress
-from pipeline.parallel.process_pool import map_in_processes
+from pipeline.parallel.process_pool import map_in_processes, raise_killed
 from pipeline.parallel.ray_cluster import map_on_ray
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def _raise_killed(item: object) -> NoReturn:
-    raise DataError(
-        f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
-        "(in a pool, with the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
-    )
 
 
 def _never(result: object) -> bool:  # noqa: ARG001
@@ -31,7 +23,7 @@ def map_cases(
     items: Sequence[Item],
     runtime: Runtime,
     title: str,
-    killed: Callable[[Item], Result] = _raise_killed,
+    killed: Callable[[Item], Result] = raise_killed,
     out_of_memory: Callable[[Result], bool] = _never,
 ) -> Iterator[Result]:
     """`function` of each item, in order, with a progress bar.

@@ -8,9 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pipeline.base.child_process import stop_when_parent_exits
+from pipeline.base.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -78,3 +79,10 @@ def _alone(function: Callable[[Item], Result], item: Item, killed: Callable[[Ite
             raise result
         return result
     return killed(item)
+
+
+def raise_killed(item: object) -> NoReturn:
+    raise DataError(
+        f"the process that worked on case {getattr(item, 'id', item)} was killed, most likely for want of memory "
+        "(in a pool, with the machine's to itself); crop that scan, leave it out, or use a machine with more memory"
+    )

@@ -14,6 +14,7 @@ from pipeline.io.check_image_header import checked_grid
 from pipeline.io.dicom.dicom_file import (
     EXPORT_AGAIN,
 )
+from pipeline.io.dicom.dicom_slice import DicomSlice
 from pipeline.io.geometry import Grid
 from pipeline.io.image_file_error import ImageFileError
 
@@ -23,31 +24,6 @@ _SHARE_OF_STEP = 0.05
 """Distances between slices may differ by this share of the usual one; more means that slices are missing."""
 _SIDEWAYS_MM = 0.1
 _ALONE = "export the volume alone"
-
-
-@dataclass(frozen=True)
-class DicomSlice:
-    """One file of a series: where its first pixel lies (LPS mm), and its row and column directions."""
-
-    path: Path
-    series: str
-    position: NDArray[np.float64]
-    row: NDArray[np.float64]
-    column: NDArray[np.float64]
-    spacing_mm: tuple[float, float]
-    """Between columns (along a row), then between rows."""
-    size: tuple[int, int]
-    """Columns, rows."""
-    thickness_mm: float
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        return np.cross(self.row, self.column)
-
-    @property
-    def height_mm(self) -> float:
-        """Where the slice lies along its normal."""
-        return float(self.position @ self.normal)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.layouts.folders.file_names import Name, read_name
+from pipeline.layouts.folders.file_names import Groups, Name, read_name
 from pipeline.layouts.folders.label_maps_by_content import has_several_values
 from pipeline.layouts.folders.name_vocabulary import (
     is_only_role_name,
+    words_without_role,
 )
 
 
@@ -157,3 +158,9 @@ def distinguishing_parts(folder: Path, cases: Collection[Path]) -> dict[Path, tu
     while len(parts) > 1 and len({own[-1:] for own in parts.values()}) == 1 and min(map(len, parts.values())) > 1:
         parts = {case: own[:-1] for case, own in parts.items()}
     return parts
+
+
+def are_called_alike(images: Groups) -> bool:
+    """Whether the names of several images say no more than that they are such: it is their folders that tell."""
+    ids = [group[0].id for group in images.values()]
+    return len(set(ids)) < len(ids) and not any(map(words_without_role, ids))

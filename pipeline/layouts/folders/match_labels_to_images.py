@@ -9,10 +9,9 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError
 from pipeline.layouts.folders.file_names import Groups, Name
-from pipeline.layouts.folders.file_roles import FilePatterns, roles_of
-from pipeline.layouts.folders.find_case_folders import cases_of_files, drop_files_below_cases
-from pipeline.layouts.folders.name_vocabulary import words_without_role
+from pipeline.layouts.folders.find_case_folders import are_called_alike, cases_of_files, drop_files_below_cases
 from pipeline.layouts.folders.pair_by_name import names_from_case_folders, read_names, read_unlike_names
+from pipeline.layouts.folders.split_images_and_labels import FilePatterns, roles_of
 from pipeline.layouts.folders.structure_masks import labels_in_case_folders, match_masks
 from pipeline.layouts.list_files import image_files
 
@@ -38,7 +37,7 @@ def match(folder: Path, chosen: FilePatterns) -> Matched:
         why = "as --label-files and --image-files say" if chosen else "by their names"
         raise DataError(f"{folder}: has no images ({len(names)} files are label maps {why})")
     plain = Matched(images, labels, {}, notes)
-    if not labels or (labels.keys() & images.keys() and not _are_called_alike(images)):
+    if not labels or (labels.keys() & images.keys() and not are_called_alike(images)):
         return plain
     case_of = cases_of_files(folder, names)
     are_maps = chosen.label_files is not None
@@ -63,12 +62,6 @@ def match(folder: Path, chosen: FilePatterns) -> Matched:
         f"{folder}: no label map has an image of its name (such as {a_label} and {an_image}); {options}write a table "
         "with columns id, image and label"
     )
-
-
-def _are_called_alike(images: Groups) -> bool:
-    """Whether the names of several images say no more than that they are such: it is their folders that tell."""
-    ids = [group[0].id for group in images.values()]
-    return len(set(ids)) < len(ids) and not any(map(words_without_role, ids))
 
 
 def _left_out(folder: Path, files: Sequence[Path], used: Sequence[Path]) -> list[str]:

@@ -21,10 +21,10 @@ from pipeline.layouts.folders.channel_grouping import common_channels
 from pipeline.layouts.folders.duplicate_case_ids import paths_by_case_and_channel, refuse_shared_case_ids
 from pipeline.layouts.folders.extra_images import drop_extra_images
 from pipeline.layouts.folders.file_names import Name
-from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
 from pipeline.layouts.folders.match_labels_to_images import match
 from pipeline.layouts.folders.metadata_table import add_table_columns
 from pipeline.layouts.folders.name_vocabulary import is_testing
+from pipeline.layouts.folders.split_images_and_labels import NO_PATTERNS, FilePatterns
 from pipeline.layouts.folders.subject_folders import add_subjects
 from pipeline.layouts.folders.suspicious_cases import find_suspicious_cases
 from pipeline.layouts.init.declared_folds import with_validation_folder

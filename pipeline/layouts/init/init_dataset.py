@@ -12,7 +12,7 @@ from pipeline.dataset.manifest import write_manifest
 from pipeline.layouts.case_ids import refuse_shared_ids, refuse_unusable_ids
 from pipeline.layouts.dataset_listing import DatasetListing
 from pipeline.layouts.detect_layout import read_layout
-from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.folders.split_images_and_labels import NO_PATTERNS, FilePatterns
 from pipeline.layouts.init.anonymous_links import link_images
 from pipeline.layouts.init.backup_files import backup_existing
 from pipeline.layouts.init.build_manifest import common_root, make_manifest

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ import torch
 
 from pipeline.base.process_memory import peak_memory_gib
 from pipeline.base.terminal import format_duration
-from pipeline.training.loggers.csv_and_trackers import MetricFiles
+from pipeline.training.loggers.csv_logger import CsvTable
+from pipeline.training.loggers.mlflow_logger import MlflowLogger
+from pipeline.training.loggers.tensorboard_logger import TensorboardLogger
 from pipeline.training.roll_back_after_nan import NotFiniteError
 from pipeline.training.save_and_resume import TrainState
 
@@ -167,3 +170,39 @@ def format_dice(dice: Mapping[str, float]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+class MetricFiles:
+    """All records of one fold, cut back to `resumed_step`."""
+
+    def __init__(
+        self, folder: Path, structures: Sequence[str], resumed_step: int, tensorboard: bool, mlflow: str | None = None
+    ) -> None:
+        dice = ["dice_mean", *(f"dice_{name}" for name in structures)]
+        self.metrics = CsvTable(folder / "metrics.csv", ["step", "lr", "loss", "grad_norm", *dice], resumed_step)
+        columns = ["step", "seconds", "data_s", "step_s", "validation_s", "patches_per_s", "peak_memory_gib"]
+        self.timing = CsvTable(folder / "timing.csv", columns, resumed_step)
+        self.tensorboard = TensorboardLogger(folder / "tensorboard", resumed_step) if tensorboard else None
+        self.tracker = None if mlflow is None else MlflowLogger(mlflow, folder, resumed_step)
+
+    def add(self, metrics: Mapping[str, int | float], timing: Mapping[str, int | float]) -> None:
+        """One row of each; their `step` is the number of steps done."""
+        self.metrics.add(metrics)
+        self.timing.add(timing)
+        if self.tensorboard is not None:
+            self.tensorboard.add({**metrics, **timing}, int(metrics["step"]))
+        if self.tracker is not None:
+            self.tracker.add({**metrics, **timing}, int(metrics["step"]))
+
+    def show(self, pictures: Mapping[str, ValidationImage], step: int) -> None:
+        """Pictures of a validation, by case, for TensorBoard alone."""
+        if self.tensorboard is not None:
+            self.tensorboard.show(pictures, step)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Writes out what is still waiting. error: what ended the training early."""
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+        if self.tracker is not None:
+            ended = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+            self.tracker.close(ended)

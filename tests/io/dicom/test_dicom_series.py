@@ -23,8 +23,9 @@ from pydicom.uid import (
 )
 
 from pipeline.io.dicom.dicom_series import open_series, read_voxels
+from pipeline.io.dicom.dicom_slice import DicomSlice
 from pipeline.io.dicom.patient_names import identifies_patient
-from pipeline.io.dicom.slice_order import DicomSlice, order_slices
+from pipeline.io.dicom.slice_order import order_slices
 from pipeline.io.image_file_error import ImageFileError
 
 HERE = Path("series")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.layouts.folders.file_roles import NO_PATTERNS, FilePatterns
+from pipeline.layouts.folders.split_images_and_labels import NO_PATTERNS, FilePatterns
 from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 

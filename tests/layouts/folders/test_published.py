@@ -14,8 +14,8 @@ import pytest
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.machine import Runtime
 from pipeline.dataset.checks.check_dataset import find_faults
-from pipeline.layouts.folders.file_roles import FilePatterns
 from pipeline.layouts.folders.read_folders import read
+from pipeline.layouts.folders.split_images_and_labels import FilePatterns
 from pipeline.layouts.init.init_dataset import init_dataset
 from tests.layouts.small_layouts import AFFINE, SHAPE, image, label
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.training.loggers.csv_and_trackers import MetricFiles
 from pipeline.training.loggers.mlflow_logger import MlflowLogger
+from pipeline.training.loggers.train_logger import MetricFiles
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'segpipe[mlflow]'")
 
