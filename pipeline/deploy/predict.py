@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import __version__
-from pipeline.base.errors import ConfigError
 from pipeline.base.terminal import format_duration, progress
 from pipeline.deploy.group_scan_files import Scan
 from pipeline.deploy.list_scans import list_scans
+from pipeline.deploy.prediction_jobs import prediction_jobs
 from pipeline.inference.case_journal import JOURNAL, open_case_journal
-from pipeline.inference.output_paths import output_names
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.inference.predictor_spec import PredictorSpec
 from pipeline.inference.segment_cases import segment_in_process
 from pipeline.inference.segment_in_subprocess import segment_in_subprocess
-from pipeline.inference.segmentation_jobs import CaseResult, Job
+from pipeline.inference.segmentation_jobs import CaseResult
 from pipeline.io.image_file_names import image_ending
 from pipeline.packaging.model_package import ModelPackage, load_package
 
@@ -54,7 +53,7 @@ def predict(
     chosen = chosen.model_copy(update={key: value for key, value in asked.items() if value is not None})
     scans = list_scans(inputs, model.channels) if isinstance(inputs, Path) else inputs
     is_file = isinstance(inputs, Path) and inputs.is_file() and bool(image_ending(inputs))
-    jobs, faults = _jobs(scans, is_file, output, texts)
+    jobs, faults = prediction_jobs(scans, is_file, output, texts)
     request = {
         "segpipe": __version__,
         "package": model.digest,
@@ -77,24 +76,6 @@ def predict(
             bar.advance(note=result.id)
             _say(result)
     return [results[scan.id] for scan in scans]
-
-
-def _jobs(scans: Sequence[Scan], is_file: bool, output: Path, texts: bool) -> tuple[list[Job], list[CaseResult]]:
-    """What to segment, and the scans that cannot be. is_file: one file was given, so that `output` may be one too."""
-    sound = [scan for scan in scans if not scan.fault]
-    faults = [CaseResult(scan.id, "failed", scan.fault) for scan in scans if scan.fault]
-    to_file = bool(image_ending(output)) and not output.is_dir()
-    if is_file and output.suffix and not to_file and not output.exists():
-        raise ConfigError(f"--output {output}: {output.suffix!r} is no kind of image; end it in .nii.gz, .mha or .nrrd")
-    if to_file and len(scans) > 1:
-        raise ConfigError(f"--output {output} is one file, but there are {len(scans)} scans; give a folder")
-    names = output_names({scan.id: scan.images for scan in sound})
-    jobs = [Job(scan.id, scan.images, output if to_file else output / names[scan.id], texts=texts) for scan in sound]
-    for job in jobs:
-        for image in job.images:
-            if job.output.exists() and image.exists() and job.output.samefile(image):
-                raise ConfigError(f"--output would overwrite the scan {image}; give another folder")
-    return jobs, faults
 
 
 def _say(result: CaseResult) -> None:

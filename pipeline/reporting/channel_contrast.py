@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from pipeline.reporting.slices import Slices
+from pipeline.reporting.intensity_window import Window
+from pipeline.reporting.overlays import OverlaySettings, contour_bytes_for, pixels_for
+from pipeline.reporting.run_record import RunRecord
+from pipeline.reporting.sections.case_images import CaseImage
+from pipeline.reporting.slices import PLANES, Slices
+
+_MOST_CHANNELS = 4
 
 _RING_PIXELS = 5
 
@@ -36,3 +42,14 @@ def separability(inside: NDArray[np.floating], outside: NDArray[np.floating]) ->
         return 0.0
     below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
     return float(abs(below.mean() / len(ordered) - 1))
+
+
+def shown_channels(run: RunRecord, pictured: CaseImage) -> OverlaySettings:
+    """At most four channels, those in which the structures stand out best over all pictured cases, best first."""
+    count = len(run.plan.channels)
+    scores = [contrasts(slices, run.cases.structures) for _, slices in pictured] if count > 1 else []
+    mean = np.mean(scores, axis=0) if scores else np.zeros(count)
+    channels = np.argsort(-mean, kind="stable")[:_MOST_CHANNELS].tolist()
+    windows = tuple(Window.planned(run.plan.channels[channel]) for channel in channels)
+    planes = len(pictured) * len(PLANES)
+    return OverlaySettings(tuple(channels), windows, pixels_for(planes * len(channels)), contour_bytes_for(planes))

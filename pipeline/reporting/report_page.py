@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from pipeline.reporting.channel_contrast import shown_channels
 from pipeline.reporting.html_builder import Html, tag
 from pipeline.reporting.html_document import document
 from pipeline.reporting.run_record import RunRecord, set_of
-from pipeline.reporting.sections.case_images import CaseImage, case_pictures, shown_channels
+from pipeline.reporting.sections.case_images import CaseImage, case_pictures
 from pipeline.reporting.sections.case_table import case_table
 from pipeline.reporting.sections.confusion_section import confusion_section
 from pipeline.reporting.sections.data_section import data_section

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import DataError
 from pipeline.base.files import read_json, write_json, write_text
 from pipeline.base.machine import Runtime
 from pipeline.base.portable_yaml import portable_yaml
@@ -23,8 +23,7 @@ from pipeline.packaging.label_metadata import make_labels
 from pipeline.packaging.licences_sbom import write_notices
 from pipeline.packaging.model_card import CardFacts, CardText, model_card
 from pipeline.packaging.model_package import load_package
-from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm
-from pipeline.packaging.monai_bundle.write_bundle import write_bundle
+from pipeline.packaging.monai_bundle.write_bundle import write_bundle_or_explain
 from pipeline.packaging.package_seal import write_seal
 from pipeline.packaging.package_zip import write_zip
 from pipeline.preprocessing.plan import read_plan, write_plan
@@ -70,7 +69,7 @@ def run(config: PackageStageConfig, inputs: Mapping[str, Path], out: Path, runti
     facts = CardFacts(summary, train, postprocess, exports)
     write_text(out / "MODEL_CARD.md", model_card(text, plan, cases, labels, inference, facts))
     if settings.bundle:
-        _write_bundle(settings, out, plan, inference, written, text, summary, cases.licence)
+        write_bundle_or_explain(settings, out, plan, inference, written, text, summary, cases.licence)
     write_notices(out, weights_licence=settings.licence, data_licence=cases.licence)
     write_seal(out, name, settings.version, weights, settings.output_slug)
     package = load_package(out)
@@ -92,16 +91,6 @@ def _copy_weights(train: Path, folds: list[int | str], out: Path) -> list[str]:
     for fold, name in zip(folds, names, strict=True):
         shutil.copyfile(train / f"fold_{fold}" / "last.safetensors", out / name)
     return names
-
-
-def _write_bundle(settings: PackageConfig, *package: Any) -> None:
-    """The bundle's files; where it cannot be, that is said, or refused if it was asked for."""
-    try:
-        write_bundle(*package)
-    except NoBundleForm as reason:
-        if settings.bundle is True:
-            raise ConfigError(f"package.bundle: {reason}; set package.bundle: auto") from None
-        log.info("package   is no MONAI bundle: %s", reason)
 
 
 def _shipped(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 
-from pipeline.base.errors import ConfigError, missing_extra
+from pipeline.base.errors import ConfigError, DataError, missing_extra
 from pipeline.config.train import TrainConfig
 from pipeline.models.losses.loss_config import resolve_class_weights, uses_sigmoid
 from pipeline.models.networks.network_config import network_config
@@ -50,3 +50,18 @@ def structure_weights(given: Mapping[str, float], structures: Collection[str]) -
             f"train.oversample_weights names {', '.join(unknown)}; the plan's structures are {', '.join(structures)}"
         )
     return [given.get(name, 1.0) for name in structures]
+
+
+def require_channels_for_all_labels(foreground: Mapping[str, Collection[int]], structures: Collection[str]) -> None:
+    """Refuse a patch store with more structures than the plan's network has channels for (DataError).
+
+    Args:
+        foreground: Case id to the numbers of the structures that it holds, from 1.
+        structures: The plan's structures.
+    """
+    for case, numbers in foreground.items():
+        if numbers and max(numbers) > len(structures):
+            raise DataError(
+                f"case {case} holds structure {max(numbers)}, but the network has channels for "
+                f"{len(structures)}: {', '.join(structures)}; run plan and sample again"
+            )

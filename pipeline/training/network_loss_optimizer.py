@@ -6,15 +6,15 @@ import logging
 
 import torch
 
-from pipeline.base.errors import DataError
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.exponential_moving_average import MovingAverage
 from pipeline.models.load_pretrained_weights import load_matching_weights
-from pipeline.models.losses.build_loss import build_loss, is_mean_of_samples
+from pipeline.models.losses.build_loss import build_loss
+from pipeline.models.losses.loss_config import is_mean_of_samples
 from pipeline.models.networks.bf16_workaround import guard_bf16_convolutions
 from pipeline.models.networks.build_network import build_network, check_gives_logits
 from pipeline.models.optimizers import build_optimizer
-from pipeline.training.check_train_against_plan import require_a_weight_per_level
+from pipeline.training.check_train_against_plan import require_a_weight_per_level, require_channels_for_all_labels
 from pipeline.training.find_pretrained_weights import find_pretrained_weights
 from pipeline.training.train_context import TrainContext
 from pipeline.training.train_step import TrainStep
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 def make_train_step(shop: TrainContext) -> TrainStep:
     """Network, loss and optimiser as they are before the first step; a function of seed and settings."""
     config, plan = shop.config, shop.plan
-    _require_channels_for_all_labels(shop)
+    require_channels_for_all_labels(
+        {case.id: case.foreground for case in shop.store.cases.values()}, shop.plan.structures
+    )
     torch.manual_seed(shop.seed)
     network = build_network(plan.network, len(plan.channels), plan.out_channels, plan.patch_size)
     network = guard_bf16_convolutions(network).to(shop.device)
@@ -54,13 +56,3 @@ def make_train_step(shop: TrainContext) -> TrainStep:
         distributed=shop.world.size > 1,
         forward=wrap_network(shop, network, loss),
     )
-
-
-def _require_channels_for_all_labels(shop: TrainContext) -> None:
-    """Refuses a store with more structures than the plan's network has channels for."""
-    for case in shop.store.cases.values():
-        if case.foreground and max(case.foreground) > len(shop.plan.structures):
-            raise DataError(
-                f"case {case.id} holds structure {max(case.foreground)}, but the network has channels for "
-                f"{len(shop.plan.structures)}: {', '.join(shop.plan.structures)}; run plan and sample again"
-            )

@@ -11,8 +11,8 @@ from torch import nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.machine import is_out_of_memory
-from pipeline.models.losses.build_loss import sums_over_batch
 from pipeline.models.losses.fused_dice_ce import FusedDiceCE
+from pipeline.models.losses.loss_config import sums_over_batch
 from pipeline.training.train_context import TrainContext
 
 log = logging.getLogger(__name__)

@@ -62,20 +62,6 @@ def build_loss(
     return WeightedLossSum(_terms(config, sigmoid, overlapping, weights), out_channels, overlapping, ignore)
 
 
-def sums_over_batch(config: AnyLoss) -> bool:
-    """Whether the regional term of a batch, or its choice of voxels, is not the mean of those of its samples."""
-    return bool(getattr(config, "batch", False)) or isinstance(config, DiceTopKConfig)
-
-
-def is_mean_of_samples(config: AnyLoss, ignore: int | None) -> bool:
-    """Whether the loss of a batch is the mean of the losses of its samples; weighted voxels are counted over all."""
-    if sums_over_batch(config):
-        return False
-    if ignore is not None:  # samples have more or fewer voxels that count
-        return isinstance(config, DiceConfig | GeneralizedDiceConfig | TverskyConfig)
-    return getattr(config, "class_weights", None) is None or isinstance(config, DiceConfig | FocalConfig)
-
-
 def _terms(
     config: AnyLoss, sigmoid: bool, overlapping: bool, weights: torch.Tensor | None
 ) -> list[tuple[float, Term, bool]]:

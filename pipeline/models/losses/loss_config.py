@@ -198,3 +198,17 @@ def resolve_class_weights(
     if not any(given):
         raise ConfigError("train.loss.class_weights are all 0, so that nothing would be learned")
     return tuple(given)
+
+
+def sums_over_batch(config: AnyLoss) -> bool:
+    """Whether the regional term of a batch, or its choice of voxels, is not the mean of those of its samples."""
+    return bool(getattr(config, "batch", False)) or isinstance(config, DiceTopKConfig)
+
+
+def is_mean_of_samples(config: AnyLoss, ignore: int | None) -> bool:
+    """Whether the loss of a batch is the mean of the losses of its samples; weighted voxels are counted over all."""
+    if sums_over_batch(config):
+        return False
+    if ignore is not None:  # samples have more or fewer voxels that count
+        return isinstance(config, DiceConfig | GeneralizedDiceConfig | TverskyConfig)
+    return getattr(config, "class_weights", None) is None or isinstance(config, DiceConfig | FocalConfig)

@@ -6,13 +6,16 @@ A bundle holds one network. What it cannot express (ensembles, mirroring, region
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_json, write_text
+from pipeline.config.package import PackageConfig
 from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.networks.build_network import build_network
@@ -21,6 +24,8 @@ from pipeline.packaging.model_card import NOT_A_DEVICE, CardText
 from pipeline.packaging.monai_bundle.bundle_config import NoBundleForm, inference_config, network_arguments
 from pipeline.packaging.monai_bundle.bundle_metadata import RELEASED_SCHEMA, SCHEMA, bundle_metadata, schema_text
 from pipeline.preprocessing.plan import Plan
+
+log = logging.getLogger(__name__)
 
 
 def write_bundle(
@@ -124,3 +129,13 @@ def _left_out(plan: Plan, settings: PredictorConfig, networks: int) -> list[str]
         ),
         "the domain guard, the checks of files and memory, other kinds of file than NIfTI",
     ]
+
+
+def write_bundle_or_explain(settings: PackageConfig, *package: Any) -> None:
+    """The bundle's files; where it cannot be, that is said, or refused if it was asked for."""
+    try:
+        write_bundle(*package)
+    except NoBundleForm as reason:
+        if settings.bundle is True:
+            raise ConfigError(f"package.bundle: {reason}; set package.bundle: auto") from None
+        log.info("package   is no MONAI bundle: %s", reason)

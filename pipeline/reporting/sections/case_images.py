@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from pipeline.reporting.channel_contrast import contrasts
 from pipeline.reporting.format_numbers import number, plural
 from pipeline.reporting.html_builder import Html, join, tag
-from pipeline.reporting.intensity_window import Window
-from pipeline.reporting.overlays import OverlaySettings, contour_bytes_for, pixels_for, three_planes
+from pipeline.reporting.overlays import OverlaySettings, three_planes
 from pipeline.reporting.run_record import RunRecord
-from pipeline.reporting.slices import PLANES, Slices
+from pipeline.reporting.slices import Slices
 
 CaseImage = Sequence[tuple[int, Slices]]
 """Index of a case in the results, and its slices."""
 
-_MOST_CHANNELS = 4
 _MOST_SCORES = 8
-
-
-def shown_channels(run: RunRecord, pictured: CaseImage) -> OverlaySettings:
-    """At most four channels, those in which the structures stand out best over all pictured cases, best first."""
-    count = len(run.plan.channels)
-    scores = [contrasts(slices, run.cases.structures) for _, slices in pictured] if count > 1 else []
-    mean = np.mean(scores, axis=0) if scores else np.zeros(count)
-    channels = np.argsort(-mean, kind="stable")[:_MOST_CHANNELS].tolist()
-    windows = tuple(Window.planned(run.plan.channels[channel]) for channel in channels)
-    planes = len(pictured) * len(PLANES)
-    return OverlaySettings(tuple(channels), windows, pixels_for(planes * len(channels)), contour_bytes_for(planes))
 
 
 def case_pictures(
