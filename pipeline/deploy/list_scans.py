@@ -19,7 +19,7 @@ from pipeline.deploy.group_scan_files import (
 )
 from pipeline.inference.case_journal import JOURNAL
 from pipeline.io.dicom.dicom_file import holds_dicom
-from pipeline.io.dicom.patient_names import identifies_patient
+from pipeline.io.dicom.patient_names import may_identify_patient
 
 
 def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
@@ -49,7 +49,7 @@ def list_scans(source: Path, channels: Sequence[str]) -> list[Scan]:
             unreadable.append(Scan(case, (folder,), f"a folder, or one below it, cannot be read ({error.strerror})"))
     for number, folder in enumerate(series, 1):
         # Below a folder of its own a series is one of several, and folders above it may be named by the patient.
-        plain = folder.parent in (source, source.parent) and not _names_somebody(folder)
+        plain = folder.parent in (source, source.parent) and not may_identify_patient(folder)
         case = folder.name if plain else f"series_{number:03d}"
         scans.append(Scan(case, (folder,)))
     scans += unreadable
@@ -83,14 +83,6 @@ def _holds_dicom(folder: Path) -> bool:
         return holds_dicom(folder)
     except OSError as error:
         raise DataError(f"{folder}: its files cannot be read ({error.strerror}); check their permissions") from None
-
-
-def _names_somebody(folder: Path) -> bool:
-    """True too where its files do not say whose they are; what is wrong with them is said when they are read."""
-    try:
-        return identifies_patient(folder)
-    except (DataError, OSError):
-        return True
 
 
 def _told_apart(scans: Sequence[Scan]) -> list[Scan]:

@@ -7,6 +7,7 @@ there is are found, whatever libraries are installed. All that can go wrong is a
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pipeline.io.image_header import ImageHeader
 
 _DEFLATE_LIMIT = 1032
 """No deflate stream grows by more than this factor when it is unpacked."""
+_BLOCK = 32
 
 
 def read_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
@@ -43,6 +45,12 @@ def read_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
     shape = (*header.grid.shape, header.channels) if header.channels > 1 else header.grid.shape
     slope, intercept = header.fields["scaling"]
     return flat.reshape(shape, order="F"), slope, intercept
+
+
+def cache_blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
+    """Blocks of voxels that fit into a processor's cache: files run along x, arrays along z."""
+    axes = [[slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)] for n in shape]
+    return itertools.product(*axes)
 
 
 def refuse_false_promise(header: ImageHeader) -> None:

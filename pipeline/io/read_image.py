@@ -5,8 +5,7 @@ What cannot be used is refused with an ImageFileError before memory is taken for
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from pipeline.io.itk import read_metaimage_nrrd
 from pipeline.io.read_image_header import read_image_header, refusals_as_faults
 from pipeline.io.resample_to_grid import resample_to_grid
 from pipeline.io.volume import Volume
-
-_BLOCK = 32
 
 
 def read_image(paths: Sequence[Path], resample_channels: bool = False) -> Volume:
@@ -62,7 +59,7 @@ def image_voxels(header: ImageHeader) -> NDArray[np.float32]:
     raw, slope, intercept = stored_voxels(header)
     channels = np.moveaxis(raw, 3, 0) if raw.ndim == 4 else raw[None]
     array = np.empty((header.channels, *header.grid.shape), np.float32)
-    for place in cache_blocks(header.grid.shape):
+    for place in raw_voxels.cache_blocks(header.grid.shape):
         block = channels[(slice(None), *place)]
         scaled = block if (slope, intercept) == (1.0, 0.0) else block.astype(np.float64) * slope + intercept
         with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the checks name
@@ -82,9 +79,3 @@ def stored_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
         if header.kind in ITK_ENDINGS:
             return read_metaimage_nrrd.read_voxels(header), 1.0, 0.0
         return raw_voxels.read_voxels(header)
-
-
-def cache_blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
-    """Blocks of voxels that fit into a processor's cache: files run along x, arrays along z."""
-    axes = [[slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)] for n in shape]
-    return itertools.product(*axes)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.io.image_file_error import ImageFileError
 from pipeline.io.image_header import ImageHeader
-from pipeline.io.read_image import cache_blocks, stored_voxels
+from pipeline.io.raw_voxels import cache_blocks
+from pipeline.io.read_image import stored_voxels
 from pipeline.io.read_image_header import read_image_header
 from pipeline.io.volume import Volume
 

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
 from pipeline.models.schedule_config import CosineConfig, PolyConfig
-
-_ADAMW_RATES = {"swinunetr": 1e-3}
-
-
-def base_learning_rate(config: SGDConfig | AdamWConfig, network: str = "unet") -> float:
-    """The rate that the schedule starts from, for a network of this name."""
-    if config.lr is not None:
-        return config.lr
-    return _ADAMW_RATES.get(network, 1e-2)
 
 
 def learning_rate(schedule: PolyConfig | CosineConfig, lr: float, step: int, max_steps: int) -> float:

@@ -1,4 +1,4 @@
-"""Optimisers."""
+"""Optimisers, and the learning rate that each starts from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from pipeline.models.learning_rate_schedule import base_learning_rate
 from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
+
+_ADAMW_RATES = {"swinunetr": 1e-3}
+
+
+def base_learning_rate(config: SGDConfig | AdamWConfig, network: str = "unet") -> float:
+    """The rate that the schedule starts from, for a network of this name."""
+    if config.lr is not None:
+        return config.lr
+    return _ADAMW_RATES.get(network, 1e-2)
 
 
 def build_optimizer(config: SGDConfig | AdamWConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

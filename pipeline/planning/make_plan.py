@@ -56,23 +56,13 @@ def make_plan(
     pace = pace or StepCostConfig()
     measured_threads = pace.num_threads or threads
     goal, goal_reason = TrainingGoal.of(budget, max_steps, max_epochs, len(cases.training()), accumulate)
-    goal = replace(goal, validating=_validating(pace, space), compiled=pace.compile)
+    goal = replace(goal, validating=ValidationCost.of(pace, space.planned_shapes()), compiled=pace.compile)
     task = _PlanTask(
         config, network, cases, space, device, config.memory_gib or _MEMORY_SHARE * free_gib(device), goal,
         goal_reason, timer or (lambda work, precisions: seconds_per_step(work, precisions, device, measured_threads)),
         pace,
     )  # fmt: skip
     return _to_plan(task, _decide_patch(task), threads)
-
-
-def _validating(pace: StepCostConfig, space: GridPlan) -> ValidationCost:
-    return ValidationCost(
-        pace.validation_share,
-        pace.validation_interval,
-        pace.validation_cases,
-        pace.validation_overlap,
-        space.planned_shapes(),
-    )
 
 
 @dataclass(frozen=True)

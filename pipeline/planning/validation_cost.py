@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from pipeline.config.plan import StepCostConfig
 from pipeline.inference.sliding_window import window_grid
 from pipeline.io.geometry import Shape
 
@@ -22,6 +23,13 @@ class ValidationCost:
     cases: int | None = None
     overlap: float = 0.5
     shapes: Sequence[Shape] = ()
+
+    @classmethod
+    def of(cls, pace: StepCostConfig, shapes: Sequence[Shape]) -> ValidationCost:
+        """What the config pins, for cases of these shapes."""
+        return cls(
+            pace.validation_share, pace.validation_interval, pace.validation_cases, pace.validation_overlap, shapes
+        )
 
     def share_of_steps(self, patch_size: Shape, patches_per_step: int) -> float:
         """Its time over that of the steps. Which cases a fold validates is not known yet: the mean case stands for all.

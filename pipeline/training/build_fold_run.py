@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.models.learning_rate_schedule import base_learning_rate, learning_rate
+from pipeline.models.learning_rate_schedule import learning_rate
 from pipeline.models.networks.build_network import build_network
+from pipeline.models.optimizers import base_learning_rate
 from pipeline.training.fold_run import FoldRun, Validate
 from pipeline.training.loggers.tensorboard_images import ValidationImages
 from pipeline.training.select_folds import FoldSplit

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipeline.models.learning_rate_schedule import base_learning_rate
 from pipeline.models.optimizer_config import AdamWConfig, SGDConfig
-from pipeline.models.optimizers import build_optimizer
+from pipeline.models.optimizers import base_learning_rate, build_optimizer
 
 
 def test_optimisers_are_torchs_with_our_settings():

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.base.errors import DataError
 from pipeline.io.dicom.dicom_file import is_dicom, read_attributes, value_of, visible_files
 
 _IDENTIFIERS = (
@@ -45,6 +46,14 @@ def identifies_patient(folder: Path) -> bool:
                 elif len(spelling) > 1 and any(spelling in name for name in names):
                     return True
     return False
+
+
+def may_identify_patient(folder: Path) -> bool:
+    """True too where its files do not say whose they are; what is wrong with them is said when they are read."""
+    try:
+        return identifies_patient(folder)
+    except (DataError, OSError):
+        return True
 
 
 def _parts(keyword: str, value: str) -> list[str]:

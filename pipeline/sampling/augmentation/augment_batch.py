@@ -11,11 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.io.geometry import Shape, Spacing
-from pipeline.sampling.augmentation import intensity_transforms as intensity
-from pipeline.sampling.augmentation.random_parameters import (
-    AugmentParams,
-    IntensityParams,
-)
+from pipeline.sampling.augmentation.intensity_transforms import apply_intensity
+from pipeline.sampling.augmentation.random_parameters import AugmentParams
 from pipeline.sampling.augmentation.spatial_transforms import flip, resample
 from pipeline.sampling.cut_patches import PatchWithMargin
 
@@ -45,26 +42,9 @@ def augment_batch(
         if change is not None and any(change.spatial.flips):
             axes = [axis for axis in range(3) if change.spatial.flips[axis]]
             one, its_label = flip(one, its_label, axes, swaps, overlapping)
-        image[b] = one if change is None else _with_values(one, change.intensity)
+        image[b] = one if change is None else apply_intensity(one, change.intensity)
         label[b] = its_label
     return image, label
-
-
-def _with_values(image_CXYZ: torch.Tensor, drawn: IntensityParams) -> torch.Tensor:
-    """The intensity operations in nnU-Net's order."""
-    if drawn.noise is not None:
-        image_CXYZ = intensity.add_noise(image_CXYZ, *drawn.noise)
-    if drawn.blur is not None:
-        image_CXYZ = intensity.blur(image_CXYZ, drawn.blur)
-    if drawn.brightness is not None:
-        image_CXYZ = intensity.scale_brightness(image_CXYZ, drawn.brightness)
-    if drawn.contrast is not None:
-        image_CXYZ = intensity.adjust_contrast(image_CXYZ, drawn.contrast)
-    if drawn.low_resolution is not None:
-        image_CXYZ = intensity.simulate_low_resolution(image_CXYZ, drawn.low_resolution)
-    if drawn.gamma is not None:
-        image_CXYZ = intensity.adjust_gamma(image_CXYZ, drawn.gamma, drawn.inverted)
-    return image_CXYZ
 
 
 def _patch(tensor: torch.Tensor, first: Shape, size: Shape) -> torch.Tensor:

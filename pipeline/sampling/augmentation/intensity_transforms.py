@@ -9,11 +9,29 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from pipeline.sampling.augmentation.random_parameters import IntensityParams
 from pipeline.sampling.augmentation.separable_resize import resize_separable
 
 _TRUNCATE = 3.0
 _TO_ONE = 2**-31 * (1 - 2**-24)
 """Brings 32-bit integers between -1 and 1, neither of which they reach as float32."""
+
+
+def apply_intensity(image_CXYZ: torch.Tensor, drawn: IntensityParams) -> torch.Tensor:
+    """Those of the transforms that were drawn for an image, in nnU-Net's order."""
+    if drawn.noise is not None:
+        image_CXYZ = add_noise(image_CXYZ, *drawn.noise)
+    if drawn.blur is not None:
+        image_CXYZ = blur(image_CXYZ, drawn.blur)
+    if drawn.brightness is not None:
+        image_CXYZ = scale_brightness(image_CXYZ, drawn.brightness)
+    if drawn.contrast is not None:
+        image_CXYZ = adjust_contrast(image_CXYZ, drawn.contrast)
+    if drawn.low_resolution is not None:
+        image_CXYZ = simulate_low_resolution(image_CXYZ, drawn.low_resolution)
+    if drawn.gamma is not None:
+        image_CXYZ = adjust_gamma(image_CXYZ, drawn.gamma, drawn.inverted)
+    return image_CXYZ
 
 
 def add_noise(image_CXYZ: torch.Tensor, std: float, seed: int) -> torch.Tensor:
