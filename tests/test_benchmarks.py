@@ -56,6 +56,7 @@ def _is_there(module: str, name: str) -> bool:
     return hasattr(importlib.import_module(module), name) or find_spec(f"{module}.{name}") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [path.stem for path in SCRIPTS if path.stem not in OF_OTHERS])
 def test_a_benchmark_starts_and_says_how_it_is_used(name: str) -> None:
     assert f"usage: {name}.py" in benchmark(name, "--help")
