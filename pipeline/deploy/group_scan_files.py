@@ -50,6 +50,7 @@ def _count_cases(files: Sequence[Path]) -> bool:
 
 
 def scan_of_case_folder(case: str, files: list[Path], channels: Sequence[str]) -> Scan:
+    """The files of one case's folder as a scan: channels told by their numbers, or else by their names."""
     if len(files) == 1:
         return Scan(case, tuple(files))
     if all(_number(file) is not None for file in files):
@@ -62,6 +63,7 @@ def scan_of_case_folder(case: str, files: list[Path], channels: Sequence[str]) -
 
 
 def with_channels(case: str, files: Sequence[Path], channels: Sequence[str]) -> Scan:
+    """Numbered files as a scan in the model's order; its fault names missing channels and surplus files."""
     numbered = {_number(file): file for file in files}
     missing = [f"{name} (…_{i:04d})" for i, name in enumerate(channels) if i not in numbered]
     surplus = [numbered[i].name for i in sorted(numbered, key=str) if i not in range(len(channels))]
@@ -72,6 +74,7 @@ def with_channels(case: str, files: Sequence[Path], channels: Sequence[str]) -> 
 
 
 def scan_of_file(path: Path, channels: Sequence[str]) -> Scan:
+    """A single file as a scan, together with the other numbered channels beside it."""
     if _number(path) is None or len(channels) == 1:
         return Scan(case_id(path), (path,))
     case = _without_number(path)
@@ -89,6 +92,7 @@ def _number(path: Path) -> int | None:
 
 
 def images_in(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted, without hidden ones."""
     return sorted(
         path for path in folder.iterdir() if path.is_file() and image_ending(path) and not path.name.startswith(".")
     )

@@ -73,6 +73,7 @@ def verify_readable(path: Path) -> None:
 
 
 def stored_voxels(header: ImageHeader) -> tuple[NDArray[Any], float, float]:
+    """The voxels as the file stores them, with slope and intercept; raises an ImageFileError where it is damaged."""
     with refusals_as_faults(header.path):
         if header.kind == "dicom":
             return dicom_series.read_voxels(header.path), 1.0, 0.0

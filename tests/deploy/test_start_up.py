@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.base.machine import Runtime
-from pipeline.config.package import PackageConfig
-from pipeline.inference.predictor_config import PredictorConfig
-from pipeline.stages.package import run
-from pipeline.stages.stage_configs import PackageStageConfig
-from tests.packaging.finished_stages import finished_stages
+from tests.packaging.finished_stages import package_of_stages
 from tests.packaging.small_package import small_package
 
 NEVER = {"monai", "SimpleITK", "matplotlib", "tensorboard", "pandas", "fastapi", "highdicom"}
@@ -70,13 +65,7 @@ def _imported(program: str, package: Path, scans: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stages")
-    out = root / "package"
-    out.mkdir()
-    (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=PredictorConfig())
-    run(reads, finished_stages(root), out, Runtime())
-    return out
+    return package_of_stages(tmp_path_factory.mktemp("stages"))
 
 
 @pytest.fixture

@@ -8,8 +8,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline.base.files import write_json
+from pipeline.base.machine import Runtime
+from pipeline.config.package import PackageConfig
 from pipeline.dataset.loaded_cases import Case, Cases, Channel
+from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.preprocessing.plan import ChannelPlan, Plan, write_plan
+from pipeline.stages.package import run
+from pipeline.stages.stage_configs import PackageStageConfig
 
 STRUCTURES: dict[str, tuple[int, ...]] = {"anterior": (1,), "posterior": (2,)}
 FINGERPRINT = {
@@ -82,3 +87,13 @@ def _plan() -> Plan:
         precision="fp32",
         device="cpu",
     )
+
+
+def package_of_stages(root: Path) -> Path:
+    """Writes finished stages and their package, without a MONAI bundle, below `root`; returns the package's folder."""
+    out = root / "package"
+    out.mkdir()
+    (out / "config.yaml").write_text("name: hippocampus\n")
+    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=PredictorConfig())
+    run(reads, finished_stages(root), out, Runtime())
+    return out

@@ -10,26 +10,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.base.machine import Runtime
-from pipeline.config.package import PackageConfig
-from pipeline.inference.predictor_config import PredictorConfig
 from pipeline.packaging.model_package import load_package
 from pipeline.packaging.package_seal import SEAL, Seal
 from pipeline.packaging.package_zip import write_zip
-from pipeline.stages.package import run
-from pipeline.stages.stage_configs import PackageStageConfig
-from tests.packaging.finished_stages import finished_stages
+from tests.packaging.finished_stages import package_of_stages
 
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stages")
-    out = root / "package"
-    out.mkdir()
-    (out / "config.yaml").write_text("name: hippocampus\n")
-    reads = PackageStageConfig(package=PackageConfig(bundle=False), inference=PredictorConfig())
-    run(reads, finished_stages(root), out, Runtime())
-    return out
+    return package_of_stages(tmp_path_factory.mktemp("stages"))
 
 
 @pytest.fixture

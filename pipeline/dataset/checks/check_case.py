@@ -103,6 +103,7 @@ class _Check:
         self.nonzero: list[Lines] = []
 
     def run(self) -> Finding:
+        """All checks of the case: headers first, then voxels."""
         headers = [check_header(self.report, self.task.root, file) for file in self.case.images]
         grid = next((header.grid for header in headers if header is not None), None)
         names = [channel.name for channel in self.task.manifest.channels]

@@ -39,6 +39,7 @@ def kind_of(path: Path) -> str:
 
 
 def check_headers(images: tuple[Path, ...], plan: Plan, most_bytes: int) -> None:
+    """Raises an UploadRejected (422) where a header, the number of channels or the size does not suit the model."""
     try:
         headers = [read_image_header(path) for path in images]
     except ImageFileError as fault:

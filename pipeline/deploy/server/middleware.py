@@ -72,6 +72,7 @@ class _Body:
         return message
 
     async def drop_rest(self, limits: ServiceLimits) -> None:
+        """Reads what the client still sends and forgets it, within the limits of size and time."""
         left = limits.upload_bytes
         try:
             async with asyncio.timeout(limits.upload_s):

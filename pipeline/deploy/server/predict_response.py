@@ -29,6 +29,7 @@ _BLOCK = 2**20
 
 
 def answer_in_form(form: Form, about: Mapping[str, Any], task: ServiceTask, upload: Upload, channels: int) -> Response:
+    """The result in the form that the client asked for; raises an UploadRejected where there is no DICOM-SEG."""
     if form == "json":
         return JSONResponse(about)
     if form == "view":
